@@ -1,2 +1,30 @@
-//! placeholder
-fn main() {}
+//! A thread per connection, each with a small stack of its own.
+
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::config::{self, Config};
+
+/// An HTTP server that gives each connection a thread
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+
+    /// The stack of each thread, in bytes; only what is touched costs RAM
+    #[arg(long, value_name = "BYTES", default_value_t = 131_072, env = "C10K_STACK_SIZE")]
+    stack_size: usize,
+}
+
+fn main() -> ExitCode {
+    match server::run(&config::parse("127.0.0.1:8082")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

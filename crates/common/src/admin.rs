@@ -1,0 +1,142 @@
+//! The admin port: `/metrics` and `/healthz`, answered without a worker and without blocking.
+
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::counters::Counters;
+use crate::http::{Decoder, Limits, Method, Persistence, Request, Response, Status, Step};
+use crate::linger::{Lingerers, TURN_INTERVAL};
+use crate::listener::{self, AcceptError};
+
+const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 0 };
+/// How long a client may take to ask.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most clients at once; the others stay in the backlog.
+const MAX_CLIENTS: usize = 64;
+const BACKLOG: u32 = 64;
+/// What Prometheus expects of the OpenMetrics text format.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The admin port. Every client gets one answer.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    clients: Vec<Client>,
+    lingerers: Lingerers,
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    deadline: Instant,
+}
+
+impl Admin {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// Those of [`listener::bind`].
+    pub fn bind(address: SocketAddr) -> Result<Self> {
+        let listener = listener::bind(address, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, clients: Vec::new(), lingerers: Lingerers::default() })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// How soon [`turn`](Self::turn) must be called, though the listener is not readable; `None` if it need not.
+    pub fn next_turn(&self) -> Option<Duration> {
+        (!self.clients.is_empty() || !self.lingerers.is_empty()).then_some(TURN_INTERVAL)
+    }
+
+    /// Does all that can be done without waiting.
+    pub fn turn(&mut self, counters: &Counters) {
+        self.accept();
+        let now = Instant::now();
+        for mut client in std::mem::take(&mut self.clients) {
+            match client.read() {
+                Ok(Some(request)) => self.lingerers.push(client.stream, answer(&request, counters).encode()),
+                Ok(None) if now < client.deadline => self.clients.push(client),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        self.lingerers.turn();
+    }
+
+    fn accept(&mut self) {
+        while self.clients.len() < MAX_CLIENTS {
+            match self.listener.accept() {
+                Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => self.clients.push(Client {
+                    stream,
+                    decoder: Decoder::new(LIMITS),
+                    deadline: Instant::now() + REQUEST_TIMEOUT,
+                }),
+                Ok(_) => {}
+                Err(error) if AcceptError::of(&error) == AcceptError::TryNext => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Answers for ever, for a server that has a thread to spare.
+    pub fn run(mut self, counters: &Counters) -> ! {
+        loop {
+            let timeout =
+                self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
+            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(_) | Err(Errno::EINTR) => self.turn(counters),
+                Err(_) => std::thread::sleep(listener::EXHAUSTED_PAUSE),
+            }
+        }
+    }
+}
+
+impl AsFd for Admin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Client {
+    /// The request, once it is whole.
+    fn read(&mut self) -> io::Result<Option<Request>> {
+        let mut bytes = [0; 1024];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.decoder.push(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            if let Step::Request(request) = self.decoder.decode().map_err(io::Error::other)? {
+                return Ok(Some(request));
+            }
+        }
+    }
+}
+
+fn answer(request: &Request, counters: &Counters) -> Response {
+    let mut response = match (request.method, request.target.as_str()) {
+        (Method::Get | Method::Head, "/metrics") => {
+            Response::new(Status::Ok, METRICS_TYPE, counters.metrics().into_bytes())
+        }
+        (Method::Get | Method::Head, "/healthz") => Response::new(Status::Ok, "text/plain", &b"ok\n"[..]),
+        _ => Response::text(Status::NotFound, "there are /metrics and /healthz"),
+    };
+    response.head_only = request.method == Method::Head;
+    response.persistence = Persistence::Close;
+    response
+}

@@ -1,0 +1,162 @@
+//! The application: a pure function from a request to a plan, so that each server may wait in its own way.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use crate::http::{Method, Request, Response, Status};
+
+/// The longest wait that `?wait=` may ask for.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The longest burn that `?for=` may ask for.
+pub const MAX_BURN: Duration = Duration::from_secs(10);
+/// What `/cpu` burns unless told otherwise.
+const DEFAULT_BURN: Duration = Duration::from_millis(20);
+/// What one `POST /chaos/leak` leaks, in bytes.
+const LEAK_BYTES: usize = 1 << 20;
+
+/// The row that every query finds.
+const ROW: &[u8] = b"{\"id\":1,\"name\":\"Ada Lovelace\",\"born\":1815}\n";
+
+/// What to do for a request: the work first, then the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What must be done before the answer is sent.
+    pub work: Work,
+    /// The answer.
+    pub response: Response,
+}
+
+/// What a request has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing: answer at once.
+    Nothing,
+    /// One query of the database, which takes this long, or as long as the database draws.
+    Query(Option<Duration>),
+    /// This much time on a CPU.
+    Burn(Duration),
+    /// A fault.
+    Chaos(Chaos),
+}
+
+/// The faults that `--allow-chaos` lets a client cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chaos {
+    /// A panic in the handler.
+    Panic,
+    /// `abort`: the process dies of SIGABRT.
+    Abort,
+    /// The process dies of SIGSEGV.
+    Segv,
+    /// A mebibyte is never freed.
+    Leak,
+}
+
+/// Plans the answer to `request`.
+pub fn plan(request: Request, allow_chaos: bool) -> Plan {
+    let persistence = request.persistence;
+    let head_only = request.method == Method::Head;
+    let mut plan = route(request, allow_chaos);
+    plan.response.persistence = persistence;
+    plan.response.head_only = head_only;
+    plan
+}
+
+fn route(request: Request, allow_chaos: bool) -> Plan {
+    let target = request.target;
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    match (request.method, path) {
+        (Method::Unknown, _) => now(Response::text(Status::NotImplemented, "no such method")),
+        (Method::Get | Method::Head, "/") => with_duration(query, "wait", MAX_WAIT, |wait| Plan {
+            work: Work::Query(wait),
+            response: Response::new(Status::Ok, "application/json", ROW),
+        }),
+        (Method::Post, "/") => with_duration(query, "wait", MAX_WAIT, |wait| Plan {
+            work: Work::Query(wait),
+            response: Response::new(Status::Ok, "application/octet-stream", Cow::Owned(request.body)),
+        }),
+        (Method::Get | Method::Head, "/health") => now(Response::new(Status::Ok, "text/plain", &b"ok\n"[..])),
+        (Method::Get | Method::Head, "/cpu") => with_duration(query, "for", MAX_BURN, |burn| Plan {
+            work: Work::Burn(burn.unwrap_or(DEFAULT_BURN)),
+            response: Response::new(Status::Ok, "text/plain", &b"burnt\n"[..]),
+        }),
+        (method, path) => match (method, allowed(path, allow_chaos)) {
+            (_, None) => now(Response::text(Status::NotFound, "no such path")),
+            (Method::Options, Some(allow)) => now(empty(allow)),
+            (Method::Post, Some(_)) if allow_chaos => chaos(path),
+            (_, Some(allow)) => {
+                let mut response = Response::text(Status::MethodNotAllowed, "see Allow");
+                response.allow = Some(allow);
+                now(response)
+            }
+        },
+    }
+}
+
+/// The methods that a path knows, for the Allow field (RFC 9110 §10.2.1).
+fn allowed(path: &str, allow_chaos: bool) -> Option<&'static str> {
+    match path {
+        "*" => Some("GET, HEAD, POST, OPTIONS"),
+        "/" => Some("GET, HEAD, POST, OPTIONS"),
+        "/health" | "/cpu" => Some("GET, HEAD, OPTIONS"),
+        "/chaos/panic" | "/chaos/abort" | "/chaos/segv" | "/chaos/leak" if allow_chaos => Some("POST, OPTIONS"),
+        _ => None,
+    }
+}
+
+fn now(response: Response) -> Plan {
+    Plan { work: Work::Nothing, response }
+}
+
+fn empty(allow: &'static str) -> Response {
+    let mut response = Response::new(Status::NoContent, "text/plain", &b""[..]);
+    response.allow = Some(allow);
+    response
+}
+
+fn chaos(path: &str) -> Plan {
+    let chaos = match path {
+        "/chaos/panic" => Chaos::Panic,
+        "/chaos/abort" => Chaos::Abort,
+        "/chaos/segv" => Chaos::Segv,
+        _ => Chaos::Leak,
+    };
+    Plan { work: Work::Chaos(chaos), response: Response::new(Status::Ok, "text/plain", &b"done\n"[..]) }
+}
+
+/// The plan for the duration that the query string gives to `name`, which is capped at `max`; 400 if it is none.
+fn with_duration(query: &str, name: &str, max: Duration, plan: impl FnOnce(Option<Duration>) -> Plan) -> Plan {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    match value.map(humantime::parse_duration).transpose() {
+        Ok(duration) => plan(duration.map(|duration| duration.min(max))),
+        Err(_) => now(Response::text(Status::BadRequest, "not a duration: write 250ms or 2s")),
+    }
+}
+
+/// Burns CPU for `duration`.
+pub fn burn(duration: Duration) {
+    let start = Instant::now();
+    let mut state = 1_u64;
+    while start.elapsed() < duration {
+        for _ in 0..1_000 {
+            state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+}
+
+impl Chaos {
+    /// Causes the fault. Only a leak returns.
+    #[expect(clippy::panic, reason = "that is what was asked for")]
+    pub fn strike(self) {
+        match self {
+            Chaos::Panic => panic!("a client asked for a panic (--allow-chaos)"),
+            Chaos::Abort => std::process::abort(),
+            Chaos::Segv => {
+                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSEGV);
+            }
+            Chaos::Leak => {
+                vec![1_u8; LEAK_BYTES].leak();
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One connection on a blocking socket, for the servers that give each connection a process or a thread.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::config::Timeouts;
+use crate::http::{Decoder, Limits, Phase, Reject, Request, Response, Status, Step, response};
+use crate::linger::LINGER_TIMEOUT;
+
+/// How much is read at once. It lies on the stack, where it shares a page with the frames around it.
+const READ_BYTES: usize = 2048;
+
+/// Reads requests from a socket and writes responses to it, each within its timeout.
+#[derive(Debug)]
+pub struct Connection<'a> {
+    stream: &'a TcpStream,
+    decoder: Decoder,
+    timeouts: Timeouts,
+    /// The timeout that the socket has now: setting it is a system call, which the usual request does without.
+    read_timeout: Duration,
+}
+
+impl<'a> Connection<'a> {
+    /// Takes over a new connection.
+    ///
+    /// # Errors
+    /// The socket's options could not be set.
+    pub fn new(stream: &'a TcpStream, limits: Limits, timeouts: Timeouts) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeouts.idle))?;
+        stream.set_write_timeout(Some(timeouts.write))?;
+        Ok(Self { stream, decoder: Decoder::new(limits), timeouts, read_timeout: timeouts.idle })
+    }
+
+    /// The next request; `None` when there will be none, because the client has gone, was silent for too long, or was
+    /// refused and told so.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn read(&mut self) -> io::Result<Option<Request>> {
+        match self.read_or_reject()? {
+            Ok(request) => Ok(request),
+            Err(reject) => {
+                self.write(&reject.into())?;
+                self.linger()?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn read_or_reject(&mut self) -> io::Result<Result<Option<Request>, Reject>> {
+        let mut phase = self.decoder.phase();
+        let mut phase_start = Instant::now();
+        loop {
+            match self.decoder.decode() {
+                Ok(Step::Request(request)) => return Ok(Ok(Some(request))),
+                Ok(Step::Continue) => self.write_all(response::CONTINUE)?,
+                Ok(Step::Need) => {}
+                Err(reject) => return Ok(Err(reject)),
+            }
+            if phase != self.decoder.phase() {
+                phase = self.decoder.phase();
+                phase_start = Instant::now();
+            }
+            let timeout = match phase {
+                Phase::Idle => self.timeouts.idle,
+                Phase::Head => self.timeouts.header.saturating_sub(phase_start.elapsed()),
+                Phase::Body => self.timeouts.body.saturating_sub(phase_start.elapsed()),
+            };
+            match self.read_some(timeout) {
+                Ok(0) => return Ok(Ok(None)),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) && phase == Phase::Idle => return Ok(Ok(None)),
+                Err(error) if is_timeout(&error) => {
+                    return Ok(Err(Reject::new(Status::RequestTimeout, "the request took too long")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_some(&mut self, timeout: Duration) -> io::Result<usize> {
+        if timeout.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if timeout != self.read_timeout {
+            self.stream.set_read_timeout(Some(timeout))?;
+            self.read_timeout = timeout;
+        }
+        let mut bytes = [0; READ_BYTES];
+        let count = retry(|| self.stream.read(&mut bytes))?;
+        self.decoder.push(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Writes a response, and says whether the connection stays open.
+    ///
+    /// # Errors
+    /// The connection failed, or the client took too long to take the response.
+    pub fn write(&mut self, response: &Response) -> io::Result<()> {
+        self.write_all(&response.encode())
+    }
+
+    /// Writes all of `bytes` within the write timeout, however often the client takes a few of them.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = retry(|| self.stream.write(bytes))?;
+        if written == bytes.len() {
+            return Ok(());
+        }
+        let result = self.write_rest(&bytes[written..]);
+        self.stream.set_write_timeout(Some(self.timeouts.write))?;
+        result
+    }
+
+    fn write_rest(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + self.timeouts.write;
+        while !bytes.is_empty() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_write_timeout(Some(remaining))?;
+            let written = retry(|| self.stream.write(bytes))?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Closes without losing the last answer: see [`crate::linger`].
+    ///
+    /// # Errors
+    /// The connection failed, or the client took too long.
+    pub fn linger(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        let deadline = Instant::now() + LINGER_TIMEOUT;
+        let mut dropped = [0; READ_BYTES];
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(remaining))?;
+            if retry(|| self.stream.read(&mut dropped))? == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads or writes again after a signal.
+fn retry(mut operation: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Linux says EAGAIN when a socket's timeout has passed.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,145 @@
+//! The flags that all four servers have.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
+
+use crate::db::{Database, Latency};
+use crate::http::Limits;
+
+/// The flags that all four servers have; each adds its model's own.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 picks a free port
+    #[arg(long, value_name = "ADDR", env = "C10K_LISTEN")]
+    pub listen: SocketAddr,
+
+    /// Where to answer GET /metrics (Prometheus) and /healthz, also while every worker is busy
+    #[arg(long, value_name = "ADDR", env = "C10K_ADMIN")]
+    pub admin: Option<SocketAddr>,
+
+    /// How long a database query takes: 100ms, uniform:50ms..150ms, exp:100ms (mean), or lognormal:100ms,p99=1s (median)
+    #[arg(long, value_name = "LATENCY", default_value = "100ms", env = "C10K_DB_WAIT")]
+    pub db_wait: Latency,
+
+    /// Seed of the latencies that are drawn at random
+    #[arg(long, value_name = "SEED", default_value_t = 1, env = "C10K_DB_SEED")]
+    pub db_seed: u64,
+
+    /// The most connections at once [default: 12000, or fewer if this machine's limits do not allow it]
+    #[arg(long, value_name = "N", value_parser = at_least_1, env = "C10K_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
+
+    /// What to do with connections above that: answer 503, or leave them in the backlog until there is room
+    #[arg(long, value_enum, default_value = "reject", env = "C10K_OVERLOAD")]
+    pub overload: Overload,
+
+    /// The length of the queue of connections that the kernel has established and we have not accepted
+    #[arg(long, value_name = "N", default_value_t = 4096, env = "C10K_BACKLOG")]
+    pub backlog: u32,
+
+    /// How long a client may take to send the head of a request, from its first byte to its last
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_HEADER_TIMEOUT")]
+    pub header_timeout: Duration,
+
+    /// How long a client may take to send the body of a request
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout, env = "C10K_BODY_TIMEOUT")]
+    pub body_timeout: Duration,
+
+    /// How long a client may take to take an answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_WRITE_TIMEOUT")]
+    pub write_timeout: Duration,
+
+    /// How long a connection may stay open without a request
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout, env = "C10K_IDLE_TIMEOUT")]
+    pub idle_timeout: Duration,
+
+    /// How long requests in flight may take to finish after SIGTERM or SIGINT
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_DRAIN_TIMEOUT")]
+    pub drain_timeout: Duration,
+
+    /// The longest head of a request (request line and fields), in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384, env = "C10K_MAX_HEAD")]
+    pub max_head: usize,
+
+    /// The longest body of a request, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "C10K_MAX_BODY")]
+    pub max_body: usize,
+
+    /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server
+    #[arg(long, env = "C10K_ALLOW_CHAOS")]
+    pub allow_chaos: bool,
+}
+
+/// What happens to connections above `--max-connections`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Overload {
+    /// They are answered with 503 and closed.
+    Reject,
+    /// They stay in the kernel's backlog until a connection ends.
+    Wait,
+}
+
+/// The timeouts of a connection: each is for a whole phase, so that a client that sends a byte now and then gains nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a head, from its first byte.
+    pub header: Duration,
+    /// For a body.
+    pub body: Duration,
+    /// For an answer to be taken.
+    pub write: Duration,
+    /// Between requests.
+    pub idle: Duration,
+}
+
+impl Config {
+    /// The limits that a request must keep.
+    pub fn limits(&self) -> Limits {
+        Limits { max_head_bytes: self.max_head, max_body_bytes: self.max_body }
+    }
+
+    /// The timeouts of a connection.
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            header: self.header_timeout,
+            body: self.body_timeout,
+            write: self.write_timeout,
+            idle: self.idle_timeout,
+        }
+    }
+
+    /// The simulated database.
+    pub fn database(&self) -> Database {
+        Database::new(self.db_wait, self.db_seed)
+    }
+}
+
+/// Parses the command line of a server that listens on `default_listen` unless told otherwise. With bad flags, the
+/// process ends with status 2 and says why.
+pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str) -> Cli {
+    let command = Cli::command().mut_arg("listen", |arg| arg.default_value(default_listen));
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// A timeout: not zero, which a socket would take for none.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("it must be above zero".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write 500ms, 10s or 2m")),
+    }
+}
+
+/// A count that is not zero.
+///
+/// # Errors
+/// What is wrong with `text`.
+pub fn at_least_1(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
+}

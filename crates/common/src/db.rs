@@ -1,0 +1,134 @@
+//! The simulated database: how long one query takes, and a blocking query.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand_distr::{Distribution as _, Exp, LogNormal, Uniform};
+
+/// The 99th percentile of the standard normal distribution.
+const Z_99: f64 = 2.326_347_874;
+
+/// How long a query takes: the same always, or drawn from a distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Latency {
+    /// `100ms`: always this long.
+    Fixed(Duration),
+    /// `uniform:50ms..150ms`.
+    Uniform(Duration, Duration),
+    /// `exp:100ms`: exponential, with this mean.
+    Exponential(Duration),
+    /// `lognormal:100ms,p99=1s`: log-normal, with this median and this 99th percentile.
+    LogNormal {
+        /// Half of the queries are faster.
+        median: Duration,
+        /// One query in a hundred is slower.
+        p99: Duration,
+    },
+}
+
+/// Why a latency could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; write 100ms, uniform:50ms..150ms, exp:100ms or lognormal:100ms,p99=1s")]
+pub struct LatencyError(String);
+
+impl FromStr for Latency {
+    type Err = LatencyError;
+
+    fn from_str(text: &str) -> Result<Self, LatencyError> {
+        let duration =
+            |text: &str| humantime::parse_duration(text).map_err(|error| LatencyError(format!("{text:?}: {error}")));
+        let (shape, parameters) = text.split_once(':').unwrap_or(("fixed", text));
+        match (shape, parameters.split_once(".."), parameters.split_once(",p99=")) {
+            ("fixed", None, None) => Ok(Latency::Fixed(duration(parameters)?)),
+            ("exp", None, None) => Ok(Latency::Exponential(positive(duration(parameters)?)?)),
+            ("uniform", Some((low, high)), _) => match (duration(low)?, duration(high)?) {
+                (low, high) if low < high => Ok(Latency::Uniform(low, high)),
+                _ => Err(LatencyError("the range is empty".into())),
+            },
+            ("lognormal", _, Some((median, p99))) => match (positive(duration(median)?)?, duration(p99)?) {
+                (median, p99) if median < p99 => Ok(Latency::LogNormal { median, p99 }),
+                _ => Err(LatencyError("p99 is not above the median".into())),
+            },
+            _ => Err(LatencyError(format!("{text:?} is not a latency"))),
+        }
+    }
+}
+
+fn positive(duration: Duration) -> Result<Duration, LatencyError> {
+    if duration.is_zero() { Err(LatencyError("it must be above zero".into())) } else { Ok(duration) }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        match self {
+            Latency::Fixed(wait) => write!(f, "{}", show(wait)),
+            Latency::Uniform(low, high) => write!(f, "uniform:{}..{}", show(low), show(high)),
+            Latency::Exponential(mean) => write!(f, "exp:{}", show(mean)),
+            Latency::LogNormal { median, p99 } => write!(f, "lognormal:{},p99={}", show(median), show(p99)),
+        }
+    }
+}
+
+/// A database that finds the same row each time, after a while.
+#[derive(Debug)]
+pub struct Database {
+    latency: Latency,
+    seed: u64,
+    /// The number of the next query. Query number n takes the same time in every server that was given the same seed.
+    next_query: AtomicU64,
+}
+
+impl Database {
+    /// A database whose queries take `latency`, drawn from `seed`.
+    pub fn new(latency: Latency, seed: u64) -> Self {
+        Self { latency, seed, next_query: AtomicU64::new(0) }
+    }
+
+    /// Goes on with query number `number`: forked processes, each with a copy of this database, must not all draw the
+    /// same latencies.
+    pub fn skip_to(&self, number: u64) {
+        self.next_query.store(number, Relaxed);
+    }
+
+    /// How long the next query takes: `wait` if the client chose it, else what the distribution says.
+    pub fn latency(&self, wait: Option<Duration>) -> Duration {
+        match (wait, self.latency) {
+            (Some(wait), _) | (None, Latency::Fixed(wait)) => wait,
+            (None, random) => random.draw(self.seed.wrapping_add(self.next_query.fetch_add(1, Relaxed))),
+        }
+    }
+
+    /// Runs a query and blocks until it is answered.
+    pub fn query(&self, wait: Option<Duration>) {
+        let latency = self.latency(wait);
+        if !latency.is_zero() {
+            std::thread::sleep(latency);
+        }
+    }
+}
+
+impl Latency {
+    /// The latency that `seed` draws.
+    fn draw(&self, seed: u64) -> Duration {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let drawn_s = match self {
+            Latency::Fixed(wait) => Some(wait.as_secs_f64()),
+            Latency::Uniform(low, high) => {
+                Uniform::new(low.as_secs_f64(), high.as_secs_f64()).ok().map(|shape| shape.sample(&mut rng))
+            }
+            Latency::Exponential(mean) => Exp::new(1.0 / mean.as_secs_f64()).ok().map(|shape| shape.sample(&mut rng)),
+            Latency::LogNormal { median, p99 } => {
+                let mu = median.as_secs_f64().ln();
+                let sigma = (p99.as_secs_f64().ln() - mu) / Z_99;
+                LogNormal::new(mu, sigma).ok().map(|shape| shape.sample(&mut rng))
+            }
+        };
+        // The parameters were checked when they were parsed; an absurd draw becomes the longest wait there is.
+        Duration::try_from_secs_f64(drawn_s.unwrap_or_default()).unwrap_or(Duration::MAX).min(crate::app::MAX_WAIT)
+    }
+}

@@ -1,0 +1,185 @@
+//! The body of a request: its framing, and the chunked transfer coding (§6, §7).
+
+use super::head::{MAX_FIELDS, Scanner, parse_fields};
+use super::{Limits, Reject, Status};
+
+/// The longest line of a chunk: its size and its extensions, in bytes (§7.1.1 asks for a limit).
+const MAX_CHUNK_LINE_BYTES: usize = 4096;
+
+/// How the end of a body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After this many bytes.
+    Length(u64),
+    /// After the last chunk and its trailers.
+    Chunked,
+}
+
+/// Takes a body out of the bytes that hold it, however they are split.
+#[derive(Clone, Debug)]
+pub struct BodyDecoder {
+    state: State,
+    /// What the body may still grow by, in bytes.
+    allowed_bytes: u64,
+    max_trailer_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Bytes of a body with a Content-Length that are still to come.
+    Length(u64),
+    Chunk(Chunk),
+    Done,
+}
+
+#[derive(Clone, Debug)]
+enum Chunk {
+    /// In the line that starts a chunk.
+    Line(ChunkLine),
+    /// Bytes of a chunk that are still to come.
+    Data(u64),
+    /// In the CRLF after a chunk's data.
+    DataEnd { cr_seen: bool },
+    /// In the trailer section, which is kept until it is whole, checked and dropped.
+    Trailers { scanner: Scanner, section: Vec<u8> },
+}
+
+/// `chunk-size [ chunk-ext ] CRLF`, read a byte at a time.
+#[derive(Clone, Debug, Default)]
+struct ChunkLine {
+    size: u64,
+    has_size: bool,
+    /// White space came after the size: only an extension may follow.
+    after_space: bool,
+    in_extension: bool,
+    cr_seen: bool,
+    line_bytes: usize,
+}
+
+impl ChunkLine {
+    /// The size of the chunk, once its line has ended.
+    fn push(&mut self, byte: u8) -> Result<Option<u64>, Reject> {
+        self.line_bytes += 1;
+        if self.line_bytes > MAX_CHUNK_LINE_BYTES {
+            return Err(Reject::bad("the line of a chunk is too long"));
+        }
+        match byte {
+            b'\n' if self.cr_seen => return Ok(Some(self.size)),
+            _ if self.cr_seen => return Err(Reject::bad("a CR without LF in the line of a chunk")),
+            b'\r' if self.has_size && (self.in_extension || !self.after_space) => self.cr_seen = true,
+            b' ' | b'\t' if self.in_extension => {}
+            b' ' | b'\t' if self.has_size => self.after_space = true,
+            0..=b' ' | 0x7f => return Err(Reject::bad("a malformed chunk line")),
+            _ if self.in_extension => {}
+            b';' if self.has_size => self.in_extension = true,
+            _ if self.after_space => return Err(Reject::bad("a malformed chunk line")),
+            _ => self.push_digit(byte)?,
+        }
+        Ok(None)
+    }
+
+    fn push_digit(&mut self, byte: u8) -> Result<(), Reject> {
+        let digit = char::from(byte).to_digit(16).ok_or(Reject::bad("a chunk size that is not hexadecimal"))?;
+        self.has_size = true;
+        self.size = self
+            .size
+            .checked_mul(16)
+            .and_then(|size| size.checked_add(u64::from(digit)))
+            .ok_or(Reject::bad("a chunk size that overflows"))?;
+        Ok(())
+    }
+}
+
+impl BodyDecoder {
+    /// Decodes a body with this framing.
+    pub fn new(framing: Framing, limits: &Limits) -> Self {
+        let state = match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunk(Chunk::Line(ChunkLine::default())),
+        };
+        Self { state, allowed_bytes: limits.max_body_bytes as u64, max_trailer_bytes: limits.max_head_bytes }
+    }
+
+    /// Whether the body is complete.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Takes what belongs to the body off the front of `input`, gives its data to `sink`, and returns how many bytes it
+    /// took: all of them, unless the body ended before.
+    ///
+    /// # Errors
+    /// 400 for a malformed chunk or trailer, 413 for a body that is too long.
+    pub fn decode(&mut self, input: &[u8], mut sink: impl FnMut(&[u8])) -> Result<usize, Reject> {
+        let mut taken = 0;
+        while taken < input.len() && !self.is_done() {
+            taken += self.advance(&input[taken..], &mut sink)?;
+        }
+        Ok(taken)
+    }
+
+    /// One step over `input`, which is not empty: either a byte of syntax or a run of data.
+    fn advance(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<usize, Reject> {
+        match &mut self.state {
+            State::Done => Ok(0),
+            State::Length(remaining) => {
+                let taken = take_data(input, remaining, sink);
+                if *remaining == 0 {
+                    self.state = State::Done;
+                }
+                Ok(taken)
+            }
+            State::Chunk(chunk) => match chunk {
+                Chunk::Line(line) => {
+                    if let Some(size) = line.push(input[0])? {
+                        self.start_chunk(size)?;
+                    }
+                    Ok(1)
+                }
+                Chunk::Data(remaining) => {
+                    let taken = take_data(input, remaining, sink);
+                    if *remaining == 0 {
+                        *chunk = Chunk::DataEnd { cr_seen: false };
+                    }
+                    Ok(taken)
+                }
+                Chunk::DataEnd { cr_seen } => {
+                    match (*cr_seen, input[0]) {
+                        (false, b'\r') => *cr_seen = true,
+                        (true, b'\n') => *chunk = Chunk::Line(ChunkLine::default()),
+                        _ => return Err(Reject::bad("no CRLF after the data of a chunk")),
+                    }
+                    Ok(1)
+                }
+                Chunk::Trailers { scanner, section } => {
+                    section.push(input[0]);
+                    if scanner.scan(section)?.is_some() {
+                        parse_fields(section, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])?;
+                        self.state = State::Done;
+                    } else if section.len() > self.max_trailer_bytes {
+                        return Err(Reject::new(Status::RequestHeaderFieldsTooLarge, "the trailers are too long"));
+                    }
+                    Ok(1)
+                }
+            },
+        }
+    }
+
+    fn start_chunk(&mut self, size: u64) -> Result<(), Reject> {
+        self.allowed_bytes =
+            self.allowed_bytes.checked_sub(size).ok_or(Reject::new(Status::ContentTooLarge, "the body is too long"))?;
+        self.state = State::Chunk(match size {
+            0 => Chunk::Trailers { scanner: Scanner::trailers(), section: Vec::new() },
+            _ => Chunk::Data(size),
+        });
+        Ok(())
+    }
+}
+
+fn take_data(input: &[u8], remaining: &mut u64, sink: &mut impl FnMut(&[u8])) -> usize {
+    let taken = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
+    *remaining -= taken as u64;
+    sink(&input[..taken]);
+    taken
+}

@@ -1,0 +1,190 @@
+//! Requests out of bytes, however the bytes are split.
+
+use super::body::BodyDecoder;
+use super::head::{self, Head, Scanner};
+use super::{Limits, Reject, Request};
+
+/// What a connection is in the middle of: each has a timeout of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Between requests: no byte of the next has come.
+    Idle,
+    /// Inside a head.
+    Head,
+    /// Inside a body.
+    Body,
+}
+
+/// What [`Decoder::decode`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// More bytes are needed.
+    Need,
+    /// Send `100 Continue` ([`super::response::CONTINUE`]): the client waits for it before it sends the body.
+    Continue,
+    /// A whole request.
+    Request(Request),
+}
+
+/// Takes requests out of the bytes of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    buffer: Vec<u8>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Scanner),
+    Body { request: Request, body: BodyDecoder },
+}
+
+impl Decoder {
+    /// A decoder for a new connection.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, buffer: Vec::new(), state: State::Head(Scanner::head()) }
+    }
+
+    /// Adds bytes that the client sent.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// What the connection is in the middle of.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Body { .. } => Phase::Body,
+            State::Head(_) if self.buffer.is_empty() => Phase::Idle,
+            State::Head(_) => Phase::Head,
+        }
+    }
+
+    /// The next whole request in the bytes so far.
+    ///
+    /// # Errors
+    /// The answer to give to a request that is refused; the connection is closed after it.
+    pub fn decode(&mut self) -> Result<Step, Reject> {
+        if let State::Head(scanner) = &mut self.state {
+            let Some(Head { request, framing, expects_continue }) = next_head(scanner, &mut self.buffer, &self.limits)?
+            else {
+                return Ok(Step::Need);
+            };
+            self.state = State::Body { request, body: BodyDecoder::new(framing, &self.limits) };
+            if expects_continue && self.buffer.is_empty() {
+                return Ok(Step::Continue);
+            }
+        }
+        let State::Body { request, body } = &mut self.state else { return Ok(Step::Need) };
+        let taken = body.decode(&self.buffer, |data| request.body.extend_from_slice(data))?;
+        self.consume(taken);
+        Ok(self.take_request())
+    }
+
+    fn take_request(&mut self) -> Step {
+        match std::mem::replace(&mut self.state, State::Head(Scanner::head())) {
+            State::Body { request, body } if body.is_done() => Step::Request(request),
+            unfinished => {
+                self.state = unfinished;
+                Step::Need
+            }
+        }
+    }
+
+    /// Drops bytes that are done with. An empty buffer is freed: 10,000 waiting connections keep none.
+    fn consume(&mut self, count: usize) {
+        drain_front(&mut self.buffer, count);
+    }
+}
+
+/// The head at the front of `buffer`, taken out of it, if it is complete.
+fn next_head(scanner: &mut Scanner, buffer: &mut Vec<u8>, limits: &Limits) -> Result<Option<Head>, Reject> {
+    let head_bytes = scanner.scan(buffer)?;
+    if head_bytes.unwrap_or(buffer.len()) > limits.max_head_bytes {
+        return Err(scanner.too_long());
+    }
+    let Some(head_bytes) = head_bytes else { return Ok(None) };
+    let head = head::parse(&buffer[..head_bytes], limits)?;
+    drain_front(buffer, head_bytes);
+    Ok(Some(head))
+}
+
+fn drain_front(buffer: &mut Vec<u8>, count: usize) {
+    if count == buffer.len() {
+        *buffer = Vec::new();
+    } else {
+        buffer.drain(..count);
+    }
+}
+
+/// Checks requests that somebody else will parse (hyper, which is more lenient), as strictly as [`Decoder`] does, and
+/// says how much of the bytes may be passed on.
+#[derive(Debug)]
+pub struct Validator {
+    limits: Limits,
+    state: Check,
+}
+
+#[derive(Debug)]
+enum Check {
+    Head(Scanner),
+    Body(BodyDecoder),
+}
+
+impl Validator {
+    /// A validator for a new connection.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: Check::Head(Scanner::head()) }
+    }
+
+    /// What the connection is in the middle of; `held_bytes` is how many bytes were not passed on yet.
+    pub fn phase(&self, held_bytes: usize) -> Phase {
+        match self.state {
+            Check::Body(_) => Phase::Body,
+            Check::Head(_) if held_bytes == 0 => Phase::Idle,
+            Check::Head(_) => Phase::Head,
+        }
+    }
+
+    /// How many bytes at the front of `held` may be passed on: whole heads that are valid, and parts of their bodies.
+    /// What is not passed on must be at the front of `held` again when more has come.
+    ///
+    /// The second value is the refusal of what follows them, if it must be refused.
+    pub fn check(&mut self, held: &[u8]) -> (usize, Option<Reject>) {
+        let mut passed = 0;
+        while passed < held.len() {
+            match self.check_next(&held[passed..]) {
+                Ok(0) => break,
+                Ok(count) => passed += count,
+                Err(reject) => return (passed, Some(reject)),
+            }
+        }
+        (passed, None)
+    }
+
+    fn check_next(&mut self, held: &[u8]) -> Result<usize, Reject> {
+        match &mut self.state {
+            Check::Head(scanner) => {
+                let head_bytes = scanner.scan(held)?;
+                if head_bytes.unwrap_or(held.len()) > self.limits.max_head_bytes {
+                    return Err(scanner.too_long());
+                }
+                let Some(head_bytes) = head_bytes else { return Ok(0) };
+                let head = head::parse(&held[..head_bytes], &self.limits)?;
+                self.enter(BodyDecoder::new(head.framing, &self.limits));
+                Ok(head_bytes)
+            }
+            Check::Body(body) => {
+                let count = body.decode(held, |_| {})?;
+                if body.is_done() {
+                    self.state = Check::Head(Scanner::head());
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    fn enter(&mut self, body: BodyDecoder) {
+        self.state = if body.is_done() { Check::Head(Scanner::head()) } else { Check::Body(body) };
+    }
+}

@@ -1,0 +1,122 @@
+//! Responses into bytes.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use super::{Reject, Status};
+
+/// The interim answer to `Expect: 100-continue` (RFC 9110 §15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Seconds after which a client that was turned away may come back (RFC 9110 §10.2.3).
+const RETRY_AFTER_S: u32 = 1;
+
+/// What happens to the connection after an answer (§9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It stays open, as HTTP/1.1 does unless told otherwise.
+    KeepAlive,
+    /// It stays open, and an HTTP/1.0 client is told so.
+    KeepAliveSaid,
+    /// It is closed, and the client is told so.
+    Close,
+}
+
+impl Persistence {
+    /// The value of the Connection field, where one is due.
+    pub fn connection_field(self) -> Option<&'static str> {
+        match self {
+            Persistence::KeepAlive => None,
+            Persistence::KeepAliveSaid => Some("keep-alive"),
+            Persistence::Close => Some("close"),
+        }
+    }
+}
+
+/// An answer. All four servers send the same fields in the same order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: Status,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The Allow field: which methods the target knows.
+    pub allow: Option<&'static str>,
+    /// The body.
+    pub body: Cow<'static, [u8]>,
+    /// The answer is to HEAD: the fields are those of GET, the body is not sent (RFC 9110 §9.3.2).
+    pub head_only: bool,
+    /// What happens to the connection after it.
+    pub persistence: Persistence,
+}
+
+impl Response {
+    /// An answer with a body, on a connection that stays open.
+    pub fn new(status: Status, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self {
+            status,
+            content_type,
+            allow: None,
+            body: body.into(),
+            head_only: false,
+            persistence: Persistence::KeepAlive,
+        }
+    }
+
+    /// An answer that only says its status, and why, on a connection that stays open.
+    pub fn text(status: Status, why: &str) -> Self {
+        Self::new(status, "text/plain", format!("{} {}: {why}\n", status.code(), status.reason()).into_bytes())
+    }
+
+    /// The answer to a connection for which there is no room.
+    pub fn full() -> Self {
+        let mut response = Self::text(Status::ServiceUnavailable, "the server is full");
+        response.persistence = Persistence::Close;
+        response
+    }
+
+    /// The fields, in the order in which they are sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+        let has_body = self.status != Status::NoContent;
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        [
+            Some(("Date", date.into())),
+            has_body.then_some(("Content-Type", self.content_type.into())),
+            has_body.then(|| ("Content-Length", self.body.len().to_string().into())),
+            self.allow.map(|allow| ("Allow", allow.into())),
+            (self.status == Status::ServiceUnavailable).then(|| ("Retry-After", RETRY_AFTER_S.to_string().into())),
+            self.persistence.connection_field().map(|option| ("Connection", option.into())),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether a body follows the fields.
+    pub fn sends_body(&self) -> bool {
+        !self.head_only && self.status != Status::NoContent
+    }
+
+    /// The bytes to send.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(192 + self.body.len());
+        // Writing to a Vec cannot fail.
+        let _ = write!(bytes, "HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
+        for (name, value) in self.fields() {
+            let _ = write!(bytes, "{name}: {value}\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        if self.sends_body() {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+impl From<Reject> for Response {
+    fn from(reject: Reject) -> Self {
+        let mut response = Self::text(reject.status, reject.why);
+        response.persistence = Persistence::Close;
+        response
+    }
+}

@@ -1,0 +1,85 @@
+//! The limits of the machine: raise them, or say what stops us.
+
+use anyhow::{Result, bail};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+/// The connections that a server accepts unless told otherwise: 10,000 and some room, so that a client that reconnects
+/// is not turned away by its own old connection.
+const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+/// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, 503s on their way.
+const SPARE_DESCRIPTORS: usize = 1_200;
+/// Memory maps of one thread: stack, its guard page, the signal stack, its guard page.
+const MAPS_PER_THREAD: usize = 4;
+/// Processes and threads that are left to the rest of the machine.
+const SPARE_TASKS: usize = 512;
+
+/// Something that limits how many connections fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling {
+    /// How many connections it allows.
+    pub connections: usize,
+    /// What it is, and what to do about it.
+    pub advice: &'static str,
+}
+
+/// How many connections to accept: what was asked for, or the default, or less if a ceiling is lower.
+///
+/// # Errors
+/// More was asked for than the ceilings allow.
+pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result<usize> {
+    let lowest = ceilings.iter().min_by_key(|ceiling| ceiling.connections);
+    let (allowed, advice) = lowest.map_or((usize::MAX, ""), |lowest| (lowest.connections, lowest.advice));
+    match requested {
+        Some(requested) if requested > allowed => {
+            bail!("--max-connections {requested} is above the {allowed} that this machine allows: {advice}")
+        }
+        Some(requested) => Ok(requested),
+        None if DEFAULT_MAX_CONNECTIONS > allowed => {
+            eprintln!("warning: accepting only {allowed} connections at once: {advice}");
+            Ok(allowed.max(1))
+        }
+        None => Ok(DEFAULT_MAX_CONNECTIONS),
+    }
+}
+
+/// Raises the limit of open descriptors as far as it goes, for a server that holds every connection in one process.
+///
+/// # Errors
+/// The limit could not be read or raised.
+pub fn descriptors() -> Result<Ceiling> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(Ceiling {
+        connections: clamp(hard).saturating_sub(SPARE_DESCRIPTORS),
+        advice: "raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE= in systemd)",
+    })
+}
+
+/// How many threads one process can have.
+pub fn threads() -> Ceiling {
+    let by_maps = number("/proc/sys/vm/max_map_count").map_or(usize::MAX, |maps| maps / MAPS_PER_THREAD);
+    Ceiling {
+        // Beyond the map count a thread that was started can abort the whole process: stay well below.
+        connections: by_maps.saturating_sub(SPARE_TASKS).min(tasks().connections),
+        advice: "raise vm.max_map_count (4 maps a thread), kernel.threads-max, kernel.pid_max or `ulimit -u`",
+    }
+}
+
+/// How many processes the machine can have.
+pub fn processes() -> Ceiling {
+    Ceiling { advice: "raise kernel.pid_max, kernel.threads-max or `ulimit -u`", ..tasks() }
+}
+
+fn tasks() -> Ceiling {
+    let nproc = getrlimit(Resource::RLIMIT_NPROC).map_or(usize::MAX, |(soft, _)| clamp(soft));
+    let kernel = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].into_iter().filter_map(number).min();
+    Ceiling { connections: nproc.min(kernel.unwrap_or(usize::MAX)).saturating_sub(SPARE_TASKS), advice: "" }
+}
+
+fn clamp(limit: rlim_t) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+fn number(path: &str) -> Option<usize> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}

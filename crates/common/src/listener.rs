@@ -1,0 +1,78 @@
+//! The listening socket, and what the errors of `accept` mean.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How long to leave `accept` alone after it failed for want of descriptors or memory.
+pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds and listens. The backlog is `backlog` connections, or what the kernel clips it to.
+///
+/// # Errors
+/// The address is in use or not ours: the message says what to do.
+pub fn bind(address: SocketAddr, backlog: u32) -> Result<TcpListener> {
+    let advice = || match address.port() {
+        0 => format!("cannot listen on {address}: choose an address of this machine with --listen"),
+        _ => format!(
+            "cannot listen on {address}: stop whatever listens there, or choose another address with --listen \
+             (port 0 picks a free one)"
+        ),
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into()).with_context(advice)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).with_context(advice)?;
+    warn_if_clipped(backlog);
+    Ok(socket.into())
+}
+
+fn warn_if_clipped(backlog: u32) {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
+        && somaxconn < backlog
+    {
+        eprintln!("warning: the kernel clips --backlog {backlog} to net.core.somaxconn = {somaxconn}");
+    }
+}
+
+/// Says on standard output where the server listens, now that it accepts. Nobody may be reading: that is no error.
+pub fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "listening on http://{address}");
+    if let Some(admin) = admin {
+        let _ = writeln!(stdout, "admin on http://{admin}");
+    }
+    let _ = stdout.flush();
+}
+
+/// What a failed `accept` means. None of them ends a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// No connection is there.
+    WouldBlock,
+    /// That connection is gone, or a signal came: accept the next one.
+    TryNext,
+    /// Descriptors or memory ran out: the connection stays in the backlog; try again after [`EXHAUSTED_PAUSE`].
+    Exhausted,
+}
+
+impl AcceptError {
+    /// Classifies what `accept` returned. Linux also passes on errors of the network, such as EHOSTUNREACH, that only
+    /// concern the one connection (accept(2)).
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
+            io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown => AcceptError::TryNext,
+            _ => AcceptError::Exhausted,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! SIGTERM and SIGINT become a descriptor to poll; a second signal forces the exit.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level::pipe};
+
+/// Becomes readable when the server is told to stop.
+#[derive(Debug)]
+pub struct Shutdown(UnixStream);
+
+impl Shutdown {
+    /// Takes over SIGTERM and SIGINT. After the first, the next one ends the process at once, with status 128 plus the
+    /// signal's number, as a shell would say it.
+    ///
+    /// # Errors
+    /// The handlers could not be installed.
+    pub fn install() -> io::Result<Self> {
+        let (readable, writable) = UnixStream::pair()?;
+        readable.set_nonblocking(true)?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // Handlers run in this order: the first signal finds the flag unset.
+            flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
+            flag::register(signal, stopping.clone())?;
+            pipe::register(signal, writable.try_clone()?)?;
+        }
+        Ok(Self(readable))
+    }
+
+    /// The descriptor, for an event loop that wants to own it.
+    pub fn into_stream(self) -> UnixStream {
+        self.0
+    }
+}
+
+impl AsFd for Shutdown {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
