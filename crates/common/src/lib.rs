@@ -14,4 +14,5 @@ pub mod http;
 pub mod limits;
 pub mod linger;
 pub mod listener;
+pub mod log;
 pub mod shutdown;

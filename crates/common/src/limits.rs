@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
+use crate::log;
+
 /// The connections that a server accepts unless told otherwise: 10,000 and some room, so that a client that reconnects
 /// is not turned away by its own old connection.
 const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
@@ -35,7 +37,7 @@ pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result
         }
         Some(requested) => Ok(requested),
         None if DEFAULT_MAX_CONNECTIONS > allowed => {
-            eprintln!("warning: accepting only {allowed} connections at once: {advice}");
+            log::warn(format_args!("accepting only {allowed} connections at once: {advice}"));
             Ok(allowed.max(1))
         }
         None => Ok(DEFAULT_MAX_CONNECTIONS),

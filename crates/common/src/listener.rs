@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::log;
+
 /// How long to leave `accept` alone after it failed for want of descriptors or memory.
 pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,7 +37,7 @@ fn warn_if_clipped(backlog: u32) {
     if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
         && somaxconn < backlog
     {
-        eprintln!("warning: the kernel clips --backlog {backlog} to net.core.somaxconn = {somaxconn}");
+        log::warn(format_args!("the kernel clips --backlog {backlog} to net.core.somaxconn = {somaxconn}"));
     }
 }
 

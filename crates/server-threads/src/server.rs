@@ -20,6 +20,7 @@ use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::linger::{Lingerers, TURN_INTERVAL};
 use common::listener::{self, AcceptError};
+use common::log;
 use common::shutdown::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -179,7 +180,7 @@ fn drain(listener: TcpListener, shared: &Shared) {
     while !connections.is_empty() {
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
-            eprintln!("warning: {} connections were cut off by --drain-timeout", connections.len());
+            log::warn(format_args!("{} connections were cut off by --drain-timeout", connections.len()));
             return;
         }
         let woken = shared.connection_closed.wait_timeout(connections, remaining);

@@ -1,6 +1,6 @@
 //! The body of a request: its framing, and the chunked transfer coding (§6, §7).
 
-use super::head::{MAX_FIELDS, Scanner, parse_fields};
+use super::head::{FEW_FIELDS, Scanner, parse_fields};
 use super::{Limits, Reject, Status};
 
 /// The longest line of a chunk: its size and its extensions, in bytes (§7.1.1 asks for a limit).
@@ -155,7 +155,7 @@ impl BodyDecoder {
                 Chunk::Trailers { scanner, section } => {
                     section.push(input[0]);
                     if scanner.scan(section)?.is_some() {
-                        parse_fields(section, &mut [httparse::EMPTY_HEADER; MAX_FIELDS])?;
+                        parse_fields(section, &mut [httparse::EMPTY_HEADER; FEW_FIELDS], &mut Vec::new())?;
                         self.state = State::Done;
                     } else if section.len() > self.max_trailer_bytes {
                         return Err(Reject::new(Status::RequestHeaderFieldsTooLarge, "the trailers are too long"));

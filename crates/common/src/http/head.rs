@@ -4,7 +4,9 @@ use super::body::Framing;
 use super::{Limits, Method, Persistence, Reject, Request, Status};
 
 /// The most fields that a head or a trailer section may have.
-pub const MAX_FIELDS: usize = 100;
+const MAX_FIELDS: usize = 100;
+/// As many fields as are parsed on the stack. There would be room for all, but 10,000 stacks would keep the page.
+pub const FEW_FIELDS: usize = 8;
 
 /// A head that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +85,9 @@ pub fn parse(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     let line_end = start + head[start..].iter().position(|&byte| byte == b'\r').unwrap_or(0);
     let line = RequestLine::parse(&head[start..line_end])?;
 
-    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let fields = parse_fields(&head[line_end + 2..], &mut storage)?;
+    let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+    let mut many = Vec::new();
+    let fields = parse_fields(&head[line_end + 2..], &mut few, &mut many)?;
     if line.method_token == b"CONNECT" {
         return Err(Reject::new(Status::NotImplemented, "CONNECT is not served"));
     }
@@ -104,15 +107,21 @@ pub fn parse(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     })
 }
 
-/// Parses field lines up to and with the empty line.
+/// Parses field lines up to and with the empty line, into `few` or, if they are more, into `many`.
 ///
 /// # Errors
 /// 400 for a malformed line (§5), 431 for too many (RFC 6585 §5).
 pub fn parse_fields<'h, 'b>(
     section: &'b [u8],
-    storage: &'h mut [httparse::Header<'b>],
+    few: &'h mut [httparse::Header<'b>; FEW_FIELDS],
+    many: &'h mut Vec<httparse::Header<'b>>,
 ) -> Result<&'h [httparse::Header<'b>], Reject> {
-    match httparse::parse_headers(section, storage) {
+    let mut result = httparse::parse_headers(section, few);
+    if result == Err(httparse::Error::TooManyHeaders) {
+        many.resize(MAX_FIELDS, httparse::EMPTY_HEADER);
+        result = httparse::parse_headers(section, many);
+    }
+    match result {
         Ok(httparse::Status::Complete((_, fields))) => Ok(fields),
         Ok(httparse::Status::Partial) => Err(Reject::bad("a field line without end")),
         Err(httparse::Error::TooManyHeaders) => {

@@ -1,0 +1,195 @@
+//! The supervisor forks; every connection has a process, which blocks.
+
+use std::io;
+use std::net::{self, TcpStream};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use common::admin::Admin;
+use common::app::{self, Plan, Work};
+use common::blocking::Connection;
+use common::config::Config;
+use common::counters::Counters;
+use common::db::Database;
+use common::http::{Persistence, Request, Response};
+use common::limits;
+use common::listener::{self, AcceptError};
+use common::log;
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::Signal;
+use socket2::Socket;
+
+use crate::supervisor::Supervisor;
+use crate::{Cli, process};
+
+/// How long an idle child waits in `accept` before it asks whether there are too many of them.
+const IDLE_CHILD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long killed children may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the supervisor and all children share: every child has a copy, and its references point to the same memory.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) max_connections: usize,
+    pub(crate) listener: Socket,
+    database: Database,
+    pub(crate) counters: &'static Counters,
+    /// A slot for each child that there may be.
+    pub(crate) slots: &'static [Slot],
+    /// How many idle children may leave.
+    pub(crate) surplus: &'static AtomicUsize,
+    /// Rung by a child that became busy: fewer are idle now.
+    pub(crate) bell: EventFd,
+}
+
+/// What the supervisor knows of a child. It is in shared memory not only because the child writes its state: a page that
+/// the supervisor changes after a fork would stay behind in the child, as its own copy.
+#[derive(Default)]
+pub(crate) struct Slot {
+    /// Zero if the slot is free.
+    pub(crate) pid: AtomicI32,
+    /// What the child does, so that the supervisor can correct the counters if it is killed.
+    pub(crate) state: AtomicU8,
+}
+
+/// What a child does.
+pub(crate) mod state {
+    pub(crate) const IDLE: u8 = 0;
+    pub(crate) const SERVING: u8 = 1;
+    pub(crate) const WAITING: u8 = 2;
+}
+
+/// Starts the server, and runs it until it is told to stop.
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let config = cli.config.clone();
+    let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
+    let listener = listener::bind(config.listen, config.backlog)?;
+    let address = listener.local_addr()?;
+    let listener = Socket::from(listener);
+    listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
+    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
+    let shared = Shared {
+        database: config.database(),
+        config,
+        max_connections,
+        listener,
+        counters: process::share(Counters::default())?,
+        slots: process::share_slice(max_connections)?,
+        surplus: process::share(AtomicUsize::new(0))?,
+        bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+    };
+    let mut supervisor = Supervisor::new(&shared, admin, cli.start.min(max_connections))?;
+    supervisor.spawn_missing();
+    listener::announce(address, admin_address);
+    supervisor.run()?;
+    drain(&mut supervisor, &shared)
+}
+
+/// One child: takes connections, one after the other, until it is told to stop or there are too many idle children.
+///
+/// Backpressure: a child takes a connection when it is free. When none is, the supervisor answers 503, or the connection
+/// stays in the backlog.
+pub(crate) fn accept(child: &Child<'_>) {
+    while !process::is_stopping() {
+        // Blocks; the kernel wakes one child for each connection.
+        match child.shared.listener.accept() {
+            Ok((socket, _)) => {
+                child.become_busy();
+                let stream = TcpStream::from(socket);
+                // The connection failed: that is the end of it, and of nothing else.
+                let _ = serve(&stream, child);
+                drop(stream);
+                child.set_state(state::IDLE);
+            }
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::WouldBlock if child.may_leave() => return,
+                AcceptError::WouldBlock | AcceptError::TryNext => {}
+                // The drain has shut the listener down.
+                AcceptError::Exhausted if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
+                AcceptError::Exhausted => thread::sleep(listener::EXHAUSTED_PAUSE),
+            },
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
+    let _open = child.shared.counters.open();
+    let _stoppable = process::stoppable(stream.as_fd());
+    let mut connection = Connection::new(stream, child.shared.config.limits(), child.shared.config.timeouts())?;
+    while let Some(request) = connection.read()? {
+        let mut response = handle(request, child);
+        if process::is_stopping() {
+            response.persistence = Persistence::Close;
+        }
+        connection.write(&response)?;
+        if response.persistence == Persistence::Close {
+            return connection.linger();
+        }
+    }
+    Ok(())
+}
+
+/// Answers one request; the database wait blocks this process.
+fn handle(request: Request, child: &Child<'_>) -> Response {
+    let Plan { work, response } = app::plan(request, child.shared.config.allow_chaos);
+    match work {
+        Work::Nothing => {}
+        Work::Query(wait) => {
+            child.set_state(state::WAITING);
+            let waiting = child.shared.counters.wait();
+            child.shared.database.query(wait);
+            drop(waiting);
+            child.set_state(state::SERVING);
+        }
+        Work::Burn(duration) => app::burn(duration),
+        Work::Chaos(chaos) => chaos.strike(),
+    }
+    response
+}
+
+/// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
+fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
+    // Wakes the children that wait in `accept`, all of them: closing our copy would not.
+    shared.listener.shutdown(net::Shutdown::Read)?;
+    supervisor.signal(Signal::SIGTERM);
+    if !supervisor.wait_for_all(shared.config.drain_timeout)? {
+        log::warn(format_args!("{} children were killed after --drain-timeout", supervisor.children()));
+        supervisor.signal(Signal::SIGKILL);
+        supervisor.wait_for_all(KILL_TIMEOUT)?;
+    }
+    Ok(())
+}
+
+/// One child.
+pub(crate) struct Child<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) slot: &'a Slot,
+}
+
+impl Child<'_> {
+    /// Draws other latencies than the child with another `number` does.
+    pub(crate) fn seed(&self, number: u64) {
+        self.shared.database.skip_to(number << 32);
+    }
+
+    fn become_busy(&self) {
+        self.set_state(state::SERVING);
+        // A bell that has rung too often to be counted has been heard anyway.
+        let _ = self.shared.bell.write(1);
+    }
+
+    fn set_state(&self, state: u8) {
+        self.slot.state.store(state, Relaxed);
+    }
+
+    /// Takes one of the places of idle children that may leave.
+    fn may_leave(&self) -> bool {
+        self.shared.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
+    }
+}

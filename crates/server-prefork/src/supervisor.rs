@@ -1,0 +1,284 @@
+//! Forks children ahead of demand, reaps and respawns them, and answers 503 and `/metrics` itself. It has one thread.
+
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use common::admin::Admin;
+use common::config::Overload;
+use common::http::Response;
+use common::linger::{Lingerers, TURN_INTERVAL};
+use common::log;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::process;
+use crate::server::{self, Child, Shared, Slot, state};
+
+/// The most children forked in a turn, so that a burst does not keep the supervisor from its other duties.
+const FORKS_PER_TURN: usize = 256;
+/// How often idle children are counted while there are more than needed.
+const SURPLUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long no child is forked after one died of a fault, or after the system refused one: doubled each time...
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+/// ...up to this.
+const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+pub(crate) struct Supervisor<'a> {
+    shared: &'a Shared,
+    admin: Option<Admin>,
+    /// How many idle children to keep ready.
+    start: usize,
+    signals: SigSet,
+    signal_fd: SignalFd,
+    /// How many slots are taken.
+    children: usize,
+    /// Where the search for a free slot goes on.
+    next_slot: usize,
+    refused: Lingerers,
+    spawned: u64,
+    backoff: Backoff,
+}
+
+impl<'a> Supervisor<'a> {
+    /// A supervisor without children. Signals are blocked from now on, and read from a descriptor.
+    pub(crate) fn new(shared: &'a Shared, admin: Option<Admin>, start: usize) -> Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+        signals.thread_block()?;
+        Ok(Self {
+            shared,
+            admin,
+            start,
+            signals,
+            signal_fd: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            children: 0,
+            next_slot: 0,
+            refused: Lingerers::default(),
+            spawned: 0,
+            backoff: Backoff::default(),
+        })
+    }
+
+    /// Supervises until SIGTERM or SIGINT.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        while !self.is_told_to_stop()? {
+            self.reap();
+            self.spawn_missing();
+            self.release_surplus();
+            let has_connection = self.wait();
+            if has_connection && self.is_full() {
+                self.refuse();
+            }
+            self.refused.turn();
+            if let Some(admin) = &mut self.admin {
+                admin.turn(self.shared.counters);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn children(&self) -> usize {
+        self.children
+    }
+
+    fn idle(&self) -> usize {
+        let open = self.shared.counters.open.load(Relaxed);
+        self.children.saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
+    }
+
+    /// Forks until enough children are idle, as far as the limits and the system allow.
+    pub(crate) fn spawn_missing(&mut self) {
+        for _ in 0..FORKS_PER_TURN {
+            if self.idle() >= self.start || self.backoff.is_pausing() {
+                return;
+            }
+            let Some(slot) = self.free_slot() else { return };
+            if let Err(errno) = self.spawn(slot) {
+                self.backoff.pause();
+                log::warn(format_args!("no child could be forked: {errno}; {} are there", self.children));
+            }
+        }
+    }
+
+    fn free_slot(&mut self) -> Option<&'a Slot> {
+        let slots = self.shared.slots;
+        let (before, after) = slots.split_at(self.next_slot);
+        let is_free = |slot: &Slot| slot.pid.load(Relaxed) == 0;
+        let found = after.iter().chain(before).position(is_free)?;
+        let index = (self.next_slot + found) % slots.len();
+        self.next_slot = (index + 1) % slots.len();
+        Some(&slots[index])
+    }
+
+    fn spawn(&mut self, slot: &Slot) -> nix::Result<()> {
+        self.spawned += 1;
+        let child = Child { shared: self.shared, slot };
+        let (number, admin, refused) = (self.spawned, &mut self.admin, &mut self.refused);
+        let pid = process::spawn(&self.signals, || {
+            // The child has copies of these descriptors, and would keep their connections open.
+            drop(admin.take());
+            drop(std::mem::take(refused));
+            child.seed(number);
+            server::accept(&child);
+        })?;
+        slot.pid.store(pid.as_raw(), Relaxed);
+        self.children += 1;
+        Ok(())
+    }
+
+    /// Buries dead children. SIGCHLDs coalesce, so one signal may stand for many of them.
+    fn reap(&mut self) {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, 0)) => self.bury(pid),
+                Ok(WaitStatus::Exited(pid, status)) => self.bury_dead_of(pid, &format!("exited with status {status}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => self.bury_dead_of(pid, &format!("was killed by {signal}")),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
+        log::warn(format_args!("child {pid} {cause}"));
+        self.backoff.pause();
+        self.bury(pid);
+    }
+
+    /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
+    fn bury(&mut self, pid: Pid) {
+        // Somebody else's child, if this process is the first of a container.
+        let Some(slot) = self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw()) else { return };
+        let counters = self.shared.counters;
+        let last_state = slot.state.swap(state::IDLE, Relaxed);
+        if last_state != state::IDLE {
+            counters.open.fetch_sub(1, Relaxed);
+        }
+        if last_state == state::WAITING {
+            counters.waiting.fetch_sub(1, Relaxed);
+        }
+        slot.pid.store(0, Relaxed);
+        self.children -= 1;
+    }
+
+    /// Lets idle children leave when twice as many are idle as are kept ready. They notice when `accept` times out.
+    fn release_surplus(&self) {
+        let surplus = self.idle().saturating_sub(2 * self.start);
+        self.shared.surplus.store(surplus, Relaxed);
+    }
+
+    /// Every child is busy, and there can be no more.
+    fn is_full(&self) -> bool {
+        self.idle() == 0 && (self.children == self.shared.max_connections || self.backoff.is_pausing())
+    }
+
+    /// Waits until there is something to do. True if a connection has come that no child can take.
+    fn wait(&self) -> bool {
+        let refuses = self.is_full() && self.shared.config.overload == Overload::Reject;
+        let listener_interest = if refuses { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut ready = vec![
+            PollFd::new(self.shared.listener.as_fd(), listener_interest),
+            PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
+        ];
+        ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), PollFlags::POLLIN)));
+        let timeout = self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
+        // EINTR is no matter: the next turn looks at everything again.
+        let has_ready = poll(&mut ready, timeout).is_ok_and(|count| count > 0);
+        // Silences the bell; EAGAIN says that it has not rung.
+        let _ = self.shared.bell.read();
+        has_ready && ready[0].any() == Some(true)
+    }
+
+    /// How soon the next turn must come if nothing happens.
+    fn next_turn(&self) -> Option<Duration> {
+        let lingering = (!self.refused.is_empty()).then_some(TURN_INTERVAL);
+        let admin = self.admin.as_ref().and_then(Admin::next_turn);
+        let missing = self.idle() < self.start && self.children < self.shared.max_connections;
+        let spawning = missing.then(|| self.backoff.remaining());
+        let surplus = (self.children > 2 * self.start).then_some(SURPLUS_INTERVAL);
+        [lingering, admin, spawning, surplus].into_iter().flatten().min()
+    }
+
+    /// Answers 503 to the next connection. The listener blocks, for the children: it must not block us if one of them
+    /// took the connection. A child that enters `accept` just now finds nothing, and tries again.
+    fn refuse(&mut self) {
+        if self.shared.listener.set_nonblocking(true).is_ok()
+            && let Ok((socket, _)) = self.shared.listener.accept()
+        {
+            self.shared.counters.refuse();
+            self.refused.push(TcpStream::from(socket), Response::full().encode());
+        }
+        // The flag belongs to the socket, which the children share.
+        let _ = self.shared.listener.set_nonblocking(false);
+    }
+
+    /// Whether SIGTERM or SIGINT has come.
+    fn is_told_to_stop(&self) -> Result<bool> {
+        while let Some(signal) = self.signal_fd.read_signal()? {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends `signal` to every child.
+    pub(crate) fn signal(&self, signal: Signal) {
+        for pid in self.shared.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0) {
+            // It may have died meanwhile, but its pid is not given to another before it is reaped.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Waits until every child is gone, and says whether that is so before `timeout`. A second signal ends this process
+    /// at once, and the kernel its children.
+    pub(crate) fn wait_for_all(&mut self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.reap();
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if self.children == 0 || remaining.is_zero() {
+                return Ok(self.children == 0);
+            }
+            let _ = poll(
+                &mut [PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)],
+                remaining.try_into().unwrap_or(PollTimeout::MAX),
+            );
+            if self.is_told_to_stop()? {
+                std::process::exit(128 + Signal::SIGTERM as i32);
+            }
+        }
+    }
+}
+
+/// When children may be forked again after something went wrong.
+#[derive(Default)]
+struct Backoff {
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// Pauses for longer than last time, unless that is long ago.
+    fn pause(&mut self) {
+        let now = Instant::now();
+        let is_over = self.until.is_none_or(|until| now > until + LAST_BACKOFF);
+        self.pause = if is_over { FIRST_BACKOFF } else { (self.pause * 2).min(LAST_BACKOFF) };
+        self.until = Some(now + self.pause);
+    }
+
+    fn remaining(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_pausing(&self) -> bool {
+        !self.remaining().is_zero()
+    }
+}
