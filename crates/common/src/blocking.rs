@@ -66,12 +66,9 @@ impl<'a> Connection<'a> {
                 phase = self.decoder.phase();
                 phase_start = Instant::now();
             }
-            let timeout = match phase {
-                Phase::Idle => self.timeouts.idle,
-                Phase::Head => self.timeouts.header.saturating_sub(phase_start.elapsed()),
-                Phase::Body => self.timeouts.body.saturating_sub(phase_start.elapsed()),
-            };
-            match self.read_some(timeout) {
+            // Idle, nothing has come that could have taken time: the socket's timeout stays as it is.
+            let elapsed = if phase == Phase::Idle { Duration::ZERO } else { phase_start.elapsed() };
+            match self.read_some(self.timeouts.of(phase).saturating_sub(elapsed)) {
                 Ok(0) => return Ok(Ok(None)),
                 Ok(_) => {}
                 Err(error) if is_timeout(&error) && phase == Phase::Idle => return Ok(Ok(None)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
-use crate::http::Limits;
+use crate::http::{Limits, Phase};
 
 /// The flags that all four servers have; each adds its model's own.
 #[derive(Args, Clone, Debug)]
@@ -92,6 +92,17 @@ pub struct Timeouts {
     pub write: Duration,
     /// Between requests.
     pub idle: Duration,
+}
+
+impl Timeouts {
+    /// How long a connection may stay in `phase`.
+    pub fn of(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Idle => self.idle,
+            Phase::Head => self.header,
+            Phase::Body => self.body,
+        }
+    }
 }
 
 impl Config {

@@ -1,0 +1,193 @@
+//! One connection as a state machine: it goes on as far as it can without blocking.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use common::app::{self, Plan, Work};
+use common::config::Config;
+use common::counters::Held;
+use common::http::{Decoder, Persistence, Phase, Reject, Request, Response, Status, Step, response};
+use common::linger::{LINGER_TIMEOUT, drop_input};
+use mio::net::TcpStream;
+
+/// How many requests a connection may be served in a turn, so that one that pipelines does not keep others waiting.
+const REQUESTS_PER_TURN: usize = 16;
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    decoder: Decoder,
+    state: State,
+    phase: Phase,
+    /// When the state or the phase has taken too long. A query takes as long as it takes.
+    deadline: Option<Instant>,
+    is_draining: bool,
+    /// Counts the connection as open.
+    _open: Held<'static>,
+}
+
+enum State {
+    /// A request is awaited or arriving.
+    Reading,
+    /// A worker has to do something before this answer is sent.
+    Waiting(Response),
+    /// An answer is being sent.
+    Writing { bytes: Vec<u8>, sent: usize, persistence: Persistence },
+    /// The last answer was sent: see [`common::linger`].
+    Lingering,
+}
+
+/// How far a connection got.
+pub(crate) enum Progress {
+    /// It waits for the client, or for a worker.
+    Blocked,
+    /// It could go on, but others shall have their turn first.
+    Yielded,
+    /// A worker has to do this; [`Connection::finish_wait`] is called when it is done.
+    Needs(Work),
+    /// It has ended.
+    Closed,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, open: Held<'static>, config: &Config) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(config.limits()),
+            state: State::Reading,
+            phase: Phase::Idle,
+            deadline: Some(Instant::now() + config.idle_timeout),
+            is_draining: false,
+            _open: open,
+        }
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Goes on until it would block. `buffer` is scratch space, lent by the reactor.
+    pub(crate) fn advance(&mut self, config: &Config, buffer: &mut [u8]) -> Progress {
+        for _ in 0..REQUESTS_PER_TURN {
+            let step = match &self.state {
+                State::Reading => self.read(config, buffer),
+                State::Waiting(_) => Ok(Some(Progress::Blocked)),
+                State::Writing { .. } => self.write(),
+                State::Lingering => drop_input(&mut self.stream)
+                    .map(|is_end| Some(if is_end { Progress::Closed } else { Progress::Blocked })),
+            };
+            match step {
+                Ok(Some(progress)) => return progress,
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Blocked,
+                // The connection failed: that is the end of it, and of nothing else.
+                Err(_) => return Progress::Closed,
+            }
+        }
+        Progress::Yielded
+    }
+
+    /// Reads until there is a request to work on or to answer.
+    fn read(&mut self, config: &Config, buffer: &mut [u8]) -> io::Result<Option<Progress>> {
+        loop {
+            match self.decoder.decode() {
+                Ok(Step::Request(request)) => return Ok(self.plan(request, config)),
+                Ok(Step::Continue) => {
+                    self.send(response::CONTINUE.to_vec(), Persistence::KeepAlive, config);
+                    return Ok(None);
+                }
+                Ok(Step::Need) => self.note_phase(config),
+                Err(reject) => {
+                    self.respond(reject.into(), config);
+                    return Ok(None);
+                }
+            }
+            match self.stream.read(buffer) {
+                Ok(0) => return Ok(Some(Progress::Closed)),
+                Ok(count) => self.decoder.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Each phase of a request has one deadline, however often a byte of it arrives.
+    fn note_phase(&mut self, config: &Config) {
+        let phase = self.decoder.phase();
+        if phase != self.phase || self.deadline.is_none() {
+            self.phase = phase;
+            self.deadline = Some(Instant::now() + config.timeouts().of(phase));
+        }
+    }
+
+    fn plan(&mut self, request: Request, config: &Config) -> Option<Progress> {
+        let Plan { work, response } = app::plan(request, config.allow_chaos);
+        if work == Work::Nothing {
+            self.respond(response, config);
+            return None;
+        }
+        self.state = State::Waiting(response);
+        self.deadline = None;
+        Some(Progress::Needs(work))
+    }
+
+    /// The worker is done: the answer can be sent.
+    pub(crate) fn finish_wait(&mut self, config: &Config) {
+        if let State::Waiting(response) = std::mem::replace(&mut self.state, State::Reading) {
+            self.respond(response, config);
+        }
+    }
+
+    /// Starts to send an answer, whatever was planned before.
+    pub(crate) fn respond(&mut self, mut response: Response, config: &Config) {
+        if self.is_draining {
+            response.persistence = Persistence::Close;
+        }
+        self.send(response.encode(), response.persistence, config);
+    }
+
+    fn send(&mut self, bytes: Vec<u8>, persistence: Persistence, config: &Config) {
+        self.state = State::Writing { bytes, sent: 0, persistence };
+        self.deadline = Some(Instant::now() + config.write_timeout);
+    }
+
+    fn write(&mut self) -> io::Result<Option<Progress>> {
+        let State::Writing { bytes, sent, persistence } = &mut self.state else { return Ok(None) };
+        while *sent < bytes.len() {
+            match self.stream.write(&bytes[*sent..]) {
+                Ok(count) => *sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if *persistence == Persistence::Close || self.is_draining {
+            self.stream.shutdown(Shutdown::Write)?;
+            self.state = State::Lingering;
+            self.deadline = Some(Instant::now() + LINGER_TIMEOUT);
+        } else {
+            self.state = State::Reading;
+            self.deadline = None;
+        }
+        Ok(None)
+    }
+
+    /// Whether the state or the phase has taken too long; then [`time_out`](Self::time_out) must be called.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Answers 408 inside a request; else the connection has ended, which is what it returns.
+    pub(crate) fn time_out(&mut self, config: &Config) -> bool {
+        let is_inside_request = matches!(self.state, State::Reading) && self.phase != Phase::Idle;
+        if is_inside_request {
+            self.respond(Reject::new(Status::RequestTimeout, "the request took too long").into(), config);
+        }
+        !is_inside_request
+    }
+
+    /// Makes the next answer the last. If none is due the connection has ended, which is what it returns.
+    pub(crate) fn drain(&mut self) -> bool {
+        self.is_draining = true;
+        matches!(self.state, State::Reading)
+    }
+}

@@ -1,0 +1,270 @@
+//! The main thread is the reactor: it accepts, reads and writes without blocking; workers wait for the database.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use common::admin::Admin;
+use common::app::{self, Work};
+use common::config::{Config, Overload};
+use common::counters::Counters;
+use common::db::Database;
+use common::http::Response;
+use common::limits;
+use common::linger::Lingerers;
+use common::listener::{self, AcceptError};
+use common::log;
+use common::shutdown::Shutdown;
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::Cli;
+use crate::connection::{Connection, Progress};
+use crate::pool::{Done, Pool};
+
+const LISTENER: Token = Token(0);
+const SHUTDOWN: Token = Token(1);
+const WAKER: Token = Token(2);
+const FIRST_CONNECTION: usize = 3;
+
+/// How many events are taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 1024;
+/// How often deadlines are looked at: one pass over 10,000 connections takes less than 0.1 ms.
+const DEADLINE_INTERVAL: Duration = Duration::from_millis(50);
+/// The scratch space into which all connections are read.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the reactor and the workers share. It lives as long as the process.
+struct Shared {
+    config: Config,
+    database: Database,
+    counters: Counters,
+}
+
+/// The reactor.
+struct Server {
+    shared: &'static Shared,
+    max_connections: usize,
+    poll: Poll,
+    /// Connections may be in the backlog. mio says so only once, so that it must be remembered.
+    has_backlog: bool,
+    pool: Pool,
+    connections: HashMap<Token, Connection>,
+    /// Connections that yielded to others.
+    yielded: Vec<Token>,
+    refused: Lingerers,
+    next_token: usize,
+    next_deadline_check: Instant,
+    buffer: Vec<u8>,
+}
+
+/// Starts the server, and runs it until it is told to stop.
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let config = cli.config.clone();
+    let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
+    let mut shutdown = UnixStream::from_std(Shutdown::install()?.into_stream());
+    let listener = listener::bind(config.listen, config.backlog)?;
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let mut listener = TcpListener::from_std(listener);
+    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
+    let shared: &'static Shared =
+        Box::leak(Box::new(Shared { database: config.database(), config, counters: Counters::default() }));
+
+    let poll = Poll::new()?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry().register(&mut shutdown, SHUTDOWN, Interest::READABLE)?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    let pool = Pool::start(cli.workers, cli.queue, &shared.counters, waker, |work| handle(work, shared))?;
+    if let Some(admin) = admin {
+        thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
+    }
+    let mut server = Server {
+        shared,
+        max_connections,
+        poll,
+        has_backlog: false,
+        pool,
+        connections: HashMap::new(),
+        yielded: Vec::new(),
+        refused: Lingerers::default(),
+        next_token: FIRST_CONNECTION,
+        next_deadline_check: Instant::now(),
+        buffer: vec![0; BUFFER_BYTES],
+    };
+    listener::announce(address, admin_address);
+    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    while !server.turn(&mut events) {
+        server.accept(&listener);
+    }
+    drain(server, listener, &mut events);
+    Ok(())
+}
+
+impl Server {
+    /// Accepts until there is nothing to accept, or no room.
+    fn accept(&mut self, listener: &TcpListener) {
+        while self.has_backlog {
+            // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
+            let is_full = self.connections.len() >= self.max_connections;
+            if is_full && self.shared.config.overload == Overload::Wait {
+                return;
+            }
+            match listener.accept() {
+                Ok((stream, _)) if is_full => {
+                    self.shared.counters.refuse();
+                    self.refused.push(stream.into(), Response::full().encode());
+                }
+                Ok((stream, _)) => self.register(stream),
+                Err(error) => match AcceptError::of(&error) {
+                    AcceptError::WouldBlock => self.has_backlog = false,
+                    AcceptError::TryNext => {}
+                    // The backlog is remembered: the next check of deadlines is soon enough.
+                    AcceptError::Exhausted => return,
+                },
+            }
+        }
+    }
+
+    fn register(&mut self, mut stream: TcpStream) {
+        // Tokens are never reused: a late event or outcome must not hit another connection.
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // It fails only for want of memory; the connection is closed then.
+        if stream.set_nodelay(true).is_ok() && self.poll.registry().register(&mut stream, token, interest).is_ok() {
+            let connection = Connection::new(stream, self.shared.counters.open(), &self.shared.config);
+            self.connections.insert(token, connection);
+        }
+    }
+
+    /// Serves one connection as far as that goes without blocking.
+    fn serve(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        match connection.advance(&self.shared.config, &mut self.buffer) {
+            Progress::Blocked => {}
+            Progress::Yielded => self.yielded.push(token),
+            Progress::Closed => self.close(token),
+            Progress::Needs(work) => {
+                if self.pool.submit(token, work).is_err() {
+                    self.shared.counters.refuse();
+                    connection.respond(Response::full(), &self.shared.config);
+                    self.yielded.push(token);
+                }
+            }
+        }
+    }
+}
+
+/// Does the work of one request; the database wait blocks this worker.
+fn handle(work: Work, shared: &Shared) {
+    match work {
+        Work::Nothing => {}
+        Work::Query(wait) => {
+            let _waiting = shared.counters.wait();
+            shared.database.query(wait);
+        }
+        Work::Burn(duration) => app::burn(duration),
+        Work::Chaos(chaos) => chaos.strike(),
+    }
+}
+
+/// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
+fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
+    drop(listener);
+    server.has_backlog = false;
+    let deadline = Instant::now() + server.shared.config.drain_timeout;
+    server.end_silent_connections();
+    while !server.connections.is_empty() {
+        if Instant::now() >= deadline {
+            log::warn(format_args!("{} connections were cut off by --drain-timeout", server.connections.len()));
+            return;
+        }
+        server.turn(events);
+    }
+    server.pool.join();
+}
+
+impl Server {
+    /// Waits for events and handles them. True once the server is told to stop.
+    fn turn(&mut self, events: &mut Events) -> bool {
+        let mut is_told_to_stop = false;
+        // EINTR is no matter: the signal's descriptor is readable in the next turn.
+        if self.poll.poll(events, self.timeout()).is_err() {
+            events.clear();
+        }
+        for token in std::mem::take(&mut self.yielded) {
+            self.serve(token);
+        }
+        for event in events.iter() {
+            match event.token() {
+                LISTENER => self.has_backlog = true,
+                SHUTDOWN => is_told_to_stop = true,
+                WAKER => self.finish_waits(),
+                token => self.serve(token),
+            }
+        }
+        self.check_deadlines();
+        self.refused.turn();
+        is_told_to_stop
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.yielded.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let is_idle = self.connections.is_empty() && self.refused.is_empty() && !self.has_backlog;
+        (!is_idle).then(|| self.next_deadline_check.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sends the answers that workers have finished.
+    fn finish_waits(&mut self) {
+        for Done { token, has_panicked } in self.pool.done() {
+            match self.connections.get_mut(&token) {
+                Some(_) if has_panicked => self.close(token),
+                Some(connection) => {
+                    connection.finish_wait(&self.shared.config);
+                    self.serve(token);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn check_deadlines(&mut self) {
+        let now = Instant::now();
+        if now < self.next_deadline_check {
+            return;
+        }
+        self.next_deadline_check = now + DEADLINE_INTERVAL;
+        let late = self.connections.iter().filter(|(_, connection)| connection.is_late(now));
+        for token in late.map(|(&token, _)| token).collect::<Vec<_>>() {
+            self.end_or_serve(token, |connection, config| connection.time_out(config));
+        }
+    }
+
+    fn end_silent_connections(&mut self) {
+        for token in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.end_or_serve(token, |connection, _| connection.drain());
+        }
+    }
+
+    fn end_or_serve(&mut self, token: Token, ends: impl Fn(&mut Connection, &Config) -> bool) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if ends(connection, &self.shared.config) {
+            self.close(token);
+        } else {
+            self.serve(token);
+        }
+    }
+
+    /// Forgets a connection, which closes it.
+    fn close(&mut self, token: Token) {
+        if let Some(mut connection) = self.connections.remove(&token) {
+            // A closed descriptor leaves epoll by itself: an error here changes nothing.
+            let _ = self.poll.registry().deregister(connection.stream());
+        }
+    }
+}
