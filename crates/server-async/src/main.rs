@@ -1,2 +1,45 @@
-//! placeholder
-fn main() {}
+//! A task per connection on a tokio runtime.
+
+mod codec;
+mod deadline;
+mod guard;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use common::config::{self, Config};
+
+/// An HTTP server that gives each connection a task
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+
+    /// How many threads run the tasks [default: one per CPU]
+    #[arg(long, value_name = "N", value_parser = config::at_least_1, env = "C10K_THREADS")]
+    threads: Option<usize>,
+
+    /// Who speaks HTTP: hyper, or the codec that the other three servers use
+    #[arg(long, value_enum, default_value = "hyper", env = "C10K_HTTP")]
+    http: Http,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Http {
+    /// hyper, behind a guard that is as strict as the codec
+    Hyper,
+    /// The codec of the other three servers
+    Codec,
+}
+
+fn main() -> ExitCode {
+    match server::run(&config::parse("127.0.0.1:8084")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A connection over `common`'s codec: what [`common::blocking`] does with a thread, done with a task.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use common::config::Config;
+use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
+use common::linger::{LINGER_TIMEOUT, drop_input};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFuture;
+
+use crate::deadline::Deadline;
+
+/// The answer to a request that came too slowly.
+const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took too long");
+/// How much is read at once. The buffer is on the stack of the thread that runs the task, and not kept while it waits.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Reads requests from a socket and writes responses to it, each within its timeout.
+pub(crate) struct Connection<'a> {
+    stream: TcpStream,
+    decoder: Decoder,
+    config: &'a Config,
+    deadline: Deadline,
+}
+
+impl<'a> Connection<'a> {
+    pub(crate) fn new(stream: TcpStream, config: &'a Config) -> Self {
+        Self { stream, decoder: Decoder::new(config.limits()), config, deadline: Deadline::new() }
+    }
+
+    /// The next request; `None` when there will be none: the client has gone, was silent for too long, was refused and
+    /// told so, or the server is draining.
+    pub(crate) async fn read(
+        &mut self,
+        draining: &mut Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> io::Result<Option<Request>> {
+        let mut phase = self.decoder.phase();
+        let mut phase_start = Instant::now();
+        loop {
+            match self.decoder.decode() {
+                Ok(Step::Request(request)) => return Ok(Some(request)),
+                Ok(Step::Continue) => self.write_all(response::CONTINUE).await?,
+                Ok(Step::Need) => {}
+                Err(reject) => return self.reject(reject).await,
+            }
+            if phase != self.decoder.phase() {
+                phase = self.decoder.phase();
+                phase_start = Instant::now();
+            }
+            match self.try_read() {
+                Ok(0) => return Ok(None),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            let timeout = self.config.timeouts().of(phase);
+            let is_ready = poll_fn(|cx| {
+                if draining.as_mut().poll(cx).is_ready() || self.deadline.poll(cx, phase_start + timeout).is_ready() {
+                    return Poll::Ready(Ok(false));
+                }
+                self.stream.poll_read_ready(cx).map_ok(|()| true)
+            });
+            if !is_ready.await? {
+                // A drain ends the input too, in whatever phase.
+                let is_late = phase != Phase::Idle && phase_start.elapsed() >= timeout;
+                return if is_late { self.reject(TOO_LATE).await } else { Ok(None) };
+            }
+        }
+    }
+
+    /// Not async: the buffer must not become a part of the task.
+    fn try_read(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; READ_BYTES];
+        let count = self.stream.try_read(&mut bytes)?;
+        self.decoder.push(&bytes[..count]);
+        Ok(count)
+    }
+
+    async fn reject(&mut self, reject: Reject) -> io::Result<Option<Request>> {
+        self.write(&reject.into()).await?;
+        self.linger().await?;
+        Ok(None)
+    }
+
+    /// Writes a response.
+    pub(crate) async fn write(&mut self, response: &Response) -> io::Result<()> {
+        self.write_all(&response.encode()).await
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + self.config.write_timeout;
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready_before(deadline, TcpStream::poll_write_ready).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes without losing the last answer: see [`common::linger`].
+    pub(crate) async fn linger(&mut self) -> io::Result<()> {
+        socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+        let deadline = Instant::now() + LINGER_TIMEOUT;
+        while !drop_input(&mut TryRead(&self.stream))? {
+            self.ready_before(deadline, TcpStream::poll_read_ready).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the socket, which `poll_ready` asks.
+    async fn ready_before(&mut self, deadline: Instant, poll_ready: PollReady) -> io::Result<()> {
+        poll_fn(|cx| match self.deadline.poll(cx, deadline) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => poll_ready(&self.stream, cx),
+        })
+        .await
+    }
+}
+
+type PollReady = fn(&TcpStream, &mut Context<'_>) -> Poll<io::Result<()>>;
+
+/// Reads what is there, for code that knows nothing of tasks.
+struct TryRead<'a>(&'a TcpStream);
+
+impl io::Read for TryRead<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(bytes)
+    }
+}

@@ -1,0 +1,251 @@
+//! A task accepts; every connection has a task, which awaits.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use common::admin::Admin;
+use common::app::{self, Plan, Work};
+use common::config::{Config, Overload};
+use common::counters::Counters;
+use common::db::Database;
+use common::http::{Method, Persistence, Request, Response};
+use common::limits;
+use common::listener::{self, AcceptError};
+use common::log;
+use common::shutdown::Shutdown;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::codec::Connection;
+use crate::guard::{Guard, Verdict};
+use crate::{Cli, Http};
+
+/// The most connections that are being told 503 at once; beyond it they are closed without a word.
+const MAX_REFUSALS: usize = 1024;
+
+/// What all tasks share. It lives as long as the process.
+struct Shared {
+    config: Config,
+    http: Http,
+    database: Database,
+    counters: Counters,
+    /// A permit for each connection that there may be.
+    room: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    tasks: TaskTracker,
+    draining: CancellationToken,
+}
+
+/// Starts the server, and runs it until it is told to stop.
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let config = cli.config.clone();
+    let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
+    let shutdown = Shutdown::install()?;
+    let listener = listener::bind(config.listen, config.backlog)?;
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        database: config.database(),
+        config,
+        http: cli.http,
+        counters: Counters::default(),
+        room: Arc::new(Semaphore::new(max_connections)),
+        refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+    }));
+    if let Some(admin) = admin {
+        thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = cli.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_io().enable_time().build().context("the runtime could not be started")?;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        let shutdown = UnixStream::from_std(shutdown.into_stream())?;
+        listener::announce(address, admin_address);
+        accept(&listener, &shutdown, shared).await;
+        drain(listener, shared).await;
+        anyhow::Ok(())
+    })?;
+    // A burn that runs on the blocking pool must not hold up the exit.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Accepts connections, each for a task of its own, until the server is told to stop.
+async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static Shared) {
+    loop {
+        let accepted = tokio::select! {
+            _ = shutdown.readable() => return,
+            accepted = accept_one(listener, shared) => accepted,
+        };
+        match accepted {
+            Ok((stream, Some(permit))) => {
+                shared.tasks.spawn(async move {
+                    let _permit = permit;
+                    let _open = shared.counters.open();
+                    // The connection failed: that is the end of it, and of nothing else.
+                    let _ = serve(stream, shared).await;
+                });
+            }
+            Ok((stream, None)) => refuse(stream, shared),
+            Err(error) => {
+                if AcceptError::of(&error) == AcceptError::Exhausted {
+                    sleep(listener::EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Accepts one connection, with a permit if there is room for it.
+async fn accept_one(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
+    let permit = match shared.config.overload {
+        Overload::Wait => shared.room.clone().acquire_owned().await.ok(),
+        Overload::Reject => None,
+    };
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit.or_else(|| shared.room.clone().try_acquire_owned().ok())))
+}
+
+fn refuse(stream: TcpStream, shared: &'static Shared) {
+    shared.counters.refuse();
+    if let Ok(permit) = shared.refusals.clone().try_acquire_owned() {
+        shared.tasks.spawn(async move {
+            let _permit = permit;
+            let mut connection = Connection::new(stream, &shared.config);
+            if connection.write(&Response::full()).await.is_ok() {
+                let _ = connection.linger().await;
+            }
+        });
+    }
+}
+
+/// Serves one connection until it ends.
+async fn serve(stream: TcpStream, shared: &'static Shared) -> Result<()> {
+    stream.set_nodelay(true)?;
+    // Boxed, so that a task is as large as the one that it is, not as the larger of the two.
+    match shared.http {
+        Http::Codec => Box::pin(serve_codec(stream, shared)).await?,
+        Http::Hyper => Box::pin(serve_hyper(stream, shared)).await?,
+    }
+    Ok(())
+}
+
+async fn serve_codec(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut draining = pin!(shared.draining.cancelled());
+    let mut connection = Connection::new(stream, &shared.config);
+    while let Some(request) = connection.read(&mut draining).await? {
+        let mut response = handle(request, shared).await;
+        if shared.draining.is_cancelled() {
+            response.persistence = Persistence::Close;
+        }
+        connection.write(&response).await?;
+        if response.persistence == Persistence::Close {
+            return connection.linger().await;
+        }
+    }
+    Ok(())
+}
+
+async fn serve_hyper(stream: TcpStream, shared: &'static Shared) -> hyper::Result<()> {
+    let verdict = Verdict::default();
+    let guard = Guard::new(stream, shared.config.limits(), shared.config.timeouts(), verdict.clone());
+    let service = service_fn(|request| answer(request, &verdict, shared));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .half_close(true)
+            .title_case_headers(true)
+            // The guard keeps all deadlines.
+            .header_read_timeout(None)
+            .serve_connection(guard, service)
+    );
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = shared.draining.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Translates between hyper and [`handle`].
+async fn answer(
+    request: hyper::Request<Incoming>,
+    verdict: &Verdict,
+    shared: &Shared,
+) -> hyper::Result<hyper::Response<Full<Bytes>>> {
+    let (head, body) = request.into_parts();
+    let target = head.uri.path_and_query().map_or("*", |target| target.as_str()).to_owned();
+    let method = Method::from_token(head.method.as_str().as_bytes());
+    let response = match (body.collect().await, verdict.get()) {
+        (Ok(body), _) => {
+            let body = body.to_bytes().into();
+            // hyper knows whether the connection persists, and says so.
+            handle(Request { method, target, persistence: Persistence::KeepAlive, body }, shared).await
+        }
+        (Err(_), Some(&reject)) => reject.into(),
+        (Err(error), None) => return Err(error),
+    };
+    Ok(translate(response))
+}
+
+fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
+    let mut translated = hyper::Response::new(Full::default());
+    if let Ok(status) = hyper::StatusCode::from_u16(response.status.code()) {
+        *translated.status_mut() = status;
+    }
+    for (name, value) in response.fields() {
+        if let (Ok(name), Ok(value)) = (name.parse::<hyper::header::HeaderName>(), value.parse()) {
+            translated.headers_mut().append(name, value);
+        }
+    }
+    if response.sends_body() {
+        *translated.body_mut() = Full::new(match response.body {
+            std::borrow::Cow::Borrowed(body) => Bytes::from_static(body),
+            std::borrow::Cow::Owned(body) => Bytes::from(body),
+        });
+    }
+    translated
+}
+
+/// Answers one request; the database wait suspends this task.
+async fn handle(request: Request, shared: &Shared) -> Response {
+    let Plan { work, response } = app::plan(request, shared.config.allow_chaos);
+    match work {
+        Work::Nothing => {}
+        Work::Query(wait) => {
+            let _waiting = shared.counters.wait();
+            sleep(shared.database.latency(wait)).await;
+        }
+        // A burn would keep other tasks off this thread.
+        Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
+        Work::Chaos(chaos) => chaos.strike(),
+    }
+    response
+}
+
+/// Stops accepting, ends the silent connections, and waits for the requests in flight.
+async fn drain(listener: TcpListener, shared: &Shared) {
+    drop(listener);
+    shared.draining.cancel();
+    shared.tasks.close();
+    if timeout(shared.config.drain_timeout, shared.tasks.wait()).await.is_err() {
+        log::warn(format_args!("{} connections were cut off by --drain-timeout", shared.tasks.len()));
+    }
+}
