@@ -1,0 +1,105 @@
+//! Where our own cgroup is, and so where a new one may be made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use procfs::process::{MountInfo, Process};
+
+use crate::MeterError;
+
+/// Our own cgroup's directories.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// v2 with the memory controller: our directory and the mount point above it.
+    V2 { own: PathBuf, mount: PathBuf },
+    /// v1: our directory in the hierarchy of each controller, which may be one and the same.
+    V1 { memory: PathBuf, cpuacct: Option<PathBuf> },
+}
+
+impl Home {
+    /// The directories in which a group may have been made.
+    pub(super) fn parents(&self) -> Vec<PathBuf> {
+        match self {
+            Home::V2 { own, mount } => {
+                own.ancestors().take_while(|dir| dir.starts_with(mount)).map(Path::to_owned).collect()
+            }
+            Home::V1 { memory, cpuacct } => [memory].into_iter().chain(cpuacct).cloned().collect(),
+        }
+    }
+}
+
+/// Prefers v2, unless its memory controller is bound to v1, as in a hybrid setup.
+pub(super) fn find() -> Result<Home, MeterError> {
+    let myself = Process::myself()?;
+    let mounts = myself.mountinfo()?.0;
+    let groups = myself.cgroups()?.0;
+    let own_dir = |controller: &str| {
+        let group = groups.iter().find(|group| match controller {
+            "" => group.controllers.is_empty(),
+            _ => group.controllers.iter().any(|name| name == controller),
+        })?;
+        let mount = mounts.iter().find(|mount| mounts_controller(mount, controller))?;
+        let own = below_mount(&mount.mount_point, &mount.root, &group.pathname);
+        Some((own, mount.mount_point.clone()))
+    };
+
+    if let Some((own, mount)) = own_dir("")
+        && names_memory(&own.join("cgroup.controllers"))
+    {
+        return Ok(Home::V2 { own, mount });
+    }
+    let Some((memory, _)) = own_dir("memory") else {
+        return Err(MeterError::NoCgroup {
+            why: "neither cgroup v2 nor v1 offers a memory controller here".into(),
+            remedy: "boot without cgroup_disable=memory; on v2 enable `+memory` in the parent's cgroup.subtree_control"
+                .into(),
+        });
+    };
+    let cpuacct = own_dir("cpuacct").map(|(own, _)| own);
+    Ok(Home::V1 { memory, cpuacct })
+}
+
+/// Whether one of v2's lists of controllers has the one for memory. No list, no controller.
+pub(super) fn names_memory(list: &Path) -> bool {
+    let controllers = fs::read_to_string(list).unwrap_or_default();
+    controllers.split_whitespace().any(|name| name == "memory")
+}
+
+/// The controller named "" is v2 as a whole.
+fn mounts_controller(mount: &MountInfo, controller: &str) -> bool {
+    match controller {
+        "" => mount.fs_type == "cgroup2",
+        _ => mount.fs_type == "cgroup" && mount.super_options.contains_key(controller),
+    }
+}
+
+/// The directory of a cgroup: its path of `/proc/self/cgroup` counts from the root of the hierarchy, of which a container may
+/// see no more than the part below `mount_root`. What lies outside of it cannot be reached; the mount point is the best guess.
+fn below_mount(mount_point: &Path, mount_root: &str, cgroup_path: &str) -> PathBuf {
+    match Path::new(cgroup_path).strip_prefix(mount_root) {
+        Ok(below) if below.as_os_str().is_empty() => mount_point.to_owned(),
+        Ok(below) => mount_point.join(below),
+        Err(_) => mount_point.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_path_counts_from_the_mounts_root() {
+        let dir = |root, path| below_mount(Path::new("/cg"), root, path);
+        assert_eq!(dir("/", "/"), Path::new("/cg"));
+        assert_eq!(dir("/", "/a/b"), Path::new("/cg/a/b"));
+        assert_eq!(dir("/docker/1", "/docker/1"), Path::new("/cg"));
+        assert_eq!(dir("/docker/1", "/docker/1/a"), Path::new("/cg/a"));
+        assert_eq!(dir("/docker/1", "/elsewhere"), Path::new("/cg"));
+    }
+
+    #[test]
+    fn a_group_on_v2_may_have_been_made_below_any_ancestor_within_the_mount() {
+        let home = Home::V2 { own: "/cg/a/b".into(), mount: "/cg".into() };
+        assert_eq!(home.parents(), ["/cg/a/b", "/cg/a", "/cg"].map(PathBuf::from));
+    }
+}

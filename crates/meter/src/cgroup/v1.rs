@@ -1,0 +1,106 @@
+//! cgroup v1: one directory in each of two hierarchies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of};
+use crate::MeterError;
+
+/// The directories of one group. `cpuacct` is the same as `memory` where both controllers share a hierarchy.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) memory: PathBuf,
+    cpuacct: Option<PathBuf>,
+}
+
+impl Files {
+    pub(super) fn create(memory_home: &Path, cpuacct_home: Option<&Path>, name: &str) -> Result<Files, MeterError> {
+        let memory = memory_home.join(name);
+        let cpuacct = cpuacct_home.map(|home| home.join(name));
+        make_dir(&memory)?;
+        if let Some(cpuacct) = cpuacct.as_ref().filter(|&cpuacct| *cpuacct != memory)
+            && let Err(error) = make_dir(cpuacct)
+        {
+            let _ = fs::remove_dir(&memory);
+            return Err(error);
+        }
+        let files = Files { memory, cpuacct };
+        // Any limit, even none, switches the accounting of TCP on. A kernel built without it has no such file.
+        let _ = files.write("memory.kmem.tcp.limit_in_bytes", "-1");
+        Ok(files)
+    }
+
+    pub(super) fn dirs(&self) -> Vec<&Path> {
+        let cpuacct = self.cpuacct.as_deref().filter(|&cpuacct| cpuacct != self.memory);
+        [self.memory.as_path()].into_iter().chain(cpuacct).collect()
+    }
+
+    pub(super) fn current_bytes(&self) -> Result<u64, MeterError> {
+        Ok(self.number("memory.usage_in_bytes")? + self.number("memory.kmem.tcp.usage_in_bytes").unwrap_or(0))
+    }
+
+    pub(super) fn peak_bytes(&self) -> Result<u64, MeterError> {
+        Ok(self.number("memory.max_usage_in_bytes")? + self.number("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0))
+    }
+
+    pub(super) fn reset_peak(&self) -> Result<(), MeterError> {
+        let _ = self.write("memory.kmem.tcp.max_usage_in_bytes", "0");
+        self.write("memory.max_usage_in_bytes", "0")
+    }
+
+    pub(super) fn cpu_usec(&self) -> Result<u64, MeterError> {
+        let cpuacct = self.cpuacct.as_ref().ok_or(MeterError::Unavailable {
+            what: "CPU time of a cgroup",
+            why: "the v1 controller cpuacct is not mounted",
+        })?;
+        let used_ns = read_number(&cpuacct.join("cpuacct.usage"))?;
+        Ok(used_ns / 1000)
+    }
+
+    pub(super) fn parts(&self) -> Result<CgroupParts, MeterError> {
+        let stat = read(&self.memory.join("memory.stat"))?;
+        Ok(CgroupParts {
+            total_bytes: self.current_bytes()?,
+            kernel_bytes: self.number("memory.kmem.usage_in_bytes").ok(),
+            sockets_bytes: self.number("memory.kmem.tcp.usage_in_bytes").ok(),
+            ..parse_stat(&stat)
+        })
+    }
+
+    pub(super) fn oom_kills(&self) -> Result<u64, MeterError> {
+        let path = self.memory.join("memory.oom_control");
+        value_of(&read(&path)?, "oom_kill").ok_or_else(|| not_found(&path, "oom_kill"))
+    }
+
+    fn number(&self, file: &str) -> Result<u64, MeterError> {
+        read_number(&self.memory.join(file))
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<(), MeterError> {
+        let path = self.memory.join(file);
+        fs::write(&path, text).map_err(|source| file_error(&path, source))
+    }
+}
+
+/// `memory.stat`, where `total_` includes groups that the metered processes made below their own.
+fn parse_stat(stat: &str) -> CgroupParts {
+    CgroupParts {
+        anon_bytes: value_of(stat, "total_rss"),
+        file_bytes: value_of(stat, "total_cache"),
+        ..CgroupParts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_counts_the_groups_below_too() {
+        let stat = "cache 4096\nrss 8192\nrss_huge 0\ntotal_cache 12288\ntotal_rss 1183744\ntotal_rss_huge 0\n";
+        let parts = parse_stat(stat);
+        assert_eq!(parts.anon_bytes, Some(1_183_744));
+        assert_eq!(parts.file_bytes, Some(12_288));
+        assert_eq!(parts.slab_bytes, None);
+    }
+}

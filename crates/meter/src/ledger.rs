@@ -1,0 +1,180 @@
+//! The ledger: what `/proc` says of a process tree, each part apart.
+
+use std::collections::HashSet;
+use std::io;
+
+use procfs::ProcError;
+use procfs::process::{Process, SmapsRollup, Status};
+use serde::Serialize;
+
+use crate::{MeterError, process_tree, sockets};
+
+/// A kernel stack: `THREAD_SIZE`, 16 KiB on x86-64 (`arch/x86/include/asm/page_64_types.h`) and on arm64
+/// (`arch/arm64/include/asm/memory.h`), where it grows to a page if pages are larger than that.
+const KERNEL_STACK_BYTES: u64 = 16 * 1024;
+
+/// The RAM of a process tree at one moment, each part apart. A figure that could not be had for every process is `None`,
+/// never a partial sum, and [`missing`](Ledger::missing) says why.
+///
+/// PSS, page tables, kernel stacks and sockets do not overlap and may be added; RSS and private dirty may not. Their sum
+/// is a lower bound: see the crate's documentation for what `/proc` does not tell.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Ledger {
+    /// Resident set sizes added up, in bytes (`VmRSS` of `/proc/PID/status`). Counts a shared page once for every process:
+    /// the popular figure, kept so that the reader sees how far off it is.
+    pub rss_sum_bytes: Option<u64>,
+    /// Proportional set sizes added up, in bytes (`Pss` of `smaps_rollup`): a page shared by n processes counts 1/n in each.
+    /// A share that belongs to processes outside the tree is not counted.
+    pub pss_bytes: Option<u64>,
+    /// Pages that are the tree's alone and cannot be dropped, in bytes (`Private_Dirty` of `smaps_rollup`).
+    pub private_dirty_bytes: Option<u64>,
+    /// Page tables, in bytes (`VmPTE` of `/proc/PID/status`: all levels but the topmost page).
+    pub page_tables_bytes: Option<u64>,
+    /// Kernel stacks, in bytes: 16 KiB a thread.
+    pub kernel_stacks_bytes: Option<u64>,
+    /// Kernel memory of the distinct sockets that the tree holds, in bytes: each one's protocol object, file, dentry and
+    /// inode, and the payload queued in it. The buffers around that payload are not seen: a lower bound.
+    pub sockets_bytes: Option<u64>,
+    /// How many distinct sockets the tree holds; one inherited by 10,000 children counts once.
+    pub sockets: Option<u64>,
+    /// Running processes in the tree, zombies left out.
+    pub processes: u64,
+    /// Threads in the tree, at least one a process.
+    pub threads: u64,
+    /// Which figures could not be had, or are incomplete, and why.
+    pub missing: Vec<Missing>,
+}
+
+/// One figure that the ledger could not give in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The name of the field in [`Ledger`].
+    pub figure: &'static str,
+    /// Why, in one sentence.
+    pub why: String,
+}
+
+/// Takes the ledger of the process `root_pid` and all its descendants.
+///
+/// Processes that vanish while being read are left out. Expect tens of microseconds for each process, and more where much
+/// is mapped: `smaps_rollup` walks the page tables, and holds up page faults of the process meanwhile.
+///
+/// # Errors
+/// [`MeterError::NoSuchProcess`] if nobody in the tree is there (any more). Whatever else cannot be read becomes an entry in
+/// [`Ledger::missing`].
+pub fn ledger(root_pid: i32) -> Result<Ledger, MeterError> {
+    let mut ledger = Ledger::default();
+    let mut rss_kib = 0;
+    let mut page_tables_kib = 0;
+    let mut pss = Tally::default();
+    let mut private_dirty = Tally::default();
+    let mut socket_inodes = HashSet::new();
+    let mut fds = Tally::default();
+
+    for reading in process_tree(root_pid).into_iter().filter_map(Reading::take) {
+        ledger.processes += 1;
+        ledger.threads += reading.status.threads;
+        rss_kib += reading.status.vmrss.unwrap_or(0);
+        page_tables_kib += reading.status.vmpte.unwrap_or(0);
+        pss.add(rollup_bytes(&reading.rollup, "Pss"));
+        private_dirty.add(rollup_bytes(&reading.rollup, "Private_Dirty"));
+        fds.add(reading.socket_inodes.map(|inodes| {
+            socket_inodes.extend(inodes);
+            0
+        }));
+    }
+    if ledger.processes == 0 {
+        return Err(MeterError::NoSuchProcess { pid: root_pid });
+    }
+
+    let missing = &mut ledger.missing;
+    ledger.rss_sum_bytes = Some(rss_kib * 1024);
+    ledger.pss_bytes = pss.total("pss_bytes", missing);
+    ledger.private_dirty_bytes = private_dirty.total("private_dirty_bytes", missing);
+    ledger.page_tables_bytes = Some(page_tables_kib * 1024);
+    ledger.kernel_stacks_bytes = Some(ledger.threads * kernel_stack_bytes());
+    if fds.total("sockets_bytes", missing).is_some() {
+        ledger.sockets = Some(socket_inodes.len() as u64);
+        ledger.sockets_bytes = sockets::kernel_bytes(root_pid, &socket_inodes, missing);
+    }
+    Ok(ledger)
+}
+
+/// What was read of one process, before it is added up.
+struct Reading {
+    status: Status,
+    rollup: Result<SmapsRollup, ProcError>,
+    socket_inodes: io::Result<Vec<u64>>,
+}
+
+impl Reading {
+    /// Nothing, if the process is gone or ends while being read.
+    fn take(pid: i32) -> Option<Reading> {
+        let process = Process::new(pid).ok()?;
+        let reading = Reading::try_take(&process)?;
+        // An exec replaces the memory between open and read. What is not ours to read will fail the second time, too.
+        if reading.is_complete() { Some(reading) } else { Reading::try_take(&process) }
+    }
+
+    fn try_take(process: &Process) -> Option<Reading> {
+        let reading = Reading {
+            status: status_of_living(process)?,
+            rollup: process.smaps_rollup(),
+            socket_inodes: sockets::held_by(process.pid()),
+        };
+        // The status is everybody's to read, also when the others failed: unless there is nobody any more.
+        (reading.is_complete() || status_of_living(process).is_some()).then_some(reading)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.rollup.is_ok() && self.socket_inodes.is_ok()
+    }
+}
+
+/// Nothing for who holds no memory any more: a zombie, and also a process in the midst of exiting, whose state is still
+/// "running" and whose `smaps_rollup` no longer exists.
+fn status_of_living(process: &Process) -> Option<Status> {
+    process.status().ok().filter(|status| status.vmrss.is_some())
+}
+
+/// One figure over all processes: a sum, or the first reason why there is none.
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    unread: u64,
+    why: String,
+}
+
+impl Tally {
+    fn add(&mut self, bytes: Result<u64, impl ToString>) {
+        match bytes {
+            Ok(bytes) => self.bytes += bytes,
+            Err(why) => {
+                if self.unread == 0 {
+                    self.why = why.to_string();
+                }
+                self.unread += 1;
+            }
+        }
+    }
+
+    fn total(self, figure: &'static str, missing: &mut Vec<Missing>) -> Option<u64> {
+        if self.unread == 0 {
+            return Some(self.bytes);
+        }
+        let why = format!("unreadable for {} processes: {}", self.unread, self.why);
+        missing.push(Missing { figure, why });
+        None
+    }
+}
+
+fn rollup_bytes(rollup: &Result<SmapsRollup, ProcError>, field: &str) -> Result<u64, String> {
+    let rollup = rollup.as_ref().map_err(ProcError::to_string)?;
+    let mapping = rollup.memory_map_rollup.0.first();
+    let bytes = mapping.and_then(|mapping| mapping.extension.map.get(field));
+    bytes.copied().ok_or_else(|| format!("smaps_rollup has no {field}"))
+}
+
+fn kernel_stack_bytes() -> u64 {
+    KERNEL_STACK_BYTES.max(procfs::page_size())
+}

@@ -1,0 +1,77 @@
+//! What this binary does when a test starts it again: it holds something that can be metered, until it is killed.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use meter::{Cgroup, MeterError};
+
+/// A leftover ends by itself, should its test be killed with SIGKILL.
+fn ready() {
+    println!("ready");
+    thread::sleep(Duration::from_secs(120));
+}
+
+fn count(variable: &str) -> usize {
+    env::var(variable).map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn threads() {
+    for _ in 0..count("THREADS") {
+        thread::spawn(|| thread::sleep(Duration::from_secs(120)));
+    }
+    ready();
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn memory_given_back() {
+    drop(std::hint::black_box(vec![1_u8; 64 << 20]));
+    ready();
+}
+
+/// A listener, and both ends of each connection, with something queued at the ends that accepted.
+#[test]
+#[ignore = "a role, started by other tests"]
+fn connections() {
+    hold_connections(count("CONNECTIONS"), count("QUEUED_BYTES"));
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn connections_64_full() {
+    hold_connections(64, 64 * 1024);
+}
+
+fn hold_connections(connections: usize, queued_bytes: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address");
+    let pairs: Vec<_> = (0..connections)
+        .map(|_| {
+            let mut client = TcpStream::connect(address).expect("connect");
+            client.write_all(&vec![0; queued_bytes]).expect("fits into the buffers");
+            (client, listener.accept().expect("accept"))
+        })
+        .collect();
+    ready();
+    drop(pairs);
+}
+
+/// A creator that is killed before it could clean up, and that was in its own cgroup, too.
+#[test]
+#[ignore = "a role, started by other tests"]
+fn leave_a_stale_cgroup() {
+    let cgroup = Cgroup::create(&format!("meter-stale-{}", process::id())).expect("the test has made one");
+    for procs in cgroup.join_paths() {
+        fs::write(procs, "0").expect("join");
+    }
+    let refused = cgroup.kill_all();
+    assert!(matches!(refused, Err(MeterError::Populated { .. })), "{refused:?}");
+    std::mem::forget(cgroup);
+}

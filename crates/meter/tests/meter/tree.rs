@@ -1,0 +1,38 @@
+use std::process::Command;
+
+use meter::{MeterError, cpu_time, process_tree, rss_peak_bytes};
+
+use crate::eventually;
+use crate::started::Started;
+
+#[test]
+fn a_tree_has_children_and_grandchildren_and_the_root_first() {
+    let started = Started::shell("sh -c 'sleep 60 & sleep 60 & wait' & sleep 60 & wait");
+    eventually("two shells and three sleeps", || process_tree(started.pid()).len() == 5);
+    assert_eq!(process_tree(started.pid())[0], started.pid());
+    assert!(process_tree(std::process::id() as i32).contains(&started.pid()));
+}
+
+#[test]
+fn who_does_not_exist_has_no_tree_and_no_figures() {
+    let mut started = Started::command(&mut Command::new("true"));
+    let pid = started.pid();
+    started.wait();
+    assert_eq!(process_tree(pid), []);
+    assert!(matches!(cpu_time(pid), Err(MeterError::NoSuchProcess { .. })));
+    assert!(matches!(rss_peak_bytes(pid), Err(MeterError::NoSuchProcess { .. })));
+    assert!(matches!(meter::ledger(pid), Err(MeterError::NoSuchProcess { .. })));
+}
+
+#[test]
+fn cpu_time_counts_a_process_that_spins() {
+    let started = Started::command(Command::new("sh").args(["-c", "while :; do :; done"]));
+    eventually("CPU time of 50 ms", || cpu_time(started.pid()).expect("it runs").as_millis() >= 50);
+}
+
+#[test]
+fn the_rss_peak_remains_when_the_memory_is_gone() {
+    let started = Started::role("memory_given_back", &[]);
+    assert!(rss_peak_bytes(started.pid()).expect("it runs") >= 64 << 20);
+    assert!(meter::ledger(started.pid()).expect("it runs").rss_sum_bytes < Some(64 << 20));
+}
