@@ -9,10 +9,8 @@ use common::config::Config;
 use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
 use common::linger::{LINGER_TIMEOUT, drop_input};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFuture;
-
-use crate::deadline::Deadline;
 
 /// The answer to a request that came too slowly.
 const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took too long");
@@ -20,16 +18,18 @@ const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took t
 const READ_BYTES: usize = 16 * 1024;
 
 /// Reads requests from a socket and writes responses to it, each within its timeout.
+///
+/// What is awaited seldom is boxed: a task has room for all that it may await, and there are 10,000 tasks.
 pub(crate) struct Connection<'a> {
     stream: TcpStream,
     decoder: Decoder,
     config: &'a Config,
-    deadline: Deadline,
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(stream: TcpStream, config: &'a Config) -> Self {
-        Self { stream, decoder: Decoder::new(config.limits()), config, deadline: Deadline::new() }
+    pub(crate) fn new(stream: TcpStream, config: &'a Config) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, decoder: Decoder::new(config.limits()), config })
     }
 
     /// The next request; `None` when there will be none: the client has gone, was silent for too long, was refused and
@@ -43,9 +43,9 @@ impl<'a> Connection<'a> {
         loop {
             match self.decoder.decode() {
                 Ok(Step::Request(request)) => return Ok(Some(request)),
-                Ok(Step::Continue) => self.write_all(response::CONTINUE).await?,
+                Ok(Step::Continue) => Box::pin(self.write_all(response::CONTINUE)).await?,
                 Ok(Step::Need) => {}
-                Err(reject) => return self.reject(reject).await,
+                Err(reject) => return Box::pin(self.reject(reject)).await,
             }
             if phase != self.decoder.phase() {
                 phase = self.decoder.phase();
@@ -58,16 +58,14 @@ impl<'a> Connection<'a> {
                 Err(error) => return Err(error),
             }
             let timeout = self.config.timeouts().of(phase);
-            let is_ready = poll_fn(|cx| {
-                if draining.as_mut().poll(cx).is_ready() || self.deadline.poll(cx, phase_start + timeout).is_ready() {
-                    return Poll::Ready(Ok(false));
-                }
-                self.stream.poll_read_ready(cx).map_ok(|()| true)
+            let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Poll::Pending => self.stream.poll_read_ready(cx),
             });
-            if !is_ready.await? {
-                // A drain ends the input too, in whatever phase.
-                let is_late = phase != Phase::Idle && phase_start.elapsed() >= timeout;
-                return if is_late { self.reject(TOO_LATE).await } else { Ok(None) };
+            match timeout_at(phase_start + timeout, readable).await {
+                Ok(result) => result?,
+                Err(_) if phase == Phase::Idle => return Ok(None),
+                Err(_) => return Box::pin(self.reject(TOO_LATE)).await,
             }
         }
     }
@@ -116,12 +114,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Waits for the socket, which `poll_ready` asks.
-    async fn ready_before(&mut self, deadline: Instant, poll_ready: PollReady) -> io::Result<()> {
-        poll_fn(|cx| match self.deadline.poll(cx, deadline) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => poll_ready(&self.stream, cx),
-        })
-        .await
+    async fn ready_before(&self, deadline: Instant, poll_ready: PollReady) -> io::Result<()> {
+        timeout_at(deadline, poll_fn(|cx| poll_ready(&self.stream, cx))).await?
     }
 }
 

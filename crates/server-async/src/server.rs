@@ -17,7 +17,7 @@ use common::listener::{self, AcceptError};
 use common::log;
 use common::shutdown::Shutdown;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -97,12 +97,11 @@ async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static 
         };
         match accepted {
             Ok((stream, Some(permit))) => {
-                shared.tasks.spawn(async move {
-                    let _permit = permit;
-                    let _open = shared.counters.open();
-                    // The connection failed: that is the end of it, and of nothing else.
-                    let _ = serve(stream, shared).await;
-                });
+                // The connection may fail: that is the end of it, and of nothing else.
+                match shared.http {
+                    Http::Hyper => drop(shared.tasks.spawn(serve_hyper(stream, permit, shared))),
+                    Http::Codec => drop(shared.tasks.spawn(serve(stream, permit, shared))),
+                }
             }
             Ok((stream, None)) => refuse(stream, shared),
             Err(error) => {
@@ -130,28 +129,18 @@ fn refuse(stream: TcpStream, shared: &'static Shared) {
     if let Ok(permit) = shared.refusals.clone().try_acquire_owned() {
         shared.tasks.spawn(async move {
             let _permit = permit;
-            let mut connection = Connection::new(stream, &shared.config);
-            if connection.write(&Response::full()).await.is_ok() {
-                let _ = connection.linger().await;
-            }
+            let mut connection = Connection::new(stream, &shared.config)?;
+            connection.write(&Response::full()).await?;
+            connection.linger().await
         });
     }
 }
 
 /// Serves one connection until it ends.
-async fn serve(stream: TcpStream, shared: &'static Shared) -> Result<()> {
-    stream.set_nodelay(true)?;
-    // Boxed, so that a task is as large as the one that it is, not as the larger of the two.
-    match shared.http {
-        Http::Codec => Box::pin(serve_codec(stream, shared)).await?,
-        Http::Hyper => Box::pin(serve_hyper(stream, shared)).await?,
-    }
-    Ok(())
-}
-
-async fn serve_codec(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &Shared) -> io::Result<()> {
+    let _open = shared.counters.open();
     let mut draining = pin!(shared.draining.cancelled());
-    let mut connection = Connection::new(stream, &shared.config);
+    let mut connection = Connection::new(stream, &shared.config)?;
     while let Some(request) = connection.read(&mut draining).await? {
         let mut response = handle(request, shared).await;
         if shared.draining.is_cancelled() {
@@ -159,13 +148,16 @@ async fn serve_codec(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         }
         connection.write(&response).await?;
         if response.persistence == Persistence::Close {
-            return connection.linger().await;
+            return Box::pin(connection.linger()).await;
         }
     }
     Ok(())
 }
 
-async fn serve_hyper(stream: TcpStream, shared: &'static Shared) -> hyper::Result<()> {
+/// Serves one connection until it ends; hyper speaks HTTP.
+async fn serve_hyper(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &'static Shared) -> Result<()> {
+    let _open = shared.counters.open();
+    stream.set_nodelay(true)?;
     let verdict = Verdict::default();
     let guard = Guard::new(stream, shared.config.limits(), shared.config.timeouts(), verdict.clone());
     let service = service_fn(|request| answer(request, &verdict, shared));
@@ -178,31 +170,39 @@ async fn serve_hyper(stream: TcpStream, shared: &'static Shared) -> hyper::Resul
             .serve_connection(guard, service)
     );
     tokio::select! {
-        result = connection.as_mut() => return result,
+        result = connection.as_mut() => return Ok(result?),
         () = shared.draining.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.await
+    Ok(connection.await?)
 }
 
-/// Translates between hyper and [`handle`].
-async fn answer(
+/// Translates between hyper and [`handle`]. Not async up to the body: a future keeps its arguments, and nothing of
+/// hyper's request shall be left while it is handled.
+fn answer(
     request: hyper::Request<Incoming>,
     verdict: &Verdict,
     shared: &Shared,
-) -> hyper::Result<hyper::Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
-    let target = head.uri.path_and_query().map_or("*", |target| target.as_str()).to_owned();
-    let method = Method::from_token(head.method.as_str().as_bytes());
-    let response = match (body.collect().await, verdict.get()) {
-        (Ok(body), _) => {
-            let body = body.to_bytes().into();
-            // hyper knows whether the connection persists, and says so.
-            handle(Request { method, target, persistence: Persistence::KeepAlive, body }, shared).await
-        }
-        (Err(_), Some(&reject)) => reject.into(),
-        (Err(error), None) => return Err(error),
+) -> impl Future<Output = hyper::Result<hyper::Response<Full<Bytes>>>> {
+    let mut translated = Request {
+        method: Method::from_token(request.method().as_str().as_bytes()),
+        target: request.uri().path_and_query().map_or("*", |target| target.as_str()).to_owned(),
+        // hyper knows whether the connection persists, and says so.
+        persistence: Persistence::KeepAlive,
+        body: Vec::new(),
     };
-    Ok(translate(response))
+    let body = request.into_body();
+    let has_body = !body.is_end_stream();
+    let body = has_body.then(|| Box::pin(body.collect()));
+    async move {
+        if let Some(body) = body {
+            match (body.await, verdict.get()) {
+                (Ok(body), _) => translated.body = body.to_bytes().into(),
+                (Err(_), Some(&reject)) => return Ok(translate(reject.into())),
+                (Err(error), None) => return Err(error),
+            }
+        }
+        Ok(translate(handle(translated, shared).await))
+    }
 }
 
 fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
