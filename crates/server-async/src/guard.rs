@@ -10,8 +10,8 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use common::config::Timeouts;
-use common::http::{Limits, Phase, Reject, Response, Status, Validator};
+use common::config::Config;
+use common::http::{Phase, Reject, Response, Status, Validator};
 use common::linger::LINGER_TIMEOUT;
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -30,7 +30,7 @@ pub(crate) type Verdict = Arc<OnceLock<Reject>>;
 pub(crate) struct Guard {
     stream: TcpStream,
     validator: Validator,
-    timeouts: Timeouts,
+    config: &'static Config,
     /// What was read and not passed on yet...
     held: Vec<u8>,
     /// ...and how much of it is valid so far.
@@ -57,11 +57,11 @@ enum Closing {
 }
 
 impl Guard {
-    pub(crate) fn new(stream: TcpStream, limits: Limits, timeouts: Timeouts, body_verdict: Verdict) -> Self {
+    pub(crate) fn new(stream: TcpStream, config: &'static Config, body_verdict: Verdict) -> Self {
         Self {
             stream,
-            validator: Validator::new(limits),
-            timeouts,
+            validator: Validator::new(config.limits()),
+            config,
             held: Vec::new(),
             valid_bytes: 0,
             rejected: None,
@@ -124,7 +124,7 @@ impl Guard {
             _ => Instant::now(),
         };
         self.phase = Some((phase, since));
-        ready!(self.deadline.poll(cx, since + self.timeouts.of(phase)));
+        ready!(self.deadline.poll(cx, since + self.config.timeouts().of(phase)));
         if phase != Phase::Idle {
             self.reject(Reject::new(Status::RequestTimeout, "the request took too long"));
         }
@@ -186,7 +186,7 @@ impl hyper::rt::Write for Guard {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
-                let timeout = self.timeouts.write;
+                let timeout = self.config.write_timeout;
                 let deadline = *self.write_deadline.get_or_insert_with(|| Instant::now() + timeout);
                 ready!(self.deadline.poll(cx, deadline));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

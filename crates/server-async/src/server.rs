@@ -159,7 +159,7 @@ async fn serve_hyper(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &
     let _open = shared.counters.open();
     stream.set_nodelay(true)?;
     let verdict = Verdict::default();
-    let guard = Guard::new(stream, shared.config.limits(), shared.config.timeouts(), verdict.clone());
+    let guard = Guard::new(stream, &shared.config, verdict.clone());
     let service = service_fn(|request| answer(request, &verdict, shared));
     let mut connection = pin!(
         http1::Builder::new()

@@ -37,7 +37,14 @@ pub struct Decoder {
 #[derive(Debug)]
 enum State {
     Head(Scanner),
-    Body { request: Request, body: BodyDecoder },
+    /// Boxed: most requests have no body, and 10,000 connections would all have room for one.
+    Body(Box<Body>),
+}
+
+#[derive(Debug)]
+struct Body {
+    request: Request,
+    decoder: BodyDecoder,
 }
 
 impl Decoder {
@@ -54,7 +61,7 @@ impl Decoder {
     /// What the connection is in the middle of.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Body { .. } => Phase::Body,
+            State::Body(_) => Phase::Body,
             State::Head(_) if self.buffer.is_empty() => Phase::Idle,
             State::Head(_) => Phase::Head,
         }
@@ -70,30 +77,30 @@ impl Decoder {
             else {
                 return Ok(Step::Need);
             };
-            self.state = State::Body { request, body: BodyDecoder::new(framing, &self.limits) };
+            let decoder = BodyDecoder::new(framing, &self.limits);
+            if decoder.is_done() {
+                self.state = State::Head(Scanner::head());
+                return Ok(Step::Request(request));
+            }
+            self.state = State::Body(Box::new(Body { request, decoder }));
             if expects_continue && self.buffer.is_empty() {
                 return Ok(Step::Continue);
             }
         }
-        let State::Body { request, body } = &mut self.state else { return Ok(Step::Need) };
-        let taken = body.decode(&self.buffer, |data| request.body.extend_from_slice(data))?;
-        self.consume(taken);
+        let State::Body(body) = &mut self.state else { return Ok(Step::Need) };
+        let taken = body.decoder.decode(&self.buffer, |data| body.request.body.extend_from_slice(data))?;
+        drain_front(&mut self.buffer, taken);
         Ok(self.take_request())
     }
 
     fn take_request(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Head(Scanner::head())) {
-            State::Body { request, body } if body.is_done() => Step::Request(request),
+            State::Body(body) if body.decoder.is_done() => Step::Request(body.request),
             unfinished => {
                 self.state = unfinished;
                 Step::Need
             }
         }
-    }
-
-    /// Drops bytes that are done with. An empty buffer is freed: 10,000 waiting connections keep none.
-    fn consume(&mut self, count: usize) {
-        drain_front(&mut self.buffer, count);
     }
 }
 
@@ -109,6 +116,7 @@ fn next_head(scanner: &mut Scanner, buffer: &mut Vec<u8>, limits: &Limits) -> Re
     Ok(Some(head))
 }
 
+/// Drops bytes that are done with. An empty buffer is freed: 10,000 waiting connections keep none.
 fn drain_front(buffer: &mut Vec<u8>, count: usize) {
     if count == buffer.len() {
         *buffer = Vec::new();
