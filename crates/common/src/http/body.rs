@@ -21,7 +21,7 @@ pub struct BodyDecoder {
     state: State,
     /// What the body may still grow by, in bytes.
     allowed_bytes: u64,
-    max_trailer_bytes: usize,
+    limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl BodyDecoder {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunk(Chunk::Line(ChunkLine::default())),
         };
-        Self { state, allowed_bytes: limits.max_body_bytes as u64, max_trailer_bytes: limits.max_head_bytes }
+        Self { state, allowed_bytes: limits.max_body_bytes as u64, limits: *limits }
     }
 
     /// Whether the body is complete.
@@ -157,8 +157,6 @@ impl BodyDecoder {
                     if scanner.scan(section)?.is_some() {
                         parse_fields(section, &mut [httparse::EMPTY_HEADER; FEW_FIELDS], &mut Vec::new())?;
                         self.state = State::Done;
-                    } else if section.len() > self.max_trailer_bytes {
-                        return Err(Reject::new(Status::RequestHeaderFieldsTooLarge, "the trailers are too long"));
                     }
                     Ok(1)
                 }
@@ -170,7 +168,7 @@ impl BodyDecoder {
         self.allowed_bytes =
             self.allowed_bytes.checked_sub(size).ok_or(Reject::new(Status::ContentTooLarge, "the body is too long"))?;
         self.state = State::Chunk(match size {
-            0 => Chunk::Trailers { scanner: Scanner::trailers(), section: Vec::new() },
+            0 => Chunk::Trailers { scanner: Scanner::trailers(&self.limits), section: Vec::new() },
             _ => Chunk::Data(size),
         });
         Ok(())

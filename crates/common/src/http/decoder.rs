@@ -50,7 +50,7 @@ struct Body {
 impl Decoder {
     /// A decoder for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, buffer: Vec::new(), state: State::Head(Scanner::head()) }
+        Self { limits, buffer: Vec::new(), state: State::Head(Scanner::head(&limits)) }
     }
 
     /// Adds bytes that the client sent.
@@ -79,7 +79,7 @@ impl Decoder {
             };
             let decoder = BodyDecoder::new(framing, &self.limits);
             if decoder.is_done() {
-                self.state = State::Head(Scanner::head());
+                self.state = State::Head(Scanner::head(&self.limits));
                 return Ok(Step::Request(request));
             }
             self.state = State::Body(Box::new(Body { request, decoder }));
@@ -94,7 +94,7 @@ impl Decoder {
     }
 
     fn take_request(&mut self) -> Step {
-        match std::mem::replace(&mut self.state, State::Head(Scanner::head())) {
+        match std::mem::replace(&mut self.state, State::Head(Scanner::head(&self.limits))) {
             State::Body(body) if body.decoder.is_done() => Step::Request(body.request),
             unfinished => {
                 self.state = unfinished;
@@ -106,11 +106,7 @@ impl Decoder {
 
 /// The head at the front of `buffer`, taken out of it, if it is complete.
 fn next_head(scanner: &mut Scanner, buffer: &mut Vec<u8>, limits: &Limits) -> Result<Option<Head>, Reject> {
-    let head_bytes = scanner.scan(buffer)?;
-    if head_bytes.unwrap_or(buffer.len()) > limits.max_head_bytes {
-        return Err(scanner.too_long());
-    }
-    let Some(head_bytes) = head_bytes else { return Ok(None) };
+    let Some(head_bytes) = scanner.scan(buffer)? else { return Ok(None) };
     let head = head::parse(&buffer[..head_bytes], limits)?;
     drain_front(buffer, head_bytes);
     Ok(Some(head))
@@ -142,7 +138,7 @@ enum Check {
 impl Validator {
     /// A validator for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Check::Head(Scanner::head()) }
+        Self { limits, state: Check::Head(Scanner::head(&limits)) }
     }
 
     /// What the connection is in the middle of; `held_bytes` is how many bytes were not passed on yet.
@@ -173,11 +169,7 @@ impl Validator {
     fn check_next(&mut self, held: &[u8]) -> Result<usize, Reject> {
         match &mut self.state {
             Check::Head(scanner) => {
-                let head_bytes = scanner.scan(held)?;
-                if head_bytes.unwrap_or(held.len()) > self.limits.max_head_bytes {
-                    return Err(scanner.too_long());
-                }
-                let Some(head_bytes) = head_bytes else { return Ok(0) };
+                let Some(head_bytes) = scanner.scan(held)? else { return Ok(0) };
                 let head = head::parse(&held[..head_bytes], &self.limits)?;
                 self.enter(BodyDecoder::new(head.framing, &self.limits));
                 Ok(head_bytes)
@@ -185,7 +177,7 @@ impl Validator {
             Check::Body(body) => {
                 let count = body.decode(held, |_| {})?;
                 if body.is_done() {
-                    self.state = Check::Head(Scanner::head());
+                    self.state = Check::Head(Scanner::head(&self.limits));
                 }
                 Ok(count)
             }
@@ -193,6 +185,6 @@ impl Validator {
     }
 
     fn enter(&mut self, body: BodyDecoder) {
-        self.state = if body.is_done() { Check::Head(Scanner::head()) } else { Check::Body(body) };
+        self.state = if body.is_done() { Check::Head(Scanner::head(&self.limits)) } else { Check::Body(body) };
     }
 }

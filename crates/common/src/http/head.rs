@@ -22,8 +22,9 @@ pub struct Head {
 /// Looks for the empty line that ends a section of lines, and refuses on the way what no line may hold: a bare CR or LF
 /// (§2.2) and control characters (RFC 9110 §5.5). It resumes where it stopped, so that bytes that trickle in are looked
 /// at once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Scanner {
+    max_bytes: usize,
     position: usize,
     line_start: usize,
     lines: usize,
@@ -32,18 +33,25 @@ pub struct Scanner {
 
 impl Scanner {
     /// Scans a head: empty lines before the request line are skipped (§2.2).
-    pub fn head() -> Self {
-        Self { skips_leading_empty_lines: true, ..Self::default() }
+    pub fn head(limits: &Limits) -> Self {
+        Self { skips_leading_empty_lines: true, ..Self::trailers(limits) }
     }
 
     /// Scans a trailer section, which may be empty.
-    pub fn trailers() -> Self {
-        Self::default()
+    pub fn trailers(limits: &Limits) -> Self {
+        let max_bytes = limits.max_head_bytes;
+        Self { max_bytes, position: 0, line_start: 0, lines: 0, skips_leading_empty_lines: false }
     }
 
     /// The length of the section with its empty line, once it is complete.
+    ///
+    /// # Errors
+    /// 400 for what no line may hold; 414 (§3) or 431 (RFC 6585 §5) for a section that is too long.
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, Reject> {
         while let Some(&byte) = buffer.get(self.position) {
+            if self.position == self.max_bytes {
+                return Err(self.too_long());
+            }
             let after_cr = self.position > 0 && buffer[self.position - 1] == b'\r';
             self.position += 1;
             match byte {
@@ -66,9 +74,9 @@ impl Scanner {
         Ok(None)
     }
 
-    /// The refusal of a section that is longer than allowed: the target's fault if even the first line has no end yet.
-    pub fn too_long(&self) -> Reject {
-        if self.lines == 0 {
+    /// It is the target's fault if even the first line has no end yet.
+    fn too_long(&self) -> Reject {
+        if self.lines == 0 && self.skips_leading_empty_lines {
             Reject::new(Status::UriTooLong, "the request line is too long")
         } else {
             Reject::new(Status::RequestHeaderFieldsTooLarge, "the fields are too long")
