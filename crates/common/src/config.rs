@@ -130,7 +130,7 @@ impl Config {
 /// Parses the command line of a server that listens on `default_listen` unless told otherwise. With bad flags, the
 /// process ends with status 2 and says why.
 pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str) -> Cli {
-    let command = Cli::command().mut_arg("listen", |arg| arg.default_value(default_listen));
+    let command = Cli::command().mut_arg("listen", |arg| arg.required(false).default_value(default_listen));
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 

@@ -1,1 +1,55 @@
-//! placeholder
+//! One black-box suite that every server must pass: through the real binary, real sockets and real signals.
+//!
+//! A server's `tests/contract.rs` is one line:
+//!
+//! ```ignore
+//! contract::tests!(env!("CARGO_BIN_EXE_server-threads"), &[]);
+//! ```
+//!
+//! "Row" in these modules is a row of this project's table of HTTP cases, which [`cases::malformed`] repeats; section
+//! numbers are of RFC 9112 unless another RFC is named.
+
+pub mod cases;
+pub mod client;
+pub mod server;
+
+pub use client::{Client, Response};
+pub use server::Server;
+
+/// A server to test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The path of its binary.
+    pub program: &'static str,
+    /// The flags that select what is tested, before those of each case.
+    pub flags: &'static [&'static str],
+}
+
+/// Makes a `#[test]` of every case, against the given binary and flags.
+#[macro_export]
+macro_rules! tests {
+    ($program:expr, $flags:expr) => {
+        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags };
+
+        $crate::tests!(@routes row head_is_get_without_body echo health cpu options not_found not_allowed
+            unknown_method wait_is_chosen_by_client chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
+        $crate::tests!(@connections keep_alive close http_1_0 pipelining every_split byte_by_byte half_close
+            end_of_input reset_during_query expect_continue empty_lines_before_request absolute_form many_at_once);
+        $crate::tests!(@malformed heads framing chunks noise refused_after_good_requests lingering_close);
+        $crate::tests!(@limits head_too_long too_many_fields body_too_long body_just_fits head_too_slow body_too_slow
+            idle_for_too_long client_that_never_reads full_is_refused full_waits refused_clients_lose_nothing);
+        $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed
+            half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
+            help admin admin_answers_when_full leaves_no_orphan);
+    };
+    (@$module:ident $($case:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $case() {
+                    $crate::cases::$module::$case(&super::TARGET);
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,7 @@
+//! The cases.
+
+pub mod connections;
+pub mod lifecycle;
+pub mod limits;
+pub mod malformed;
+pub mod routes;

@@ -1,0 +1,198 @@
+//! Start, stop, and what the operator sees.
+#![expect(missing_docs, reason = "the names say it")]
+
+use std::net::{TcpListener, TcpStream};
+
+use nix::sys::signal::Signal;
+
+use crate::server::{processes_of_group, run, wait_until};
+use crate::{Client, Server, Target};
+
+const SLOW_GET: &[u8] = b"GET /?wait=500ms HTTP/1.1\r\nHost: a\r\n\r\n";
+const ENDLESS_GET: &[u8] = b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Waits until the server accepts no more.
+fn wait_until_refused(server: &Server) {
+    wait_until(|| TcpStream::connect(server.address).is_err(), || "the server still accepts".into());
+}
+
+fn drains_at(target: &Target, signal: Signal) {
+    let mut server = Server::start(target, &[]);
+    let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(SLOW_GET);
+    }
+    server.wait_for_metric("c10k_requests_waiting", 20);
+    server.signal(signal);
+    wait_until_refused(&server);
+    for client in &mut clients {
+        let response = client.read_response();
+        assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        client.assert_closed();
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+pub fn in_flight_is_answered(target: &Target) {
+    drains_at(target, Signal::SIGTERM);
+}
+
+pub fn sigint_drains(target: &Target) {
+    drains_at(target, Signal::SIGINT);
+}
+
+/// With a drain timeout that the test would not live to see.
+fn start_patient(target: &Target) -> Server {
+    Server::start(target, &["--drain-timeout", "60s"])
+}
+
+pub fn idle_connections_are_closed(target: &Target) {
+    let mut server = start_patient(target);
+    let (mut used, mut unused) = (server.connect(), server.connect());
+    assert_eq!(used.get("/").status, 200);
+    server.wait_for_metric("c10k_connections_open", 2);
+    server.signal(Signal::SIGTERM);
+    used.assert_closed();
+    unused.assert_closed();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+pub fn half_a_request_does_not_hold_up_the_drain(target: &Target) {
+    let mut server = start_patient(target);
+    let mut client = server.connect();
+    client.send(b"GET / HT");
+    server.wait_for_metric("c10k_connections_open", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!client.read_to_end().unwrap_or_default().starts_with(b"HTTP/1.1 200"));
+}
+
+pub fn drain_has_a_timeout(target: &Target) {
+    let mut server = Server::start(target, &["--drain-timeout", "200ms"]);
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+pub fn second_signal_forces(target: &Target) {
+    let mut server = start_patient(target);
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    wait_until_refused(&server);
+    server.signal(Signal::SIGTERM);
+    assert!(!server.wait().success(), "a forced exit is no success");
+    let group = server.pid();
+    wait_until(|| processes_of_group(group).is_empty(), || "a child outlives its supervisor".into());
+}
+
+pub fn port_in_use(target: &Target) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    for flag in ["--listen", "--admin"] {
+        let mut flags = vec![flag, &address];
+        if flag == "--admin" {
+            flags.extend(["--listen", "127.0.0.1:0"]);
+        }
+        let exit = run(target, &flags);
+        assert_eq!(exit.code(), Some(1), "{exit:?}");
+        assert!(exit.stderr.contains(&address) && exit.stderr.contains("--listen"), "{exit:?}");
+        assert_eq!(exit.stdout, "", "it says that it listens, and does not");
+    }
+}
+
+pub fn bad_flags(target: &Target) {
+    for flags in [
+        &["--no-such-flag"][..],
+        &["--listen", "here"],
+        &["--db-wait", "soon"],
+        &["--db-wait", "uniform:2s..1s"],
+        &["--max-connections", "0"],
+        &["--max-connections", "many"],
+        &["--overload", "panic"],
+        &["--idle-timeout", "0s"],
+        &["--max-body", "much"],
+        &["surplus"],
+    ] {
+        let exit = run(target, flags);
+        assert_eq!(exit.code(), Some(2), "{flags:?}: {exit:?}");
+        assert!(exit.stderr.contains(flags[0]), "it does not say what is wrong: {exit:?}");
+    }
+}
+
+pub fn help(target: &Target) {
+    let exit = run(target, &["--help"]);
+    assert_eq!(exit.code(), Some(0));
+    for flag in [
+        "--listen",
+        "--admin",
+        "--db-wait",
+        "--max-connections",
+        "--overload",
+        "--backlog",
+        "--header-timeout",
+        "--body-timeout",
+        "--write-timeout",
+        "--idle-timeout",
+        "--drain-timeout",
+        "--max-head",
+        "--max-body",
+        "--allow-chaos",
+    ] {
+        assert!(exit.stdout.contains(flag), "{flag} is not in {}", exit.stdout);
+    }
+}
+
+pub fn admin(target: &Target) {
+    let server = Server::start(target, &[]);
+    let ask = |path| Client::connect(server.admin).get(path);
+    assert_eq!(ask("/healthz").status, 200);
+    assert_eq!(ask("/nowhere").status, 404);
+    let metrics = ask("/metrics");
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.field("content-type").is_some_and(|kind| kind.contains("version=")), "{metrics:?}");
+    for name in ["c10k_connections_open", "c10k_requests_waiting", "c10k_connections_accepted"] {
+        assert!(metrics.text().contains(&format!("# TYPE {name} ")), "{}", metrics.text());
+    }
+    let mut client = server.connect();
+    client.get("/");
+    assert_eq!(server.metric("c10k_connections_open"), 1);
+    assert_eq!(server.metric("c10k_connections_accepted_total"), 1);
+    drop(client);
+    server.wait_for_metric("c10k_connections_open", 0);
+}
+
+pub fn admin_answers_when_full(target: &Target) {
+    let server = Server::start(target, &["--max-connections", "3"]);
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(ENDLESS_GET);
+    }
+    server.wait_for_metric("c10k_requests_waiting", 3);
+    assert_eq!(server.metric("c10k_connections_open"), 3);
+    server.connect().assert_rejected(503);
+    // Somebody who never asks does not keep it from others.
+    let _silent = Client::connect(server.admin);
+    assert_eq!(Client::connect(server.admin).get("/healthz").status, 200);
+}
+
+/// However the process that was started dies.
+pub fn leaves_no_orphan(target: &Target) {
+    let mut server = Server::start(target, &[]);
+    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(ENDLESS_GET);
+    }
+    server.wait_for_metric("c10k_requests_waiting", 5);
+    assert!(!server.processes().is_empty());
+    server.signal(Signal::SIGKILL);
+    wait_until(|| server.processes().is_empty(), || "a child outlives its supervisor".into());
+    assert!(!server.wait().success());
+    for client in &mut clients {
+        assert!(client.read_to_end().unwrap_or_default().is_empty());
+    }
+    assert!(TcpStream::connect(server.address).is_err(), "somebody still listens");
+}

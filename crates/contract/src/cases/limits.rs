@@ -1,0 +1,167 @@
+//! What is too long, too slow, or too much.
+#![expect(missing_docs, reason = "the names say it")]
+
+use std::thread;
+use std::time::Duration;
+
+use crate::server::wait_until;
+use crate::{Client, Response, Server, Target};
+
+/// Row 16 for the request line, row 17 for the fields.
+pub fn head_too_long(target: &Target) {
+    let server = Server::start(target, &["--max-head", "1000"]);
+    let long = "a".repeat(1000);
+    let mut client = server.connect();
+    client.send(format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+    client.assert_rejected(414);
+    // Without an end: it must not be waited for.
+    let mut client = server.connect();
+    client.send(format!("GET /{long}").as_bytes());
+    client.assert_rejected(414);
+    let mut client = server.connect();
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}").as_bytes());
+    client.assert_rejected(431);
+
+    let mut client = server.connect();
+    let fits = "a".repeat(900);
+    client.send(format!("GET /health?{fits} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+    assert_eq!(client.read_response().status, 200);
+}
+
+/// Row 17.
+pub fn too_many_fields(target: &Target) {
+    let server = Server::start(target, &[]);
+    let mut client = server.connect();
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: a\r\n".repeat(50)).as_bytes());
+    assert_eq!(client.read_response().status, 200);
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: a\r\n".repeat(101)).as_bytes());
+    client.assert_rejected(431);
+}
+
+/// Row 34.
+pub fn body_too_long(target: &Target) {
+    let server = Server::start(target, &["--max-body", "10"]);
+    for request in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello hello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello hello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhello",
+    ] {
+        println!("{request:?}");
+        let mut client = server.connect();
+        client.send(request.as_bytes());
+        client.assert_rejected(413);
+    }
+}
+
+pub fn body_just_fits(target: &Target) {
+    let server = Server::start(target, &["--max-body", "10"]);
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhelloworld");
+    assert_eq!(client.read_response().text(), "helloworld");
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhelloworld\r\n0\r\n\r\n");
+    assert_eq!(client.read_response().text(), "helloworld");
+}
+
+/// Sends `bytes` one by one, slowly, until the server has had enough; it must not take a byte for a new start.
+fn drip(client: &mut Client, bytes: &[u8]) -> Response {
+    for byte in bytes.iter().cycle() {
+        if client.try_send(&[*byte]).is_err() || !client.is_silent_for(Duration::from_millis(20)) {
+            break;
+        }
+    }
+    client.assert_rejected(408)
+}
+
+/// Row 43.
+pub fn head_too_slow(target: &Target) {
+    let server = Server::start(target, &["--header-timeout", "300ms"]);
+    let mut silent = server.connect();
+    silent.send(b"GET / HTTP/1.1\r\nHost: a\r\n");
+    silent.assert_rejected(408);
+    let mut client = server.connect();
+    assert_eq!(client.get("/health").status, 200);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    drip(&mut client, b"a");
+}
+
+/// Row 43.
+pub fn body_too_slow(target: &Target) {
+    let server = Server::start(target, &["--body-timeout", "300ms"]);
+    let mut silent = server.connect();
+    silent.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhello");
+    silent.assert_rejected(408);
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    drip(&mut client, b"1\r\na\r\n");
+}
+
+pub fn idle_for_too_long(target: &Target) {
+    let server = Server::start(target, &["--idle-timeout", "200ms"]);
+    server.connect().assert_closed();
+    let mut client = server.connect();
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(client.get("/?wait=300ms").status, 200, "a query is no idleness");
+    }
+    client.assert_closed();
+    server.wait_for_metric("c10k_connections_open", 0);
+}
+
+/// Row 44.
+pub fn client_that_never_reads(target: &Target) {
+    const BODY_BYTES: usize = 32 << 20;
+    let server = Server::start(target, &["--write-timeout", "300ms", "--max-body", "33554432"]);
+    let mut client = server.connect();
+    client.shrink_receive_buffer();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes());
+    client.send(&vec![b'x'; BODY_BYTES]);
+    server.wait_for_metric("c10k_connections_open", 0);
+}
+
+/// Row 45.
+pub fn full_is_refused(target: &Target) {
+    let server = Server::start(target, &["--max-connections", "2"]);
+    let mut kept: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/").status, 200);
+    }
+    // It is not even waited for a request.
+    let refused = server.connect().assert_rejected(503);
+    assert!(refused.field("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{refused:?}");
+    assert_eq!(server.metric("c10k_connections_refused_total"), 1);
+    assert_eq!(kept[0].get("/").status, 200);
+    drop(kept.pop());
+    server.wait_for_metric("c10k_connections_open", 1);
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+pub fn full_waits(target: &Target) {
+    let server = Server::start(target, &["--max-connections", "2", "--overload", "wait"]);
+    let mut kept: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let mut waiting = server.connect();
+    waiting.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(waiting.is_silent_for(Duration::from_millis(200)), "the server was full");
+    drop(kept.pop());
+    assert_eq!(waiting.read_response().status, 200);
+    assert_eq!(server.metric("c10k_connections_refused_total"), 0);
+}
+
+/// Rows 41 and 45: the refusal must not be lost to a reset, though the request was never read.
+pub fn refused_clients_lose_nothing(target: &Target) {
+    let server = Server::start(target, &["--max-connections", "1"]);
+    let mut kept = server.connect();
+    assert_eq!(kept.get("/").status, 200);
+    for _ in 0..50 {
+        let mut client = server.connect();
+        let _ = client.try_send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n");
+        let _ = client.try_send(&[b'x'; 10_000]);
+        client.assert_rejected(503);
+    }
+    wait_until(|| server.metric("c10k_connections_refused_total") == 50, || "50 were refused".into());
+    assert_eq!(kept.get("/").status, 200);
+}

@@ -1,0 +1,193 @@
+//! A running server.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::{Client, Target};
+
+/// After this long something hangs. It is no measurement: a slow machine must not fail.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server, which is killed with all its children when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where `--admin` listens.
+    pub admin: SocketAddr,
+}
+
+/// How a server ended, and what it said.
+#[derive(Debug)]
+pub struct Exit {
+    /// The status.
+    pub status: ExitStatus,
+    /// What it wrote on standard output.
+    pub stdout: String,
+    /// What it wrote on standard error.
+    pub stderr: String,
+}
+
+impl Server {
+    /// Starts a server on free ports, with queries that take 1 ms unless `flags` say otherwise.
+    pub fn start(target: &Target, flags: &[&str]) -> Self {
+        let mut command = command(target);
+        if !flags.contains(&"--db-wait") {
+            command.args(["--db-wait", "1ms"]);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(flags);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server's binary can be run");
+        let lines = lines(child.stdout.take());
+        let address = |prefix: &str| {
+            let line = lines.recv_timeout(PATIENCE).expect("the server says where it listens");
+            let address = line.strip_prefix(prefix).and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| panic!("{line:?} is not {prefix}ADDRESS"))
+        };
+        let address_of = (address("listening on http://"), address("admin on http://"));
+        Self { child, address: address_of.0, admin: address_of.1 }
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// The process that was started.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
+    }
+
+    /// Sends a signal to the process that was started, as an operator or a container's engine does.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the server is there to be signalled");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("the server can be waited for") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server did not end within {PATIENCE:?}");
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the server can be waited for").is_none()
+    }
+
+    /// A metric, such as `c10k_connections_open`.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = Client::connect(self.admin).get("/metrics");
+        let line =
+            metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
+    /// Waits until a metric has this value.
+    pub fn wait_for_metric(&self, name: &str, value: u64) {
+        wait_until(|| self.metric(name) == value, || format!("{name} is {}, not {value}", self.metric(name)));
+    }
+
+    /// The processes of its group that are alive.
+    pub fn processes(&self) -> Vec<i32> {
+        processes_of_group(self.pid())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The group is ours as long as its leader is not reaped; children die with it.
+        let _ = killpg(self.pid(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a server that is expected to end by itself.
+pub fn run(target: &Target, flags: &[&str]) -> Exit {
+    let mut child = command(target)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the server's binary can be run");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let text = read_both(stdout, stderr);
+        let _ = sender.send((child.wait(), text));
+    });
+    let Ok((status, (stdout, stderr))) = receiver.recv_timeout(PATIENCE) else {
+        let _ = killpg(pid, Signal::SIGKILL);
+        panic!("the server did not end within {PATIENCE:?}, given {flags:?}");
+    };
+    Exit { status: status.expect("the server can be waited for"), stdout, stderr }
+}
+
+impl Exit {
+    /// The status, if it was not a signal that ended it.
+    pub fn code(&self) -> Option<i32> {
+        assert_eq!(self.status.signal(), None, "ended by a signal: {self:?}");
+        self.status.code()
+    }
+}
+
+/// Waits until `condition` holds; after too long, fails with `complaint`.
+pub fn wait_until(condition: impl Fn() -> bool, complaint: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{}", complaint());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The processes of a group that are alive; the dead that nobody has reaped are not.
+pub fn processes_of_group(group: Pid) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc can be read");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        // pid (comm) state ppid pgrp ...
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let (state, _, pgrp) = (fields.next(), fields.next(), fields.next());
+        pgrp == Some(&group.to_string()) && state != Some("Z") && state != Some("X")
+    })
+    .collect()
+}
+
+/// The server in a process group of its own, so that all of it can be found and killed.
+fn command(target: &Target) -> Command {
+    let mut command = Command::new(target.program);
+    command.args(target.flags).process_group(0).stdin(Stdio::null());
+    command
+}
+
+fn lines(stdout: Option<ChildStdout>) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines().map_while(Result::ok)) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn read_both(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> (String, String) {
+    let (mut out, mut err) = (String::new(), String::new());
+    let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut err));
+    let _ = stdout.map(|mut stdout| stdout.read_to_string(&mut out));
+    (out, err)
+}

@@ -1,0 +1,3 @@
+//! The contract that all four servers keep.
+
+contract::tests!(env!("CARGO_BIN_EXE_server-prefork"), &[]);
