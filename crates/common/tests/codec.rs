@@ -48,7 +48,7 @@ fn validate(pieces: &[&[u8]]) -> (Vec<u8>, Option<Reject>) {
     let (mut held, mut passed) = (Vec::new(), Vec::new());
     for piece in pieces {
         held.extend_from_slice(piece);
-        let (count, reject) = validator.check(&held);
+        let (count, reject) = validator.check(&mut held);
         passed.extend(held.drain(..count));
         if reject.is_some() {
             return (passed, reject);

@@ -35,8 +35,10 @@ pub(crate) struct Guard {
     held: Vec<u8>,
     /// ...and how much of it is valid so far.
     valid_bytes: usize,
-    /// Why the input ends after that.
+    /// Why the input ends after that...
     rejected: Option<Reject>,
+    /// ...and whether hyper has got there. If not, an answer before it closed the connection.
+    has_ended: bool,
     body_verdict: Verdict,
     deadline: Deadline,
     /// What the client is in the middle of, and since when.
@@ -65,6 +67,7 @@ impl Guard {
             held: Vec::new(),
             valid_bytes: 0,
             rejected: None,
+            has_ended: false,
             body_verdict,
             deadline: Deadline::new(),
             phase: None,
@@ -102,7 +105,7 @@ impl Guard {
             Poll::Ready(result) => {
                 result?;
                 self.held.extend_from_slice(buffer.filled());
-                let (valid_bytes, rejected) = self.validator.check(&self.held);
+                let (valid_bytes, rejected) = self.validator.check(&mut self.held);
                 self.valid_bytes = valid_bytes;
                 if let Some(reject) = rejected {
                     self.reject(reject);
@@ -173,6 +176,7 @@ impl hyper::rt::Read for Guard {
     ) -> Poll<io::Result<()>> {
         while !self.pass(&mut buffer) {
             if self.rejected.is_some() || !ready!(self.poll_input(cx))? {
+                self.has_ended = true;
                 break;
             }
         }
@@ -205,7 +209,7 @@ impl hyper::rt::Write for Guard {
             return Poll::Ready(Ok(()));
         }
         if let Closing::Open = self.closing {
-            let unanswered = self.rejected.filter(|_| self.body_verdict.get().is_none());
+            let unanswered = self.rejected.filter(|_| self.has_ended && self.body_verdict.get().is_none());
             self.closing =
                 Closing::Answering(unanswered.map(|reject| Response::from(reject).encode()).unwrap_or_default());
         }

@@ -185,7 +185,7 @@ fn answer(
 ) -> impl Future<Output = hyper::Result<hyper::Response<Full<Bytes>>>> {
     let mut translated = Request {
         method: Method::from_token(request.method().as_str().as_bytes()),
-        target: request.uri().path_and_query().map_or("*", |target| target.as_str()).to_owned(),
+        target: target(request.uri()),
         // hyper knows whether the connection persists, and says so.
         persistence: Persistence::KeepAlive,
         body: Vec::new(),
@@ -202,6 +202,14 @@ fn answer(
             }
         }
         Ok(translate(handle(translated, shared).await))
+    }
+}
+
+/// The path and query. `Uri` keeps a path that is empty, as `http://a?b` has it, empty.
+fn target(uri: &hyper::Uri) -> String {
+    match uri.query() {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
     }
 }
 

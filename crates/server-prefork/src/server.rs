@@ -99,12 +99,11 @@ pub(crate) fn accept(child: &Child<'_>) {
         // Blocks; the kernel wakes one child for each connection.
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
-                child.become_busy();
-                let stream = TcpStream::from(socket);
+                let _serving = child.enter(state::SERVING);
+                // A bell that has rung too often to be counted has been heard anyway.
+                let _ = child.shared.bell.write(1);
                 // The connection failed: that is the end of it, and of nothing else.
-                let _ = serve(&stream, child);
-                drop(stream);
-                child.set_state(state::IDLE);
+                let _ = serve(&TcpStream::from(socket), child);
             }
             Err(error) => match AcceptError::of(&error) {
                 AcceptError::WouldBlock if child.may_leave() => return,
@@ -141,11 +140,9 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
     match work {
         Work::Nothing => {}
         Work::Query(wait) => {
-            child.set_state(state::WAITING);
-            let waiting = child.shared.counters.wait();
+            let _state = child.enter(state::WAITING);
+            let _waiting = child.shared.counters.wait();
             child.shared.database.query(wait);
-            drop(waiting);
-            child.set_state(state::SERVING);
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),
@@ -178,18 +175,25 @@ impl Child<'_> {
         self.shared.database.skip_to(number << 32);
     }
 
-    fn become_busy(&self) {
-        self.set_state(state::SERVING);
-        // A bell that has rung too often to be counted has been heard anyway.
-        let _ = self.shared.bell.write(1);
-    }
-
-    fn set_state(&self, state: u8) {
-        self.slot.state.store(state, Relaxed);
+    /// Lets the supervisor know what the child does until the guard is dropped, also by a panic.
+    fn enter(&self, state: u8) -> Entered<'_> {
+        Entered { slot: self.slot, before: self.slot.state.swap(state, Relaxed) }
     }
 
     /// Takes one of the places of idle children that may leave.
     fn may_leave(&self) -> bool {
         self.shared.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
+    }
+}
+
+/// What the child does now, and what it did before.
+struct Entered<'a> {
+    slot: &'a Slot,
+    before: u8,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.slot.state.store(self.before, Relaxed);
     }
 }

@@ -154,10 +154,12 @@ impl Validator {
     /// What is not passed on must be at the front of `held` again when more has come.
     ///
     /// The second value is the refusal of what follows them, if it must be refused.
-    pub fn check(&mut self, held: &[u8]) -> (usize, Option<Reject>) {
+    ///
+    /// One thing is changed: a minor version above 1.1 becomes 1.1, which is how it is to be understood (RFC 9110 §2.5).
+    pub fn check(&mut self, held: &mut [u8]) -> (usize, Option<Reject>) {
         let mut passed = 0;
         while passed < held.len() {
-            match self.check_next(&held[passed..]) {
+            match self.check_next(&mut held[passed..]) {
                 Ok(0) => break,
                 Ok(count) => passed += count,
                 Err(reject) => return (passed, Some(reject)),
@@ -166,11 +168,12 @@ impl Validator {
         (passed, None)
     }
 
-    fn check_next(&mut self, held: &[u8]) -> Result<usize, Reject> {
+    fn check_next(&mut self, held: &mut [u8]) -> Result<usize, Reject> {
         match &mut self.state {
             Check::Head(scanner) => {
                 let Some(head_bytes) = scanner.scan(held)? else { return Ok(0) };
                 let head = head::parse(&held[..head_bytes], &self.limits)?;
+                head::lower_minor_version(&mut held[..head_bytes]);
                 self.enter(BodyDecoder::new(head.framing, &self.limits));
                 Ok(head_bytes)
             }

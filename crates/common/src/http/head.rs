@@ -1,5 +1,7 @@
 //! The head of a request: request line and fields (§2 to §6).
 
+use std::ops::Range;
+
 use super::body::Framing;
 use super::{Limits, Method, Persistence, Reject, Request, Status};
 
@@ -89,8 +91,7 @@ impl Scanner {
 /// # Errors
 /// The answer to give to a head that is malformed, or asks for what no server here does.
 pub fn parse(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
-    let start = head.iter().position(|&byte| byte != b'\r' && byte != b'\n').unwrap_or(head.len());
-    let line_end = start + head[start..].iter().position(|&byte| byte == b'\r').unwrap_or(0);
+    let Range { start, end: line_end } = request_line(head);
     let line = RequestLine::parse(&head[start..line_end])?;
 
     let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
@@ -113,6 +114,21 @@ pub fn parse(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
         framing,
         expects_continue,
     })
+}
+
+/// Makes HTTP/1.2 and above HTTP/1.1, in a head that [`parse`] has understood.
+pub fn lower_minor_version(head: &mut [u8]) {
+    let line = request_line(head);
+    if let Some(minor) = head[line].last_mut() {
+        *minor = (*minor).min(b'1');
+    }
+}
+
+/// Where the request line is: after the empty lines that are skipped, up to its CRLF.
+fn request_line(head: &[u8]) -> Range<usize> {
+    let start = head.iter().position(|&byte| byte != b'\r' && byte != b'\n').unwrap_or(head.len());
+    let length = head[start..].iter().position(|&byte| byte == b'\r').unwrap_or(0);
+    start..start + length
 }
 
 /// Parses field lines up to and with the empty line, into `few` or, if they are more, into `many`.
