@@ -151,9 +151,10 @@ impl Chaos {
         match self {
             Chaos::Panic => panic!("a client asked for a panic (--allow-chaos)"),
             Chaos::Abort => std::process::abort(),
-            Chaos::Segv => {
+            // The first only makes the standard library's handler, which looks for stack overflows, step aside.
+            Chaos::Segv => loop {
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSEGV);
-            }
+            },
             Chaos::Leak => {
                 vec![1_u8; LEAK_BYTES].leak();
             }

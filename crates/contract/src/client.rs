@@ -102,6 +102,14 @@ impl Client {
         }
     }
 
+    /// The server has closed, by a reset or in good order, without an answer.
+    pub fn assert_cut_off(&mut self) {
+        match self.read_to_end() {
+            Ok(rest) => assert!(rest.is_empty(), "an answer came: {}", rest.escape_ascii()),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "not closed: {error}"),
+        }
+    }
+
     /// The next answer refuses what was sent: with this status, a date, and a close in good order.
     pub fn assert_rejected(&mut self, status: u16) -> Response {
         let response = self.read_response();

@@ -1,0 +1,92 @@
+//! What only a server with children can get wrong.
+
+use contract::server::wait_until;
+use contract::{Client, Server, Target};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &["--start", "4"] };
+const ENDLESS_GET: &[u8] = b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn children(server: &Server) -> Vec<i32> {
+    server.processes().into_iter().filter(|&pid| pid != server.pid().as_raw()).collect()
+}
+
+fn wait_for_children(server: &Server, expected: std::ops::RangeInclusive<usize>) {
+    wait_until(
+        || expected.contains(&children(server).len()),
+        || format!("there are {} children, not {expected:?}", children(server).len()),
+    );
+}
+
+/// Row 48.
+#[test]
+fn a_killed_child_is_replaced_and_its_counts_are_taken_back() {
+    let server = Server::start(&TARGET, &["--max-connections", "4"]);
+    let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(ENDLESS_GET);
+    }
+    server.wait_for_metric("c10k_requests_waiting", 4);
+    for pid in children(&server) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    for client in &mut clients {
+        client.assert_cut_off();
+    }
+    server.wait_for_metric("c10k_requests_waiting", 0);
+    server.wait_for_metric("c10k_connections_open", 0);
+    wait_for_children(&server, 4..=4);
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+#[test]
+fn children_are_forked_for_a_burst_and_leave_when_it_is_over() {
+    let server = Server::start(&TARGET, &[]);
+    wait_for_children(&server, 4..=8);
+    let mut clients: Vec<Client> = (0..300).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(b"GET /?wait=100ms HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_response().status, 200);
+    }
+    wait_for_children(&server, 304..=600);
+    assert_eq!(server.metric("c10k_connections_refused_total"), 0);
+    drop(clients);
+    wait_for_children(&server, 4..=8);
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+/// One child that is told to stop finishes what it does; the others do not mind.
+#[test]
+fn a_child_that_is_told_to_stop_answers_first() {
+    let server = Server::start(&TARGET, &["--max-connections", "1"]);
+    let mut client = server.connect();
+    client.send(b"GET /?wait=300ms HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    let before = children(&server);
+    kill(Pid::from_raw(before[0]), Signal::SIGTERM).unwrap();
+    let response = client.read_response();
+    assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+    client.assert_closed();
+    wait_until(|| !children(&server).contains(&before[0]), || "it did not leave".into());
+    wait_for_children(&server, 1..=1);
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
+/// A client that makes children die cannot make the supervisor fork without pause, nor die.
+#[test]
+fn children_that_crash_are_replaced() {
+    let server = Server::start(&TARGET, &["--allow-chaos"]);
+    for fault in ["abort", "segv", "panic"] {
+        for _ in 0..3 {
+            let mut client = server.connect();
+            client.send(format!("POST /chaos/{fault} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            client.assert_cut_off();
+        }
+    }
+    wait_for_children(&server, 4..=8);
+    server.wait_for_metric("c10k_connections_open", 0);
+    assert_eq!(server.connect().get("/").status, 200);
+}
