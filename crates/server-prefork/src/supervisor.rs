@@ -43,7 +43,10 @@ pub(crate) struct Supervisor<'a> {
     next_slot: usize,
     refused: Lingerers,
     spawned: u64,
-    backoff: Backoff,
+    /// After children died of faults: whoever connects meanwhile waits in the backlog.
+    crashes: Backoff,
+    /// After the system refused a fork: whoever connects meanwhile gets a 503.
+    refusals: Backoff,
 }
 
 impl<'a> Supervisor<'a> {
@@ -61,7 +64,8 @@ impl<'a> Supervisor<'a> {
             next_slot: 0,
             refused: Lingerers::default(),
             spawned: 0,
-            backoff: Backoff::default(),
+            crashes: Backoff::default(),
+            refusals: Backoff::default(),
         })
     }
 
@@ -95,15 +99,20 @@ impl<'a> Supervisor<'a> {
     /// Forks until enough children are idle, as far as the limits and the system allow.
     pub(crate) fn spawn_missing(&mut self) {
         for _ in 0..FORKS_PER_TURN {
-            if self.idle() >= self.start || self.backoff.is_pausing() {
+            if self.idle() >= self.start || !self.pause().is_zero() {
                 return;
             }
             let Some(slot) = self.free_slot() else { return };
             if let Err(errno) = self.spawn(slot) {
-                self.backoff.pause();
+                self.refusals.pause();
                 log::warn(format_args!("no child could be forked: {errno}; {} are there", self.children));
             }
         }
+    }
+
+    /// How long no child may be forked.
+    fn pause(&self) -> Duration {
+        self.crashes.remaining().max(self.refusals.remaining())
     }
 
     fn free_slot(&mut self) -> Option<&'a Slot> {
@@ -147,7 +156,7 @@ impl<'a> Supervisor<'a> {
 
     fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
         log::warn(format_args!("child {pid} {cause}"));
-        self.backoff.pause();
+        self.crashes.pause();
         self.bury(pid);
     }
 
@@ -175,7 +184,7 @@ impl<'a> Supervisor<'a> {
 
     /// Every child is busy, and there can be no more.
     fn is_full(&self) -> bool {
-        self.idle() == 0 && (self.children == self.shared.max_connections || self.backoff.is_pausing())
+        self.idle() == 0 && (self.children == self.shared.max_connections || !self.refusals.remaining().is_zero())
     }
 
     /// Waits until there is something to do. True if a connection has come that no child can take.
@@ -201,7 +210,7 @@ impl<'a> Supervisor<'a> {
         let lingering = (!self.refused.is_empty()).then_some(TURN_INTERVAL);
         let admin = self.admin.as_ref().and_then(Admin::next_turn);
         let missing = self.idle() < self.start && self.children < self.shared.max_connections;
-        let spawning = missing.then(|| self.backoff.remaining());
+        let spawning = missing.then(|| self.pause());
         let surplus = (self.children > 2 * self.start).then_some(SURPLUS_INTERVAL);
         [lingering, admin, spawning, surplus].into_iter().flatten().min()
     }
@@ -276,9 +285,5 @@ impl Backoff {
 
     fn remaining(&self) -> Duration {
         self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
-    }
-
-    fn is_pausing(&self) -> bool {
-        !self.remaining().is_zero()
     }
 }
