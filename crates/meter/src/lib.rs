@@ -4,7 +4,7 @@
 //! PSS is fair to pages, and blind to everything that the kernel holds on the server's behalf: page tables, stacks,
 //! sockets. So there are two independent views, and the reader may compare them:
 //!
-//! - [`ledger`] walks `/proc` and keeps each part apart. It needs no privilege for one's own processes. It costs the
+//! - [`ledger()`] walks `/proc` and keeps each part apart. It needs no privilege for one's own processes. It costs the
 //!   kernel a walk over every page table of every process: take it seldom.
 //! - [`Cgroup`] is the kernel's own account, its whole charge for everything in the group. It costs one small read: poll
 //!   it often. It needs root, or a delegated cgroup.

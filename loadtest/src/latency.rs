@@ -1,0 +1,259 @@
+//! Latency, without losing the requests that are slow enough to be missed.
+//!
+//! When the measured time ends, some requests have no answer yet. Dropping them hides exactly the slow ones; counting them
+//! as if they had been answered at that moment pretends that they were faster than they are. All that is known of such a
+//! request is that it takes longer than its age. The Kaplan-Meier estimator is the standard way to use just that: a request
+//! of unknown end counts among those still open up to its age, and not after. Where such requests leave open how slow the
+//! slowest are, a percentile is a lower bound, and is marked as one.
+//!
+//! The same holds for a request that was given up after `--timeout`.
+
+use std::iter;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hdrhistogram::Histogram;
+
+/// Users record into one of these in turn, so that two threads seldom want the same.
+const SHARDS: usize = 8;
+/// Four digits, so that what lies above a wait of 1 s is still known to 64 us.
+const SIGNIFICANT_DIGITS: u8 = 4;
+
+/// Collects latencies while the load runs.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    shards: Vec<Mutex<Latencies>>,
+}
+
+impl Recorder {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self { shards: iter::repeat_with(|| Mutex::new(Latencies::new())).take(SHARDS).collect() }
+    }
+
+    /// A request was answered after this time.
+    pub(crate) fn answered(&self, user: usize, latency_us: u64) {
+        self.shard(user).answered.saturating_record(latency_us);
+    }
+
+    /// A request of this age had no answer yet when it was last looked at.
+    pub(crate) fn unanswered(&self, user: usize, age_us: u64) {
+        self.shard(user).unanswered.saturating_record(age_us);
+    }
+
+    /// All that was recorded so far.
+    pub(crate) fn merged(&self) -> Latencies {
+        let mut all = Latencies::new();
+        for user in 0..SHARDS {
+            let shard = self.shard(user);
+            all.answered += &shard.answered;
+            all.unanswered += &shard.unanswered;
+        }
+        all
+    }
+
+    fn shard(&self, user: usize) -> MutexGuard<'_, Latencies> {
+        self.shards[user % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Latencies of answered requests, and ages of unanswered ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Latencies {
+    answered: Histogram<u64>,
+    unanswered: Histogram<u64>,
+}
+
+impl Latencies {
+    fn new() -> Self {
+        // An hour is beyond every timeout; only the parts of a histogram that are used take RAM.
+        let empty = || Histogram::new_with_max(3_600_000_000, SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
+        Self { answered: empty(), unanswered: empty() }
+    }
+
+    /// How many requests were answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.len()
+    }
+
+    /// The distribution that explains both; nothing if no request was answered.
+    pub(crate) fn distribution(&self) -> Option<Distribution> {
+        if self.answered.is_empty() {
+            return None;
+        }
+        let mut open = self.answered.len() + self.unanswered.len();
+        let mut share_slower = 1.0;
+        let mut steps = Vec::new();
+        for (value_us, answered, unanswered) in self.by_value() {
+            if answered > 0 {
+                let still_slower = share_slower * (1.0 - answered as f64 / open as f64);
+                steps.push(Step { value_us, share: share_slower - still_slower });
+                share_slower = still_slower;
+            }
+            open -= answered + unanswered;
+        }
+        let slowest_us = self.answered.max().max(if self.unanswered.is_empty() { 0 } else { self.unanswered.max() });
+        Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
+    }
+
+    /// Each recorded value, ascending, with how many requests were answered, and left unanswered, at it.
+    fn by_value(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        let mut answered = counts(&self.answered).peekable();
+        let mut unanswered = counts(&self.unanswered).peekable();
+        iter::from_fn(move || {
+            let value_us = match (answered.peek(), unanswered.peek()) {
+                (Some(a), Some(u)) => a.0.min(u.0),
+                (Some(one), None) | (None, Some(one)) => one.0,
+                (None, None) => return None,
+            };
+            let answered = answered.next_if(|at| at.0 == value_us).map_or(0, |at| at.1);
+            let unanswered = unanswered.next_if(|at| at.0 == value_us).map_or(0, |at| at.1);
+            Some((value_us, answered, unanswered))
+        })
+    }
+}
+
+fn counts(histogram: &Histogram<u64>) -> impl Iterator<Item = (u64, u64)> {
+    histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+}
+
+/// The share of all requests that takes this long.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    value_us: u64,
+    share: f64,
+}
+
+/// How long requests take.
+#[derive(Clone, Debug)]
+pub(crate) struct Distribution {
+    steps: Vec<Step>,
+    min_us: u64,
+    /// The longest latency or age seen.
+    slowest_us: u64,
+    /// The share of requests of which is only known that they take longer than [`Self::slowest_us`].
+    share_open: f64,
+}
+
+/// A figure, and whether the truth may lie above it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bounded<T> {
+    /// The figure.
+    pub(crate) value: T,
+    /// Whether it is only a lower bound.
+    pub(crate) is_lower_bound: bool,
+}
+
+impl Distribution {
+    /// The fastest answer.
+    pub(crate) fn min_us(&self) -> u64 {
+        self.min_us
+    }
+
+    /// The longest that any request took, or has taken so far.
+    pub(crate) fn max_us(&self) -> Bounded<u64> {
+        Bounded { value: self.slowest_us, is_lower_bound: self.is_open() }
+    }
+
+    /// The latency that the share `quantile` of all requests does not exceed.
+    pub(crate) fn quantile_us(&self, quantile: f64) -> Bounded<u64> {
+        // Shares are sums of many small ones: allow for their rounding.
+        let mut missing = quantile - 1e-9;
+        for step in &self.steps {
+            missing -= step.share;
+            if missing <= 0.0 {
+                return Bounded { value: step.value_us.min(self.slowest_us), is_lower_bound: false };
+            }
+        }
+        self.max_us()
+    }
+
+    /// The mean, with what is open counted at the longest time seen.
+    pub(crate) fn mean_us(&self) -> Bounded<f64> {
+        let mean = self.expectation(|value_us| value_us);
+        Bounded { value: mean, is_lower_bound: self.is_open() }
+    }
+
+    /// The standard deviation around [`mean_us`](Self::mean_us).
+    pub(crate) fn stdev_us(&self) -> f64 {
+        let mean = self.mean_us().value;
+        self.expectation(|value_us| (value_us - mean).powi(2)).sqrt()
+    }
+
+    fn expectation(&self, of: impl Fn(f64) -> f64) -> f64 {
+        let known: f64 = self.steps.iter().map(|step| step.share * of(step.value_us as f64)).sum();
+        known + self.share_open * of(self.slowest_us as f64)
+    }
+
+    fn is_open(&self) -> bool {
+        self.share_open > 1e-9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distribution(answered_ms: &[u64], unanswered_ms: &[u64]) -> Distribution {
+        let recorder = Recorder::new();
+        for (user, ms) in answered_ms.iter().enumerate() {
+            recorder.answered(user, ms * 1000);
+        }
+        for (user, ms) in unanswered_ms.iter().enumerate() {
+            recorder.unanswered(user, ms * 1000);
+        }
+        recorder.merged().distribution().unwrap()
+    }
+
+    /// A histogram knows four digits.
+    fn assert_about(bounded: Bounded<u64>, expected_ms: u64, is_lower_bound: bool) {
+        let expected_us = expected_ms as f64 * 1000.0;
+        assert!(
+            (bounded.value as f64 - expected_us).abs() <= expected_us / 1000.0,
+            "{bounded:?}, not {expected_ms} ms"
+        );
+        assert_eq!(bounded.is_lower_bound, is_lower_bound, "{bounded:?}");
+    }
+
+    #[test]
+    fn with_all_answered_it_is_the_plain_distribution() {
+        let of_hundred: Vec<u64> = (1..=100).collect();
+        let distribution = distribution(&of_hundred, &[]);
+        assert_about(distribution.quantile_us(0.5), 50, false);
+        assert_about(distribution.quantile_us(0.99), 99, false);
+        assert_about(distribution.max_us(), 100, false);
+        assert!((distribution.mean_us().value - 50_500.0).abs() < 50.0);
+        assert!((distribution.stdev_us() - 28_866.0).abs() < 50.0);
+    }
+
+    #[test]
+    fn requests_that_have_just_been_sent_make_nothing_faster() {
+        let distribution = distribution(&[1000; 1000], &[1; 1000]);
+        assert_about(distribution.quantile_us(0.01), 1000, false);
+        assert_about(distribution.max_us(), 1000, false);
+    }
+
+    #[test]
+    fn a_stall_shows_though_no_answer_ever_comes() {
+        let distribution = distribution(&[10; 98], &[10_000; 2]);
+        assert_about(distribution.quantile_us(0.5), 10, false);
+        assert_about(distribution.quantile_us(0.99), 10_000, true);
+        assert_about(distribution.max_us(), 10_000, true);
+        assert!(distribution.mean_us().is_lower_bound);
+    }
+
+    #[test]
+    fn when_most_have_no_answer_most_percentiles_are_lower_bounds() {
+        // A pool of 256 workers and 10,000 connections, for 10 s: the textbook case of a figure that flatters.
+        let answered: Vec<u64> = (1..=10).flat_map(|second| [second * 1000; 256]).collect();
+        let distribution = distribution(&answered, &[10_000; 7_440]);
+        assert_about(distribution.quantile_us(0.1), 4000, false);
+        assert_about(distribution.quantile_us(0.5), 10_000, true);
+    }
+
+    #[test]
+    fn without_answers_there_is_no_distribution() {
+        let recorder = Recorder::new();
+        recorder.unanswered(0, 5);
+        assert!(recorder.merged().distribution().is_none());
+    }
+}

@@ -1,0 +1,271 @@
+//! What all users of one run share: what to send where, the phase, and what they have seen.
+//!
+//! A run has four phases. **Connect**: every user connects, as fast as the server accepts. **Go**: all send at once, and again
+//! whenever an answer has come. Within that phase lies the measured window, which begins once the server holds all requests.
+//! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
+//! TIME_WAIT, and it must not be the client, which has only some 28,000.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::connection::Failure;
+use crate::latency::Recorder;
+use crate::result::Errors;
+
+/// No time: before the window is set, and for a user without a request in flight.
+const NEVER: u64 = u64::MAX;
+
+/// What the users do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// They connect, and then wait.
+    Connect,
+    /// They send, and send again when an answer has come.
+    Go,
+    /// They wait for the server to close.
+    Stop,
+}
+
+/// What all users of one run share.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+    /// What to send.
+    pub(crate) request: Vec<u8>,
+    /// When to give up a request, or an attempt to connect.
+    pub(crate) timeout: Duration,
+    /// Each first connection takes one: they are handed out as the server accepts, so that its backlog never overflows.
+    pub(crate) connect_permits: Semaphore,
+    epoch: Instant,
+    phase: watch::Sender<Phase>,
+    /// The same as in `phase`, for a look that takes no lock.
+    is_stopping: AtomicBool,
+    established: AtomicUsize,
+    reconnected: AtomicU64,
+    window_start_us: AtomicU64,
+    window_end_us: AtomicU64,
+    /// For each user, when it sent the request that it waits for.
+    sent_us: Box<[AtomicU64]>,
+    in_flight_at_end: AtomicU64,
+    recorder: Recorder,
+    failures: Failures,
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    connect: AtomicU64,
+    read: AtomicU64,
+    write: AtomicU64,
+    timeout: AtomicU64,
+    status: AtomicU64,
+}
+
+impl Load {
+    /// A load of `users` connections to `address`.
+    pub(crate) fn new(address: SocketAddr, users: usize, timeout: Duration) -> Self {
+        Self {
+            address,
+            request: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes(),
+            timeout,
+            connect_permits: Semaphore::new(0),
+            epoch: Instant::now(),
+            phase: watch::Sender::new(Phase::Connect),
+            is_stopping: AtomicBool::new(false),
+            established: AtomicUsize::new(0),
+            reconnected: AtomicU64::new(0),
+            window_start_us: AtomicU64::new(NEVER),
+            window_end_us: AtomicU64::new(NEVER),
+            sent_us: (0..users).map(|_| AtomicU64::new(NEVER)).collect(),
+            in_flight_at_end: AtomicU64::new(0),
+            recorder: Recorder::new(),
+            failures: Failures::default(),
+        }
+    }
+
+    /// Microseconds since the load was made.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+
+    /// Moves on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.is_stopping.store(phase == Phase::Stop, SeqCst);
+        self.phase.send_replace(phase);
+    }
+
+    /// To wait for a phase.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Whether [`Phase::Stop`] has come.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Relaxed)
+    }
+
+    /// Starts the window that is measured; it ends after `duration` at the latest.
+    pub(crate) fn open_window(&self, duration: Duration) {
+        let now_us = self.now_us();
+        self.window_end_us.store(now_us + duration.as_micros() as u64, SeqCst);
+        self.window_start_us.store(now_us, SeqCst);
+    }
+
+    /// Ends the window now, unless it has ended already.
+    pub(crate) fn close_window(&self) {
+        self.window_end_us.fetch_min(self.now_us(), SeqCst);
+    }
+
+    /// How long the window is; nothing before it is open.
+    pub(crate) fn window(&self) -> Option<Duration> {
+        let (start_us, end_us) = self.window_us();
+        (start_us != NEVER).then(|| Duration::from_micros(end_us.saturating_sub(start_us)))
+    }
+
+    fn window_us(&self) -> (u64, u64) {
+        (self.window_start_us.load(Relaxed), self.window_end_us.load(Relaxed))
+    }
+
+    /// A user has its first connection.
+    pub(crate) fn count_established(&self) {
+        self.established.fetch_add(1, Relaxed);
+    }
+
+    /// How many users have had a connection.
+    pub(crate) fn established(&self) -> usize {
+        self.established.load(Relaxed)
+    }
+
+    /// A connection was lost and replaced.
+    pub(crate) fn count_reconnected(&self) {
+        self.reconnected.fetch_add(1, Relaxed);
+    }
+
+    /// How many connections were lost and replaced.
+    pub(crate) fn reconnected(&self) -> u64 {
+        self.reconnected.load(Relaxed)
+    }
+
+    /// A failure that is the server's, or the network's; what fails while the server stops is our doing.
+    pub(crate) fn count_failure(&self, failure: Failure) {
+        if self.is_stopping() {
+            return;
+        }
+        let counter = match failure {
+            Failure::Connect => &self.failures.connect,
+            Failure::Read => &self.failures.read,
+            Failure::Write => &self.failures.write,
+            Failure::Timeout => &self.failures.timeout,
+            Failure::Status => &self.failures.status,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// What failed so far, in all phases.
+    pub(crate) fn errors(&self) -> Errors {
+        let Failures { connect, read, write, timeout, status } = &self.failures;
+        Errors {
+            connect: connect.load(Relaxed),
+            read: read.load(Relaxed),
+            write: write.load(Relaxed),
+            timeout: timeout.load(Relaxed),
+            status: status.load(Relaxed),
+        }
+    }
+
+    /// `user` sends a request.
+    pub(crate) fn begin_request(&self, user: usize, sent_us: u64) {
+        self.sent_us[user].store(sent_us, Relaxed);
+    }
+
+    /// What came of the request that `user` sent.
+    pub(crate) fn end_request(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<(), Failure>) {
+        self.sent_us[user].store(NEVER, Relaxed);
+        if let Err(failure) = outcome {
+            self.count_failure(failure);
+        }
+        let (start_us, end_us) = self.window_us();
+        if ended_us < start_us {
+            return;
+        }
+        if ended_us >= end_us {
+            // Whatever came of it came too late: when the window ended, it was open.
+            self.count_in_flight(user, sent_us, end_us);
+            return;
+        }
+        let elapsed_us = ended_us.saturating_sub(sent_us);
+        match outcome {
+            Ok(()) => self.recorder.answered(user, elapsed_us),
+            Err(Failure::Timeout) => self.recorder.unanswered(user, elapsed_us),
+            Err(_) => {}
+        }
+    }
+
+    /// Adds the requests that never ended to what was recorded, and returns it with how many were in flight when the window
+    /// ended. To be called once, after the users have ended.
+    pub(crate) fn conclude(&self) -> (crate::latency::Latencies, u64) {
+        let (start_us, end_us) = self.window_us();
+        if start_us != NEVER {
+            for (user, sent_us) in self.sent_us.iter().enumerate() {
+                self.count_in_flight(user, sent_us.load(SeqCst), end_us);
+            }
+        }
+        (self.recorder.merged(), self.in_flight_at_end.load(SeqCst))
+    }
+
+    fn count_in_flight(&self, user: usize, sent_us: u64, end_us: u64) {
+        if sent_us < end_us {
+            self.recorder.unanswered(user, end_us - sent_us);
+            self.in_flight_at_end.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load() -> Load {
+        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), 4, Duration::from_secs(1));
+        load.window_start_us.store(1_000, SeqCst);
+        load.window_end_us.store(11_000, SeqCst);
+        load
+    }
+
+    #[test]
+    fn only_what_ends_within_the_window_is_an_answer() {
+        let load = load();
+        load.end_request(0, 0, 999, Ok(()));
+        load.end_request(0, 999, 1_000, Ok(()));
+        load.end_request(0, 1_000, 10_999, Ok(()));
+        load.end_request(0, 10_999, 11_000, Ok(()));
+        load.end_request(0, 11_000, 12_000, Ok(()));
+        let (latencies, in_flight) = load.conclude();
+        assert_eq!((latencies.answered(), in_flight), (2, 1));
+    }
+
+    #[test]
+    fn a_request_that_never_ends_is_in_flight_once() {
+        let load = load();
+        load.begin_request(0, 500);
+        load.begin_request(1, 11_000);
+        load.begin_request(2, 600);
+        load.end_request(2, 600, 20_000, Err(Failure::Read));
+        load.begin_request(2, 20_000);
+        let (latencies, in_flight) = load.conclude();
+        assert_eq!((latencies.answered(), in_flight), (0, 2));
+    }
+
+    #[test]
+    fn failures_count_until_the_server_is_stopped() {
+        let load = load();
+        load.end_request(0, 0, 10, Err(Failure::Status));
+        load.enter(Phase::Stop);
+        load.end_request(0, 10, 20, Err(Failure::Read));
+        assert_eq!(load.errors(), Errors { status: 1, ..Errors::default() });
+    }
+}

@@ -1,0 +1,121 @@
+//! Whose account of the server's RAM this run uses: the kernel's own, or ours.
+
+use std::path::PathBuf;
+
+use meter::{Cgroup, Ledger};
+
+use crate::result::Memory;
+
+/// Our cgroups are named by this and our pid; [`meter::remove_stale`] finds those that a killed run has left.
+const CGROUP_PREFIX: &str = "c10k-loadtest-";
+
+/// The account of one server.
+#[derive(Debug)]
+pub(crate) enum Account {
+    /// The kernel's, of a cgroup that has only this server in it.
+    Cgroup(Cgroup),
+    /// The sum of what `/proc` tells of the processes, because there is no cgroup.
+    Processes {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Account {
+    /// Makes a cgroup, if this machine allows it.
+    pub(crate) fn open() -> Self {
+        meter::remove_stale(CGROUP_PREFIX);
+        match Cgroup::create(&format!("{CGROUP_PREFIX}{}", std::process::id())) {
+            Ok(cgroup) => Account::Cgroup(cgroup),
+            Err(error) => Account::Processes { why: format!("{:#}", anyhow::Error::from(error)) },
+        }
+    }
+
+    /// Where the server writes its pid in order to be metered.
+    pub(crate) fn join_paths(&self) -> Vec<PathBuf> {
+        self.cgroup().map(Cgroup::join_paths).unwrap_or_default()
+    }
+
+    /// The cgroup, if there is one.
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Account::Cgroup(cgroup) => Some(cgroup),
+            Account::Processes { .. } => None,
+        }
+    }
+
+    /// CPU time of the server so far, in seconds.
+    pub(crate) fn cpu_s(&self) -> Option<f64> {
+        Some(self.cgroup()?.cpu_usec().ok()? as f64 / 1e6)
+    }
+
+    /// Notes the RAM before the first connection.
+    pub(crate) fn read_idle(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<String>) {
+        memory.source = self.source();
+        memory.idle_bytes = match self {
+            Account::Cgroup(cgroup) => cgroup.current_bytes().ok(),
+            Account::Processes { why } => {
+                warnings.push(format!(
+                    "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the measured \
+                     time, which leaves out other kernel memory; there is no true peak, and no CPU time of the server"
+                ));
+                meter::ledger(pid).ok().and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
+            }
+        };
+    }
+
+    /// Notes what the kernel charged until now.
+    pub(crate) fn read_end(&self, memory: &mut Memory, warnings: &mut Vec<String>) {
+        let Some(cgroup) = self.cgroup() else { return };
+        memory.end_bytes = cgroup.current_bytes().ok();
+        memory.cgroup = cgroup.parts().ok();
+        match cgroup.peak_bytes() {
+            Ok(peak_bytes) => memory.peak_bytes = Some(peak_bytes),
+            Err(error) => {
+                memory.peak_bytes = memory.end_bytes;
+                warnings.push(format!("the peak of RAM is what was used at the end: {error}"));
+            }
+        }
+    }
+
+    /// Takes the ledger: slow with many processes, so after the window, while the load goes on.
+    pub(crate) fn read_ledger(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<String>) {
+        let ledger = match meter::ledger(pid) {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                warnings.push(format!("no ledger: {error}"));
+                return;
+            }
+        };
+        *memory = with_ledger(memory, &ledger);
+        warnings.extend(ledger.missing.iter().map(|missing| format!("{}: {}", missing.figure, missing.why)));
+        if self.cgroup().is_none() {
+            memory.peak_bytes = memory.ledger_total_bytes();
+            memory.end_bytes = memory.peak_bytes;
+        }
+    }
+
+    fn source(&self) -> &'static str {
+        match self {
+            Account::Cgroup(cgroup) => {
+                let is_v1 = |join: &PathBuf| join.with_file_name("memory.usage_in_bytes").exists();
+                if cgroup.join_paths().iter().any(is_v1) { "cgroup v1" } else { "cgroup v2" }
+            }
+            Account::Processes { .. } => "pss",
+        }
+    }
+}
+
+fn with_ledger(memory: &Memory, ledger: &Ledger) -> Memory {
+    Memory {
+        rss_sum_bytes: ledger.rss_sum_bytes,
+        pss_bytes: ledger.pss_bytes,
+        private_dirty_bytes: ledger.private_dirty_bytes,
+        page_tables_bytes: ledger.page_tables_bytes,
+        kernel_stacks_bytes: ledger.kernel_stacks_bytes,
+        sockets_bytes: ledger.sockets_bytes,
+        processes: Some(ledger.processes),
+        threads: Some(ledger.threads),
+        ..memory.clone()
+    }
+}

@@ -1,0 +1,213 @@
+//! What one run gives: these structs are the JSON, field by field. What could not be measured is null.
+
+use serde::Serialize;
+
+/// The version of this layout.
+pub(crate) const SCHEMA: &str = "c10k-loadtest/1";
+
+/// One run against one server.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunResult {
+    /// [`SCHEMA`].
+    pub(crate) schema: &'static str,
+    /// Whether the run went through to its end.
+    pub(crate) complete: bool,
+    /// Why not.
+    pub(crate) failure: Option<String>,
+    /// The server's name.
+    pub(crate) target: &'static str,
+    /// The server's command line.
+    pub(crate) command: Vec<String>,
+    /// When the run began, in RFC 3339.
+    pub(crate) started_at: String,
+    /// The machine.
+    pub(crate) host: Host,
+    /// What was asked for, and what was reached.
+    pub(crate) connections: Connections,
+    /// The simulated database.
+    pub(crate) wait: Wait,
+    /// The length of the window that was measured.
+    pub(crate) duration_s: Option<f64>,
+    /// Good answers within the window.
+    pub(crate) requests: u64,
+    /// Good answers a second.
+    pub(crate) rps: Option<f64>,
+    /// Connections a wait: no server can answer more often, for lack of requests.
+    pub(crate) rps_ceiling: Option<f64>,
+    /// Requests without an answer when the window ended.
+    pub(crate) in_flight: u64,
+    /// What failed, from the first connection until the server was stopped.
+    pub(crate) errors: Errors,
+    /// From the first byte sent to the last received; null without an answer.
+    pub(crate) latency_us: Option<Latency>,
+    /// The same, above the wait for the database; null if that is drawn at random.
+    pub(crate) above_wait_us: Option<AboveWait>,
+    /// The server's RAM.
+    pub(crate) memory: Memory,
+    /// The server, besides its RAM.
+    pub(crate) server: Server,
+    /// The load generator's own cost.
+    pub(crate) client: Client,
+    /// What to doubt.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Host {
+    /// The kernel's release.
+    pub(crate) kernel: Option<String>,
+    /// CPUs that may be used.
+    pub(crate) cpus: u64,
+    /// RAM in all.
+    pub(crate) ram_bytes: Option<u64>,
+    /// The limit of open files.
+    pub(crate) nofile: Option<u64>,
+    /// The longest backlog that the kernel allows.
+    pub(crate) somaxconn: Option<u64>,
+}
+
+/// What was asked for, and what was reached.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Connections {
+    /// Asked for.
+    pub(crate) requested: usize,
+    /// Connected.
+    pub(crate) established: usize,
+    /// The most requests that the server said it held at once, waiting for the database or for a worker.
+    pub(crate) held_peak: u64,
+    /// The most of them that waited for the database at once.
+    pub(crate) waiting_peak: u64,
+    /// The most of them that were seen waiting for a worker.
+    pub(crate) queued_peak: u64,
+    /// Lost and replaced.
+    pub(crate) reconnected: u64,
+}
+
+/// The simulated database.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Wait {
+    /// As given to `--db-wait`.
+    pub(crate) spec: String,
+}
+
+/// What failed, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Errors {
+    /// Attempts to connect.
+    pub(crate) connect: u64,
+    /// Answers that ended early, or were no HTTP.
+    pub(crate) read: u64,
+    /// Requests that could not be sent.
+    pub(crate) write: u64,
+    /// Requests without an answer within `--timeout`.
+    pub(crate) timeout: u64,
+    /// Answers with a status other than 2xx.
+    pub(crate) status: u64,
+}
+
+impl Errors {
+    /// All kinds together.
+    pub(crate) fn total(&self) -> u64 {
+        let Errors { connect, read, write, timeout, status } = self;
+        connect + read + write + timeout + status
+    }
+}
+
+/// Latency, in microseconds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Latency {
+    /// The fastest answer.
+    pub(crate) min: u64,
+    /// The mean.
+    pub(crate) mean: f64,
+    /// The standard deviation.
+    pub(crate) stdev: f64,
+    /// The median.
+    pub(crate) p50: u64,
+    /// 75 % are at most this.
+    pub(crate) p75: u64,
+    /// 90 % are at most this.
+    pub(crate) p90: u64,
+    /// 99 % are at most this.
+    pub(crate) p99: u64,
+    /// 99.9 % are at most this.
+    pub(crate) p999: u64,
+    /// The slowest.
+    pub(crate) max: u64,
+    /// Which of these are only known to be at least this much, because requests were unanswered when the window ended.
+    pub(crate) lower_bounds: Vec<&'static str>,
+}
+
+/// Latency above a fixed wait for the database, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct AboveWait {
+    /// The median.
+    pub(crate) p50: u64,
+    /// 90 % are at most this.
+    pub(crate) p90: u64,
+    /// 99 % are at most this.
+    pub(crate) p99: u64,
+    /// 99.9 % are at most this.
+    pub(crate) p999: u64,
+    /// The slowest.
+    pub(crate) max: u64,
+}
+
+/// The server's RAM.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Memory {
+    /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, or `pss` (the ledger's parts added up).
+    pub(crate) source: &'static str,
+    /// The most until the window ended.
+    pub(crate) peak_bytes: Option<u64>,
+    /// Before the first connection.
+    pub(crate) idle_bytes: Option<u64>,
+    /// When the window ended.
+    pub(crate) end_bytes: Option<u64>,
+    /// What the connections added to idle, each.
+    pub(crate) per_connection_bytes: Option<u64>,
+    /// RSS of all processes added up, which counts shared pages again and again.
+    pub(crate) rss_sum_bytes: Option<u64>,
+    /// PSS of all processes added up.
+    pub(crate) pss_bytes: Option<u64>,
+    /// Private dirty pages.
+    pub(crate) private_dirty_bytes: Option<u64>,
+    /// Page tables.
+    pub(crate) page_tables_bytes: Option<u64>,
+    /// Kernel stacks.
+    pub(crate) kernel_stacks_bytes: Option<u64>,
+    /// The kernel's part of sockets.
+    pub(crate) sockets_bytes: Option<u64>,
+    /// Processes.
+    pub(crate) processes: Option<u64>,
+    /// Threads in all processes.
+    pub(crate) threads: Option<u64>,
+    /// What the kernel charges to the cgroup, by part, when the window ended.
+    pub(crate) cgroup: Option<meter::CgroupParts>,
+}
+
+impl Memory {
+    /// The parts of the ledger that do not overlap.
+    pub(crate) fn ledger_total_bytes(&self) -> Option<u64> {
+        Some(self.pss_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes.unwrap_or(0))
+    }
+}
+
+/// The server, besides its RAM.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Server {
+    /// CPU time within the window; null without a cgroup.
+    pub(crate) cpu_s: Option<f64>,
+    /// How it ended.
+    pub(crate) exit: Option<String>,
+}
+
+/// The load generator's own cost.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Client {
+    /// CPU time within the window.
+    pub(crate) cpu_s: Option<f64>,
+    /// The highest RSS of this run.
+    pub(crate) rss_peak_bytes: Option<u64>,
+}

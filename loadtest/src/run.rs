@@ -1,0 +1,396 @@
+//! One run: start a server, hold the connections, measure, stop it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use indicatif::ProgressBar;
+
+use crate::admin::ServerCounters;
+use crate::args::Options;
+use crate::attack::Attack;
+use crate::host;
+use crate::interrupt::Interrupt;
+use crate::latency::{Distribution, Latencies};
+use crate::load::{Load, Phase};
+use crate::memory::Account;
+use crate::result::{AboveWait, Client, Connections, Latency, Memory, RunResult, SCHEMA, Wait};
+use crate::server::{Server, describe};
+use crate::target::Target;
+
+/// How often the server is asked while it accepts: often, because the users connect at that pace.
+const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(10);
+const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// After this long without a new connection, the run goes on with those that there are.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server may take to hold all requests at once, beside three waits.
+const HOLD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the server may take for its end, beside its own drain timeout.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The most connections that a server takes unless told otherwise.
+const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+
+/// Why a run does not go through to its end.
+#[derive(Debug)]
+enum Ended {
+    Interrupted,
+    ServerDied,
+    Failed(String),
+}
+
+/// Runs the load against a fresh server. Whatever happens, the result says so, and no process is left.
+pub(crate) fn run(
+    target: Target,
+    executable: &Path,
+    options: &Options,
+    interrupt: &Interrupt,
+    progress: &ProgressBar,
+) -> RunResult {
+    // The peak of our own RAM starts anew; without the right to do so it is the highest of all runs so far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let account = Account::open();
+    let drain_timeout = drain_timeout(options);
+    let command = command(target, executable, options, drain_timeout);
+    let mut result = empty_result(target, command, options);
+    match Server::start(target.package(), &result.command, &account.join_paths(), interrupt) {
+        Ok(server) => Run { server, account: &account, options, interrupt, progress }.go(&mut result, drain_timeout),
+        Err(error) => result.failure = Some(format!("{error:#}")),
+    }
+    progress.finish_and_clear();
+    end_stragglers(&account, &mut result);
+    result
+}
+
+fn command(target: Target, executable: &Path, options: &Options, drain_timeout: Duration) -> Vec<String> {
+    let mut command = vec![executable.to_string_lossy().into_owned()];
+    command
+        .extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &options.db_wait].map(String::from));
+    command.extend(target.flags().iter().map(ToString::to_string));
+    if flag_value(options, "--drain-timeout").is_none() {
+        command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
+    }
+    if options.connections > DEFAULT_MAX_CONNECTIONS && flag_value(options, "--max-connections").is_none() {
+        command.extend(["--max-connections".into(), options.connections.to_string()]);
+    }
+    command.extend(options.server_flags.iter().cloned());
+    command
+}
+
+/// How long requests in flight may take at the end: about as long as one that is answered normally.
+fn drain_timeout(options: &Options) -> Duration {
+    let given = flag_value(options, "--drain-timeout").and_then(|time| humantime::parse_duration(time).ok());
+    given.unwrap_or_else(|| options.fixed_wait().unwrap_or_default() + Duration::from_secs(3))
+}
+
+/// The value of a flag among the server's.
+fn flag_value<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
+    let mut flags = options.server_flags.iter();
+    flags.find_map(|flag| flag.strip_prefix(name)).map(|rest| rest.strip_prefix('=').unwrap_or_default()).map(|value| {
+        // `--flag=value`, or `--flag value`.
+        if value.is_empty() { flags.next().map_or("", String::as_str) } else { value }
+    })
+}
+
+fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunResult {
+    RunResult {
+        schema: SCHEMA,
+        complete: false,
+        failure: None,
+        target: target.name(),
+        command,
+        started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        host: host::describe(),
+        connections: Connections { requested: options.connections, ..Connections::default() },
+        wait: Wait { spec: options.db_wait.clone() },
+        duration_s: None,
+        requests: 0,
+        rps: None,
+        rps_ceiling: None,
+        in_flight: 0,
+        errors: Default::default(),
+        latency_us: None,
+        above_wait_us: None,
+        memory: Memory::default(),
+        server: Default::default(),
+        client: Client::default(),
+        warnings: Vec::new(),
+    }
+}
+
+/// After a server was killed, its children may need a moment, and a cgroup can only be removed empty.
+fn end_stragglers(account: &Account, result: &mut RunResult) {
+    let Some(cgroup) = account.cgroup() else { return };
+    if let Ok(kills @ 1..) = cgroup.oom_kills() {
+        result.warnings.push(format!("the kernel has killed {kills} processes of the server for want of memory (OOM)"));
+    }
+    if let Err(error) = cgroup.kill_all() {
+        result.warnings.push(format!("processes may be left: {error}"));
+    }
+}
+
+/// A run whose server listens.
+struct Run<'a> {
+    server: Server,
+    account: &'a Account,
+    options: &'a Options,
+    interrupt: &'a Interrupt,
+    progress: &'a ProgressBar,
+}
+
+impl Run<'_> {
+    fn go(mut self, result: &mut RunResult, drain_timeout: Duration) {
+        let load = Arc::new(Load::new(self.server.address, self.options.connections, self.options.timeout));
+        let mut attack = None;
+        let outcome = self.drive(&load, &mut attack, result);
+        load.close_window();
+        match outcome {
+            Ok(()) => result.complete = true,
+            Err(Ended::Interrupted) => result.failure = Some("interrupted".into()),
+            Err(Ended::Failed(why)) => result.failure = Some(why),
+            Err(Ended::ServerDied) => {
+                let exit = self.server.exit();
+                result.failure = Some(self.server.death(exit));
+            }
+        }
+        self.stop(&load, drain_timeout, result);
+        if let Some(attack) = attack {
+            attack.end();
+        }
+        conclude(&load, self.options, result);
+    }
+
+    fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
+        self.account.read_idle(self.server.pid(), &mut result.memory, &mut result.warnings);
+        let attack = attack.insert(Attack::start(load, self.options.connections).map_err(failed)?);
+        self.connect(load, attack)?;
+        self.hold(load, result)?;
+        self.measure(load, attack, result)?;
+        self.say("ledger");
+        self.account.read_ledger(self.server.pid(), &mut result.memory, &mut result.warnings);
+        self.pause(Duration::ZERO)
+    }
+
+    /// Lets the users connect, never more than the server's backlog can take on top of what it has accepted.
+    fn connect(&mut self, load: &Load, attack: &mut Attack) -> Result<(), Ended> {
+        self.say("connecting");
+        let users = self.options.connections;
+        let backlog_room = (host::somaxconn().min(4096) / 4).max(16) as usize;
+        let mut granted = 0;
+        let mut last_progress = (Instant::now(), 0);
+        loop {
+            let counters = self.counters()?;
+            let goal = users.min((counters.accepted + counters.refused) as usize + backlog_room);
+            if goal > granted {
+                load.connect_permits.add_permits(goal - granted);
+                granted = goal;
+            }
+            let established = load.established();
+            self.progress.set_position(established as u64);
+            // A kernel completes connections that the server has not accepted: both must have them all.
+            if established >= users && counters.open as usize >= users {
+                return Ok(());
+            }
+            let reached = established + counters.open as usize;
+            if reached != last_progress.1 {
+                last_progress = (Instant::now(), reached);
+            } else if last_progress.0.elapsed() > CONNECT_PATIENCE {
+                let why = format!("none of {users} connections could be made");
+                return if established > 0 { Ok(()) } else { Err(Ended::Failed(why)) };
+            }
+            if let Some(why) = attack.failure() {
+                return Err(Ended::Failed(why));
+            }
+            self.pause(CONNECT_POLL_INTERVAL)?;
+        }
+    }
+
+    /// Lets all users send at once, and waits until the server says that it holds all of their requests.
+    fn hold(&mut self, load: &Load, result: &mut RunResult) -> Result<(), Ended> {
+        self.say("holding");
+        let established = load.established() as u64;
+        let deadline = Instant::now() + HOLD_PATIENCE + 3 * self.options.fixed_wait().unwrap_or(HOLD_PATIENCE);
+        load.enter(Phase::Go);
+        loop {
+            self.note_held(result)?;
+            self.progress.set_position(result.connections.held_peak.min(established));
+            if result.connections.held_peak >= established || Instant::now() > deadline {
+                return Ok(());
+            }
+            self.pause(HOLD_POLL_INTERVAL)?;
+        }
+    }
+
+    fn note_held(&mut self, result: &mut RunResult) -> Result<(), Ended> {
+        let counters = self.counters()?;
+        let connections = &mut result.connections;
+        connections.held_peak = connections.held_peak.max(counters.held());
+        connections.waiting_peak = connections.waiting_peak.max(counters.waiting_peak);
+        connections.queued_peak = connections.queued_peak.max(counters.queued);
+        Ok(())
+    }
+
+    /// Measures for the given time, and reads what it cost.
+    fn measure(&mut self, load: &Load, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
+        self.say("measuring");
+        let own_cpu_s = || meter::cpu_time(std::process::id() as i32).ok().map(|time| time.as_secs_f64());
+        let (client_before, server_before) = (own_cpu_s(), self.account.cpu_s());
+        load.open_window(self.options.duration);
+        let outcome = self.watch(load, attack);
+        // Also of a run that was cut short: what it cost until then.
+        load.close_window();
+        let spent = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
+        result.client.cpu_s = spent(client_before, own_cpu_s());
+        result.server.cpu_s = spent(server_before, self.account.cpu_s());
+        self.account.read_end(&mut result.memory, &mut result.warnings);
+        outcome?;
+        self.note_held(result)
+    }
+
+    fn watch(&mut self, load: &Load, attack: &mut Attack) -> Result<(), Ended> {
+        let start = Instant::now();
+        loop {
+            let elapsed = start.elapsed();
+            let share = elapsed.as_secs_f64() / self.options.duration.as_secs_f64();
+            self.progress.set_position((share.min(1.0) * load.established() as f64) as u64);
+            let Some(remaining) = self.options.duration.checked_sub(elapsed).filter(|time| !time.is_zero()) else {
+                return Ok(());
+            };
+            if let Some(why) = attack.failure() {
+                return Err(Ended::Failed(why));
+            }
+            self.pause(remaining.min(MEASURE_POLL_INTERVAL))?;
+        }
+    }
+
+    /// Stops the server while the users still hold their sockets: so it closes first.
+    fn stop(&mut self, load: &Load, drain_timeout: Duration, result: &mut RunResult) {
+        self.say("stopping");
+        load.enter(Phase::Stop);
+        let had_died = self.server.exit().is_some();
+        self.server.terminate();
+        let exit = self.server.wait(Instant::now() + drain_timeout + STOP_PATIENCE);
+        result.server.exit = exit.map(describe);
+        match exit {
+            Some(status) if !status.success() && !had_died => {
+                result.warnings.push(format!("told to stop, the server ended with {}", describe(status)));
+            }
+            Some(_) => {}
+            None => {
+                self.server.kill();
+                result.server.exit = Some("killed by loadtest".into());
+                result.warnings.push(format!("told to stop, the server did not end in {drain_timeout:?}: killed"));
+            }
+        }
+        let warnings = self.server.stderr().into_iter().filter(|line| line.starts_with("warning:"));
+        result.warnings.extend(warnings.map(|line| format!("the server says: {line}")));
+    }
+
+    fn counters(&mut self) -> Result<ServerCounters, Ended> {
+        ServerCounters::fetch(self.server.admin).or_else(|error| {
+            // It may have died just now: then that is the cause.
+            self.pause(Duration::from_millis(100))?;
+            Err(Ended::Failed(format!("the server does not answer on its admin port: {error}")))
+        })
+    }
+
+    /// Waits, unless there is a reason to stop.
+    fn pause(&mut self, time: Duration) -> Result<(), Ended> {
+        thread::sleep(time);
+        if self.interrupt.is_raised() {
+            return Err(Ended::Interrupted);
+        }
+        self.server.exit().map_or(Ok(()), |_| Err(Ended::ServerDied))
+    }
+
+    fn say(&self, what: &'static str) {
+        self.progress.set_message(what);
+    }
+}
+
+fn failed(error: anyhow::Error) -> Ended {
+    Ended::Failed(format!("{error:#}"))
+}
+
+/// Works out the figures, once the users have ended.
+fn conclude(load: &Load, options: &Options, result: &mut RunResult) {
+    let (latencies, in_flight) = load.conclude();
+    result.connections.established = load.established();
+    result.connections.reconnected = load.reconnected();
+    result.errors = load.errors();
+    result.in_flight = in_flight;
+    result.requests = latencies.answered();
+    result.duration_s = load.window().map(|window| window.as_secs_f64());
+    result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
+    let fixed_wait = options.fixed_wait().filter(|wait| !wait.is_zero());
+    result.rps_ceiling = fixed_wait.map(|wait| result.connections.established as f64 / wait.as_secs_f64());
+    result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
+    let memory = &mut result.memory;
+    memory.per_connection_bytes = memory
+        .peak_bytes
+        .zip(memory.idle_bytes)
+        .and_then(|(peak, idle)| peak.saturating_sub(idle).checked_div(load.established() as u64));
+    conclude_latency(&latencies, fixed_wait, result);
+    warn(options, result);
+}
+
+fn conclude_latency(latencies: &Latencies, fixed_wait: Option<Duration>, result: &mut RunResult) {
+    let Some(distribution) = latencies.distribution() else { return };
+    let latency = latency(&distribution);
+    result.above_wait_us = fixed_wait.map(|wait| {
+        let above = |latency_us: u64| latency_us.saturating_sub(wait.as_micros() as u64);
+        let Latency { p50, p90, p99, p999, max, .. } = latency;
+        AboveWait { p50: above(p50), p90: above(p90), p99: above(p99), p999: above(p999), max: above(max) }
+    });
+    result.latency_us = Some(latency);
+}
+
+fn latency(distribution: &Distribution) -> Latency {
+    let mut lower_bounds = Vec::new();
+    let mut quantile = |name, quantile| {
+        let bounded = distribution.quantile_us(quantile);
+        if bounded.is_lower_bound {
+            lower_bounds.push(name);
+        }
+        bounded.value
+    };
+    let (p50, p75, p90) = (quantile("p50", 0.5), quantile("p75", 0.75), quantile("p90", 0.9));
+    let (p99, p999) = (quantile("p99", 0.99), quantile("p999", 0.999));
+    let (mean, max) = (distribution.mean_us(), distribution.max_us());
+    if max.is_lower_bound {
+        lower_bounds.extend(["max", "mean", "stdev"]);
+    }
+    let (min, stdev, mean, max) = (distribution.min_us(), distribution.stdev_us(), mean.value, max.value);
+    Latency { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds }
+}
+
+/// Says what the reader should doubt.
+fn warn(options: &Options, result: &mut RunResult) {
+    let Connections { requested, established, held_peak, .. } = result.connections;
+    let warnings = &mut result.warnings;
+    if established < requested {
+        warnings.push(format!("only {established} of {requested} connections were established"));
+    }
+    if result.complete && held_peak < established as u64 {
+        warnings.push(format!("the server held at most {held_peak} of {established} requests at once"));
+    }
+    if result.errors.total() > 0 {
+        warnings.push(format!("{} requests or connections failed", result.errors.total()));
+    }
+    if let Some(latency) = &result.latency_us {
+        let bounds = &latency.lower_bounds;
+        if !bounds.is_empty() {
+            warnings.push(format!(
+                "{} requests were unanswered when the measured time ended: {} are lower bounds (measure longer: -d)",
+                result.in_flight,
+                bounds.join(", ")
+            ));
+        }
+        let wait_us = options.fixed_wait().map_or(0, |wait| wait.as_micros() as u64);
+        // A histogram rounds to four digits.
+        if latency.min + latency.min / 1000 < wait_us {
+            warnings.push(format!("an answer came after {} us, before the database had answered", latency.min));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The whole command: check, build, run each target, report.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::Options;
+use crate::interrupt::{EXIT_STATUS, Interrupt};
+use crate::json::JsonFile;
+use crate::result::RunResult;
+use crate::target::Target;
+use crate::{host, report, run, target};
+
+/// Measures every target that was asked for.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    host::prepare_for(options.connections)?;
+    let json = options.json.as_deref().map(|path| JsonFile::prepare(path, options.is_series())).transpose()?;
+    let interrupt = Interrupt::install()?;
+    let executables = target::build(options.targets())?;
+    let mut results = Vec::new();
+    for target in options.targets() {
+        if interrupt.is_raised() {
+            break;
+        }
+        let progress = progress_bar(*target, options.connections);
+        let result = run::run(*target, &executables[target], options, &interrupt, &progress);
+        report::print_run(&result);
+        results.push(result);
+        if let Some(json) = &json {
+            json.write(&results)?;
+        }
+    }
+    if options.is_series() {
+        report::print_table(&results);
+    }
+    Ok(exit_code(&results, &interrupt))
+}
+
+fn exit_code(results: &[RunResult], interrupt: &Interrupt) -> ExitCode {
+    if interrupt.is_raised() {
+        ExitCode::from(EXIT_STATUS)
+    } else if results.iter().all(|result| result.complete) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// On a terminal only, and on stderr: stdout is for the result.
+fn progress_bar(target: Target, connections: usize) -> ProgressBar {
+    let progress = ProgressBar::with_draw_target(Some(connections as u64), ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{prefix:11} {msg:10} {wide_bar} {pos:>6}/{len} {elapsed:>4}");
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.set_prefix(target.name());
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}

@@ -1,0 +1,74 @@
+//! What one user does: connect, wait for the others, send and read until told to stop.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::connection::{Answer, Connection, Failure};
+use crate::load::{Load, Phase};
+
+/// The pauses between attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The whole life of user number `user`.
+pub(crate) async fn run(load: &Load, user: usize) {
+    let mut phases = load.phases();
+    match load.connect_permits.acquire().await {
+        // Permits come from the server's progress, not from other users.
+        Ok(permit) => permit.forget(),
+        Err(_) => return,
+    }
+    let Some(mut connection) = connect(load).await else { return };
+    load.count_established();
+    if phases.wait_for(|phase| *phase != Phase::Connect).await.is_err() {
+        return;
+    }
+    drop(phases);
+    while !load.is_stopping() {
+        if request(load, user, &mut connection).await {
+            continue;
+        }
+        // On the way out nothing is to be replaced, and the server has closed, or will.
+        if load.is_stopping() {
+            break;
+        }
+        let Some(replacement) = connect(load).await else { return };
+        load.count_reconnected();
+        connection = replacement;
+    }
+    connection.closed().await;
+}
+
+/// One request and its answer. Says whether the connection can take another.
+async fn request(load: &Load, user: usize, connection: &mut Connection) -> bool {
+    let sent_us = load.now_us();
+    load.begin_request(user, sent_us);
+    let outcome = connection.exchange(&load.request, Instant::now()).await;
+    let verdict = match outcome {
+        Ok(Answer { is_success: true, .. }) => Ok(()),
+        Ok(_) => Err(Failure::Status),
+        Err(failure) => Err(failure),
+    };
+    load.end_request(user, sent_us, load.now_us(), verdict);
+    let is_usable = matches!(outcome, Ok(Answer { is_persistent: true, .. }));
+    if !is_usable && verdict.is_err() {
+        // A server that turns everybody away must not be asked in a tight loop.
+        sleep(FIRST_PAUSE).await;
+    }
+    is_usable
+}
+
+/// A connection, after as many attempts as it takes; nothing once the run stops.
+async fn connect(load: &Load) -> Option<Connection> {
+    let mut pause = FIRST_PAUSE;
+    while !load.is_stopping() {
+        match Connection::open(load.address, load.timeout).await {
+            Ok(connection) => return Some(connection),
+            Err(failure) => load.count_failure(failure),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    None
+}
