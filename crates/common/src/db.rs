@@ -123,8 +123,9 @@ impl Latency {
             }
             Latency::Exponential(mean) => Exp::new(1.0 / mean.as_secs_f64()).ok().map(|shape| shape.sample(&mut rng)),
             Latency::LogNormal { median, p99 } => {
-                let mu = median.as_secs_f64().ln();
-                let sigma = (p99.as_secs_f64().ln() - mu) / Z_99;
+                // `libm`, not `f64::ln`, which maps the system's libm into each of 10,000 processes: some 4 KB of kernel memory.
+                let mu = libm::log(median.as_secs_f64());
+                let sigma = (libm::log(p99.as_secs_f64()) - mu) / Z_99;
                 LogNormal::new(mu, sigma).ok().map(|shape| shape.sample(&mut rng))
             }
         };
