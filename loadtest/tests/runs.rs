@@ -1,0 +1,217 @@
+//! What can go wrong with a run, on the real binary and real servers.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Building the servers is part of it.
+const PATIENCE: Duration = Duration::from_secs(600);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// loadtest, running; killed with the test.
+struct Loadtest {
+    child: Child,
+}
+
+impl Loadtest {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { child: command.spawn().unwrap() }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Waits for its server, and gives the pids of the server's tree, the root first.
+    fn server(&self) -> Vec<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let tree = meter::process_tree(self.pid());
+            if let Some(root) = tree.into_iter().find(|&pid| name(pid).starts_with("server-")) {
+                return meter::process_tree(root);
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        panic!("no server was started");
+    }
+
+    fn output(self) -> Output {
+        self.child.wait_with_output().unwrap()
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Loadtest::start(arguments).output()
+}
+
+/// The name of a process; empty if it is gone. A zombie has one, too, but holds nothing.
+fn name(pid: i32) -> String {
+    let is_zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if is_zombie { String::new() } else { name.trim().to_owned() }
+}
+
+fn send(signal: Signal, pid: i32) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+fn assert_gone(pids: &[i32]) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while pids.iter().any(|&pid| name(pid).starts_with("server-")) {
+        assert!(Instant::now() < deadline, "a server is left: {pids:?}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json_path(directory: &TempDir) -> String {
+    directory.path().join("run.json").to_str().unwrap().to_owned()
+}
+
+fn read_json(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_gives_a_report_for_people_and_one_for_machines() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let output = run(&["--target", "async", "-c", "50", "-d", "2s", "--db-wait", "100ms", "--json", &json]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = stdout(&output);
+    for expected in
+        ["async: 50 connections", "50 of 50 requests", "RAM", "ledger", "p99", "requests/s", "errors      none"]
+    {
+        assert!(report.contains(expected), "{expected:?} is missing in {report}");
+    }
+    // Neither is a terminal: no colours, no progress bar.
+    assert!(!report.contains('\x1b') && !stderr(&output).contains('\x1b'));
+    let result = read_json(&json);
+    assert_eq!(result["schema"], "c10k-loadtest/1");
+    assert_eq!(result["connections"]["held_peak"], 50);
+    assert_eq!(result["server"]["exit"], "exit status 0");
+    assert_eq!(result["wait"]["spec"], "100ms");
+    for part in ["kernel", "cpus", "ram_bytes", "nofile", "somaxconn"] {
+        assert!(!result["host"][part].is_null(), "{part}");
+    }
+    assert!(result["client"]["rss_peak_bytes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn flags_after_two_dashes_reach_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let arguments = ["--target", "threadpool", "-c", "40", "-d", "1s", "--db-wait", "100ms", "--json", &json];
+    let output = run(&[&arguments[..], &["--", "--workers", "8"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let connections = &read_json(&json)["connections"];
+    assert_eq!([&connections["waiting_peak"], &connections["queued_peak"], &connections["held_peak"]], [8, 32, 40]);
+}
+
+#[test]
+fn refusals_are_counted_and_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let arguments = ["--target", "threads", "-c", "30", "-d", "1s", "--db-wait", "100ms", "--json", &json];
+    let output = run(&[&arguments[..], &["--", "--max-connections", "20"]].concat());
+    let result = read_json(&json);
+    assert!(result["errors"]["status"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["connections"]["held_peak"].as_u64().unwrap() <= 20, "{result}");
+    assert!(stdout(&output).contains("warning"), "{}", stdout(&output));
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let loadtest =
+        Loadtest::start(&["--target", "threads", "-c", "50", "-d", "60s", "--db-wait", "100ms", "--json", &json]);
+    let server = loadtest.server();
+    thread::sleep(Duration::from_secs(4));
+    send(Signal::SIGINT, loadtest.pid());
+    let output = loadtest.output();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let result = read_json(&json);
+    assert_eq!(result["complete"], false);
+    assert_eq!(result["failure"], "interrupted");
+    assert!(result["requests"].as_u64().unwrap() > 0 && result["latency_us"]["p50"].is_u64(), "{result}");
+    assert!(result["memory"]["peak_bytes"].is_u64(), "{result}");
+    assert!(stdout(&output).contains("(partial)"), "{}", stdout(&output));
+    assert_gone(&server);
+}
+
+#[test]
+fn a_server_that_dies_is_reported_with_its_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let loadtest =
+        Loadtest::start(&["--target", "async", "-c", "50", "-d", "60s", "--db-wait", "100ms", "--json", &json]);
+    let server = loadtest.server();
+    thread::sleep(Duration::from_secs(3));
+    send(Signal::SIGKILL, server[0]);
+    let output = loadtest.output();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("SIGKILL"), "{}", stdout(&output));
+    let result = read_json(&json);
+    assert_eq!(result["complete"], false);
+    assert!(result["failure"].as_str().unwrap().contains("killed by signal 9 (SIGKILL)"), "{result}");
+    assert!(result["requests"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
+fn killing_loadtest_leaves_no_server() {
+    for target in ["prefork", "threads"] {
+        let loadtest = Loadtest::start(&["--target", target, "-c", "50", "-d", "60s"]);
+        loadtest.server();
+        thread::sleep(Duration::from_secs(2));
+        let server = loadtest.server();
+        assert!(target != "prefork" || server.len() > 50, "{server:?}");
+        send(Signal::SIGKILL, loadtest.pid());
+        assert_eq!(loadtest.output().status.code(), None);
+        assert_gone(&server);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    for path in [directory.path().join("missing/run.json"), directory.path().to_owned()] {
+        let output = run(&["--target", "async", "--json", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("--json"), "{}", stderr(&output));
+        assert!(stdout(&output).is_empty() && !stderr(&output).contains("Finished"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_server_that_does_not_start_says_why() {
+    let output = run(&["--target", "async", "-c", "10", "--", "--no-such-flag"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("exit status 2") && stdout(&output).contains("--no-such-flag"), "{output:?}");
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    for arguments in [&["--target", "forks"][..], &[], &["--target", "all", "-d", "0s"]] {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let output = run(&["--target", "async", "-c", "10000000"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("ulimit"), "{}", stderr(&output));
+}
