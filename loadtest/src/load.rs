@@ -1,7 +1,9 @@
 //! What all users of one run share: what to send where, the phase, and what they have seen.
 //!
-//! A run has four phases. **Connect**: every user connects, as fast as the server accepts. **Go**: all send at once, and again
-//! whenever an answer has come. Within that phase lies the measured window, which begins once the server holds all requests.
+//! A run has four parts. **Connect**: every user connects, as fast as the server accepts. **Go**: all send at once, so that
+//! the server has to hold all of their requests, and again whenever an answer has come. After its first answer each user
+//! pauses once, for its own share of the wait: else all would go on in step, and 10,000 answers at once, each second, would
+//! tell of that crowd and not of the server. **Measure** is the window that counts, and begins when they are apart.
 //! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
 //! TIME_WAIT, and it must not be the client, which has only some 28,000.
 
@@ -11,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 
 use crate::connection::Failure;
 use crate::latency::Recorder;
@@ -39,6 +42,10 @@ pub(crate) struct Load {
     pub(crate) request: Vec<u8>,
     /// When to give up a request, or an attempt to connect.
     pub(crate) timeout: Duration,
+    /// Over what time the users' second requests are spread.
+    spread: Duration,
+    /// How many users are past their pause.
+    settled: AtomicUsize,
     /// Each first connection takes one: they are handed out as the server accepts, so that its backlog never overflows.
     pub(crate) connect_permits: Semaphore,
     epoch: Instant,
@@ -66,12 +73,14 @@ struct Failures {
 }
 
 impl Load {
-    /// A load of `users` connections to `address`.
-    pub(crate) fn new(address: SocketAddr, users: usize, timeout: Duration) -> Self {
+    /// A load of `users` connections to `address`, whose second requests are spread over `spread`.
+    pub(crate) fn new(address: SocketAddr, users: usize, timeout: Duration, spread: Duration) -> Self {
         Self {
             address,
             request: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes(),
             timeout,
+            spread,
+            settled: AtomicUsize::new(0),
             connect_permits: Semaphore::new(0),
             epoch: Instant::now(),
             phase: watch::Sender::new(Phase::Connect),
@@ -138,6 +147,19 @@ impl Load {
     /// How many users have had a connection.
     pub(crate) fn established(&self) -> usize {
         self.established.load(Relaxed)
+    }
+
+    /// The pause of `user` after its first answer. Who gets that answer within the window goes on at once.
+    pub(crate) async fn settle(&self, user: usize) {
+        if self.window().is_none() {
+            sleep(self.spread.mul_f64(user as f64 / self.sent_us.len() as f64)).await;
+        }
+        self.settled.fetch_add(1, Relaxed);
+    }
+
+    /// How many users are past their pause.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled.load(Relaxed)
     }
 
     /// A connection was lost and replaced.
@@ -230,7 +252,7 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), 4, Duration::from_secs(1));
+        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), 4, Duration::from_secs(1), Duration::ZERO);
         load.window_start_us.store(1_000, SeqCst);
         load.window_end_us.store(11_000, SeqCst);
         load

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use console::style;
 use indicatif::{DecimalBytes, HumanCount};
 
@@ -65,15 +65,15 @@ fn held(result: &RunResult) -> String {
     let connections = &result.connections;
     let (held, of) = (HumanCount(connections.held_peak), HumanCount(connections.established as u64));
     let waited = HumanCount(connections.waiting_peak);
-    match connections.queued_peak {
+    let what = match connections.queued_peak {
         0 => format!("{held} of {of} requests waited for the database at once"),
         queued => {
-            format!(
-                "{held} of {of} requests at once: {waited} waited for the database, {} for a worker",
-                HumanCount(queued)
-            )
+            let queued = HumanCount(queued);
+            format!("{held} of {of} requests at once: {waited} waited for the database, {queued} for a worker")
         }
-    }
+    };
+    let mean = connections.held_mean.map(|mean| format!("; {} on average while measured", count(mean)));
+    what + &mean.unwrap_or_default()
 }
 
 fn ram(memory: &Memory) -> String {
@@ -116,7 +116,7 @@ fn percentiles(latency: &Latency, figures: AboveWait) -> String {
 }
 
 fn throughput(result: &RunResult, rps: f64) -> String {
-    let ceiling = result.rps_ceiling.map(|ceiling| format!(" (connections / wait: {})", count(ceiling)));
+    let ceiling = result.rps_ceiling.map(|ceiling| format!(" (waiting at once / wait: {})", count(ceiling)));
     let (answered, in_flight) = (HumanCount(result.requests), HumanCount(result.in_flight));
     format!(
         "{} requests/s{}; {answered} answered, {in_flight} in flight at the end",
@@ -145,7 +145,7 @@ pub(crate) fn print_table(results: &[RunResult]) {
 
 fn table(results: &[RunResult]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(STYLE);
     let cells = |label: &str, of: &dyn Fn(&RunResult) -> String| {
         [label.to_owned()].into_iter().chain(results.iter().map(of)).collect::<Vec<_>>()
     };
@@ -162,10 +162,14 @@ fn table(results: &[RunResult]) -> Table {
     table
 }
 
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+const STYLE: TableStyle = NOTHING.top_border(RULE).header_separator(RULE).bottom_border(RULE);
+
 type Row = (&'static str, &'static (dyn Fn(&RunResult) -> String + Sync));
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 23] = [
     ("connections held at once", &|result| HumanCount(result.connections.held_peak).to_string()),
+    ("  on average while measured", &|result| result.connections.held_mean.map_or(UNKNOWN.into(), count)),
     ("  waiting for the database", &|result| HumanCount(result.connections.waiting_peak).to_string()),
     ("RAM, peak", &|result| bytes(result.memory.peak_bytes)),
     ("the article says", &|result| bytes(claimed_bytes(result))),
@@ -175,11 +179,15 @@ const ROWS: [Row; 18] = [
     ("  page tables", &|result| bytes(result.memory.page_tables_bytes)),
     ("  kernel stacks", &|result| bytes(result.memory.kernel_stacks_bytes)),
     ("  sockets", &|result| bytes(result.memory.sockets_bytes)),
+    ("  other kernel memory", &|result| bytes(result.memory.unledgered_kernel_bytes())),
     ("RSS added up", &|result| bytes(result.memory.rss_sum_bytes)),
     ("requests/s", &|result| result.rps.map_or(UNKNOWN.into(), count)),
     ("latency p50", &|result| percentile(result, "p50", |latency| latency.p50)),
-    ("latency p99", &|result| percentile(result, "p99", |latency| latency.p99)),
-    ("latency max", &|result| percentile(result, "max", |latency| latency.max)),
+    ("  p99", &|result| percentile(result, "p99", |latency| latency.p99)),
+    ("  max", &|result| percentile(result, "max", |latency| latency.max)),
+    ("above the wait, p50", &|result| above_wait(result, "p50", |above| above.p50)),
+    ("  p99", &|result| above_wait(result, "p99", |above| above.p99)),
+    ("  max", &|result| above_wait(result, "max", |above| above.max)),
     ("server's CPU, s", &|result| result.server.cpu_s.map_or(UNKNOWN.into(), |time_s| format!("{time_s:.2}"))),
     ("errors", &|result| HumanCount(result.errors.total()).to_string()),
     ("warnings", &|result| result.warnings.len().to_string()),
@@ -207,8 +215,9 @@ fn claim_ratio(result: &RunResult) -> String {
 
 fn source_note(results: &[RunResult]) -> &'static str {
     if results.iter().all(|result| result.memory.source.starts_with("cgroup")) {
-        "The peak is the whole charge of the server's own cgroup, kernel memory included; the indented parts are the \
-         ledger from /proc, which sees less."
+        "The peak is the whole charge of the server's own cgroup, kernel memory included. The indented parts \
+         are the ledger from /proc, and the kernel memory that the cgroup was charged beyond it, at the end of the \
+         measured time."
     } else {
         "There was no cgroup (run as root for one): the peak is PSS + page tables + kernel stacks + sockets, which leaves \
          out other kernel memory."
@@ -217,6 +226,11 @@ fn source_note(results: &[RunResult]) -> &'static str {
 
 fn percentile(result: &RunResult, name: &str, of: impl Fn(&Latency) -> u64) -> String {
     result.latency_us.as_ref().map_or(UNKNOWN.into(), |latency| bounded(latency, name, of(latency)))
+}
+
+fn above_wait(result: &RunResult, name: &str, of: impl Fn(&AboveWait) -> u64) -> String {
+    let figures = result.latency_us.as_ref().zip(result.above_wait_us.as_ref());
+    figures.map_or(UNKNOWN.into(), |(latency, above)| bounded(latency, name, of(above)))
 }
 
 fn bounded(latency: &Latency, name: &str, value_us: u64) -> String {

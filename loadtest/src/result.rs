@@ -32,7 +32,7 @@ pub(crate) struct RunResult {
     pub(crate) requests: u64,
     /// Good answers a second.
     pub(crate) rps: Option<f64>,
-    /// Connections a wait: no server can answer more often, for lack of requests.
+    /// The requests that waited at once, a wait: whoever holds no more of them cannot answer more often.
     pub(crate) rps_ceiling: Option<f64>,
     /// Requests without an answer when the window ended.
     pub(crate) in_flight: u64,
@@ -76,6 +76,8 @@ pub(crate) struct Connections {
     pub(crate) established: usize,
     /// The most requests that the server said it held at once, waiting for the database or for a worker.
     pub(crate) held_peak: u64,
+    /// How many it held on average within the window, asked four times a second.
+    pub(crate) held_mean: Option<f64>,
     /// The most of them that waited for the database at once.
     pub(crate) waiting_peak: u64,
     /// The most of them that were seen waiting for a worker.
@@ -191,6 +193,13 @@ impl Memory {
     /// The parts of the ledger that do not overlap.
     pub(crate) fn ledger_total_bytes(&self) -> Option<u64> {
         Some(self.pss_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes.unwrap_or(0))
+    }
+
+    /// The kernel memory that the cgroup was charged beyond the ledger: what the kernel keeps of each task, mapping and
+    /// file, mostly.
+    pub(crate) fn unledgered_kernel_bytes(&self) -> Option<u64> {
+        let ledgered = self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?;
+        Some(self.cgroup.as_ref()?.kernel_bytes?.saturating_sub(ledgered))
     }
 }
 

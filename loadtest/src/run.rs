@@ -23,10 +23,16 @@ use crate::target::Target;
 const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the server is asked what it holds while it is measured.
+const HELD_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// After this long without a new connection, the run goes on with those that there are.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the server may take to hold all requests at once, beside three waits.
 const HOLD_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the users may take to be apart, beside three waits.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the server needs to be done with our last question: a socket that is being closed is in no table of the kernel.
+const ADMIN_LINGER: Duration = Duration::from_millis(200);
 /// How long the server may take for its end, beside its own drain timeout.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The most connections that a server takes unless told otherwise.
@@ -143,7 +149,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn go(mut self, result: &mut RunResult, drain_timeout: Duration) {
-        let load = Arc::new(Load::new(self.server.address, self.options.connections, self.options.timeout));
+        let Options { connections, timeout, .. } = *self.options;
+        let spread = self.options.fixed_wait().unwrap_or_default();
+        let load = Arc::new(Load::new(self.server.address, connections, timeout, spread));
         let mut attack = None;
         let outcome = self.drive(&load, &mut attack, result);
         load.close_window();
@@ -168,8 +176,10 @@ impl Run<'_> {
         let attack = attack.insert(Attack::start(load, self.options.connections).map_err(failed)?);
         self.connect(load, attack)?;
         self.hold(load, result)?;
+        self.settle(load)?;
         self.measure(load, attack, result)?;
         self.say("ledger");
+        self.pause(ADMIN_LINGER)?;
         self.account.read_ledger(self.server.pid(), &mut result.memory, &mut result.warnings);
         self.pause(Duration::ZERO)
     }
@@ -224,6 +234,18 @@ impl Run<'_> {
         }
     }
 
+    /// Waits until the users no longer send in step. Where most requests are queued, that takes too long, and they are apart
+    /// anyway.
+    fn settle(&mut self, load: &Load) -> Result<(), Ended> {
+        self.say("settling");
+        let deadline = Instant::now() + SETTLE_PATIENCE + 3 * self.options.fixed_wait().unwrap_or_default();
+        while load.settled() < load.established() && Instant::now() < deadline {
+            self.progress.set_position(load.settled() as u64);
+            self.pause(HOLD_POLL_INTERVAL)?;
+        }
+        Ok(())
+    }
+
     fn note_held(&mut self, result: &mut RunResult) -> Result<(), Ended> {
         let counters = self.counters()?;
         let connections = &mut result.connections;
@@ -239,7 +261,7 @@ impl Run<'_> {
         let own_cpu_s = || meter::cpu_time(std::process::id() as i32).ok().map(|time| time.as_secs_f64());
         let (client_before, server_before) = (own_cpu_s(), self.account.cpu_s());
         load.open_window(self.options.duration);
-        let outcome = self.watch(load, attack);
+        let outcome = self.watch(load, attack, &mut result.connections);
         // Also of a run that was cut short: what it cost until then.
         load.close_window();
         let spent = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
@@ -250,8 +272,9 @@ impl Run<'_> {
         self.note_held(result)
     }
 
-    fn watch(&mut self, load: &Load, attack: &mut Attack) -> Result<(), Ended> {
+    fn watch(&mut self, load: &Load, attack: &mut Attack, connections: &mut Connections) -> Result<(), Ended> {
         let start = Instant::now();
+        let (mut held_sum, mut samples) = (0, 0);
         loop {
             let elapsed = start.elapsed();
             let share = elapsed.as_secs_f64() / self.options.duration.as_secs_f64();
@@ -259,6 +282,12 @@ impl Run<'_> {
             let Some(remaining) = self.options.duration.checked_sub(elapsed).filter(|time| !time.is_zero()) else {
                 return Ok(());
             };
+            if elapsed >= samples * HELD_SAMPLE_INTERVAL {
+                let counters = self.counters()?;
+                held_sum += counters.waiting + counters.queued;
+                samples += 1;
+                connections.held_mean = Some(held_sum as f64 / f64::from(samples));
+            }
             if let Some(why) = attack.failure() {
                 return Err(Ended::Failed(why));
             }
@@ -326,7 +355,7 @@ fn conclude(load: &Load, options: &Options, result: &mut RunResult) {
     result.duration_s = load.window().map(|window| window.as_secs_f64());
     result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
     let fixed_wait = options.fixed_wait().filter(|wait| !wait.is_zero());
-    result.rps_ceiling = fixed_wait.map(|wait| result.connections.established as f64 / wait.as_secs_f64());
+    result.rps_ceiling = fixed_wait.map(|wait| result.connections.waiting_peak as f64 / wait.as_secs_f64());
     result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
     let memory = &mut result.memory;
     memory.per_connection_bytes = memory

@@ -25,8 +25,13 @@ pub(crate) async fn run(load: &Load, user: usize) {
         return;
     }
     drop(phases);
+    let mut is_first = true;
     while !load.is_stopping() {
-        if request(load, user, &mut connection).await {
+        let is_usable = request(load, user, &mut connection).await;
+        if std::mem::take(&mut is_first) {
+            load.settle(user).await;
+        }
+        if is_usable {
             continue;
         }
         // On the way out nothing is to be replaced, and the server has closed, or will.
