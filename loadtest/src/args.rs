@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::launch::LaunchArgs;
 use crate::target::Target;
+use crate::wrk::{self, Url, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +21,9 @@ Examples:
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
 
+  As wrk: 200 connections on 2 threads for half a minute, to a server that runs already, with percentiles:
+    loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
+
 How to read the result:
   held        requests that the server itself reported as waiting at the same moment
   RAM         the total of the server's own memory cgroup, kernel included, if one could be made (needs root);
@@ -30,54 +35,142 @@ Exit status: 0 measured; 1 a server failed or could not be started; 2 wrong argu
 
 /// Hold 10,000 connections against a server, and say what that costs in RAM and latency
 ///
-/// Builds the server in release, starts it on a free port in its own process group and, where possible, its own memory
-/// cgroup, opens the connections, checks with the server that it holds them all at once, measures, and stops it.
+/// With --target: builds the server in release, starts it on a free port in its own process group and, where possible, its
+/// own memory cgroup, opens the connections, checks with the server that it holds them all at once, measures, and stops it.
+///
+/// With a URL: loads any server, as wrk does, with wrk's options, and prints what wrk prints.
 #[derive(Parser, Debug)]
-#[command(version, after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
-pub(crate) struct Cli {
+#[command(version, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL>")]
+#[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    command: Option<Command>,
     #[command(flatten)]
-    pub(crate) options: Options,
+    flags: Flags,
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum Command {
+enum Command {
     /// Become a server: how loadtest starts one that cannot outlive it
     #[command(hide = true)]
     Launch(LaunchArgs),
 }
 
-/// What to measure, and how.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
-    /// The server to measure; all measures the five in turn, each freshly started
-    #[arg(long, value_enum, required = true)]
+/// The flags, as they were given.
+#[derive(Args, Debug)]
+struct Flags {
+    /// The server to load, such as http://127.0.0.1:8084/: anybody's
+    #[arg(value_parser = Url::parse, required_unless_present = "target", conflicts_with = "target")]
+    url: Option<Url>,
+
+    /// The server to build, start and measure; all measures the five in turn, each freshly started
+    #[arg(long, value_enum)]
     target: Option<Choice>,
 
-    /// How many connections to hold
-    #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = connections)]
-    pub(crate) connections: usize,
+    /// How many connections to hold [default: 10,000, with a URL 10]
+    #[arg(short, long, value_name = "N", value_parser = count)]
+    connections: Option<usize>,
 
-    /// How long to measure, once the server holds all connections
+    /// How long to measure: 10, 10s, 2m, 500ms
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
-    pub(crate) duration: Duration,
+    duration: Duration,
 
     /// How long a database query takes in the server: 1s, uniform:50ms..150ms, exp:100ms, or lognormal:100ms,p99=1s
-    #[arg(long, value_name = "LATENCY", default_value = "1s")]
-    pub(crate) db_wait: String,
+    #[arg(long, value_name = "LATENCY", default_value = "1s", conflicts_with = "url")]
+    db_wait: String,
 
-    /// After what time a request is given up, counted as a timeout, and its connection replaced
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration)]
-    pub(crate) timeout: Duration,
+    /// Threads of the load generator, which share the connections
+    #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = count, conflicts_with = "target")]
+    threads: usize,
+
+    /// A field to add to each request, such as 'Accept: text/html'; as often as wanted
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "target")]
+    headers: Vec<String>,
+
+    /// Print percentiles of the latency
+    #[arg(short = 'L', long, conflicts_with = "target")]
+    latency: bool,
+
+    /// Which requests count as timeouts. With --target they are given up; with a URL, as in wrk, they are waited for, but not
+    /// in the latencies [default: 60s, with a URL 2s]
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = positive_duration)]
+    timeout: Option<Duration>,
 
     /// Write the result to this file: an object, or with --target all an array, rewritten after each run
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    json: Option<PathBuf>,
+
+    /// Print the version
+    #[arg(short, long, action = ArgAction::Version)]
+    version: Option<bool>,
 
     /// Flags for the server
-    #[arg(last = true, value_name = "SERVER-FLAGS")]
+    #[arg(last = true, value_name = "SERVER-FLAGS", conflicts_with = "url")]
+    server_flags: Vec<String>,
+}
+
+/// What loadtest is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Become a server.
+    Launch(LaunchArgs),
+    /// Start servers and measure them.
+    Measure(Options),
+    /// Load a URL.
+    Load(wrk::Options),
+}
+
+/// Reads the command line. Ends the process if it is wrong, or asks for help.
+pub(crate) fn parse() -> Task {
+    match Cli::parse().task() {
+        Ok(task) => task,
+        Err(error) => error.exit(),
+    }
+}
+
+impl Cli {
+    fn task(self) -> Result<Task, clap::Error> {
+        match (self.command, self.flags) {
+            (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
+            (None, Flags { url: Some(url), threads, connections, duration, headers, latency, timeout, .. }) => {
+                let connections = connections.unwrap_or(10);
+                if connections < threads {
+                    let why = "number of connections must be >= threads\n";
+                    return Err(Cli::command().error(ErrorKind::ValueValidation, why));
+                }
+                let timeout = timeout.unwrap_or(Duration::from_secs(2));
+                Ok(Task::Load(wrk::Options { url, threads, connections, duration, headers, latency, timeout }))
+            }
+            (None, flags) => Ok(Task::Measure(Options {
+                target: flags.target.unwrap_or(Choice::All),
+                connections: flags.connections.unwrap_or(10_000),
+                duration: flags.duration,
+                db_wait: flags.db_wait,
+                timeout: flags.timeout.unwrap_or(Duration::from_secs(60)),
+                json: flags.json,
+                server_flags: flags.server_flags,
+            })),
+        }
+    }
+}
+
+/// What to measure, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    target: Choice,
+    /// How many connections to hold.
+    pub(crate) connections: usize,
+    /// How long to measure, once the server holds all connections.
+    pub(crate) duration: Duration,
+    /// How long a database query takes in the server, as its `--db-wait` takes it.
+    pub(crate) db_wait: String,
+    /// After what time a request is given up, counted as a timeout, and its connection replaced.
+    pub(crate) timeout: Duration,
+    /// Where to write the result.
+    pub(crate) json: Option<PathBuf>,
+    /// Flags for the server.
     pub(crate) server_flags: Vec<String>,
 }
 
@@ -101,12 +194,12 @@ impl Options {
     /// The servers to measure, in the order of the table.
     pub(crate) fn targets(&self) -> &'static [Target] {
         match self.target {
-            Some(Choice::Prefork) => &[Target::Prefork],
-            Some(Choice::Threads) => &[Target::Threads],
-            Some(Choice::Threadpool) => &[Target::Threadpool],
-            Some(Choice::Async) => &[Target::Async],
-            Some(Choice::AsyncCodec) => &[Target::AsyncCodec],
-            Some(Choice::All) | None => &Target::ALL,
+            Choice::Prefork => &[Target::Prefork],
+            Choice::Threads => &[Target::Threads],
+            Choice::Threadpool => &[Target::Threadpool],
+            Choice::Async => &[Target::Async],
+            Choice::AsyncCodec => &[Target::AsyncCodec],
+            Choice::All => &Target::ALL,
         }
     }
 
@@ -121,54 +214,84 @@ impl Options {
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}")),
+fn count(text: &str) -> Result<usize, String> {
+    match units::scan_metric(text).map(usize::try_from) {
+        Some(Ok(0)) => Err("it must be at least 1".into()),
+        Some(Ok(count)) => Ok(count),
+        _ => Err("write a whole number: 200, 10k".into()),
     }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("it must be above zero".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write 500ms, 10s or 2m")),
-    }
+    let duration = match units::scan_time_s(text) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 10s or 2m"))?,
+    };
+    if duration.is_zero() { Err("it must be above zero".into()) } else { Ok(duration) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
+    fn task(line: &str) -> Result<Task, clap::Error> {
+        Cli::try_parse_from(line.split(' '))?.task()
+    }
+
+    fn options(line: &str) -> Options {
+        let Ok(Task::Measure(options)) = task(line) else { panic!("{line} starts no server") };
+        options
+    }
+
+    fn load(line: &str) -> wrk::Options {
+        let Ok(Task::Load(options)) = task(line) else { panic!("{line} loads no URL") };
+        options
+    }
+
     #[test]
     fn everything_after_two_dashes_is_the_servers() {
-        let line = ["loadtest", "--target", "threads", "-c", "5", "--", "--stack-size", "65536"];
-        let options = Cli::try_parse_from(line).unwrap().options;
+        let options = options("loadtest --target threads -c 5 -- --stack-size 65536");
         assert_eq!(options.server_flags, ["--stack-size", "65536"]);
         assert_eq!(options.targets(), [Target::Threads]);
+        assert_eq!((options.connections, options.timeout), (5, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn with_a_url_the_options_and_defaults_are_wrks() {
+        let options = load("loadtest http://127.0.0.1:8084/a?b=c");
+        assert_eq!((options.threads, options.connections), (2, 10));
+        assert_eq!((options.duration, options.timeout), (Duration::from_secs(10), Duration::from_secs(2)));
+        assert!(!options.latency && options.headers.is_empty());
+        let options = load("loadtest -c 10k -t4 -d2m --timeout 500ms -H X-A:1 -H X-B:2 --latency http://localhost");
+        assert_eq!((options.threads, options.connections), (4, 10_000));
+        assert_eq!((options.duration, options.timeout), (Duration::from_secs(120), Duration::from_millis(500)));
+        assert!(options.latency && options.headers == ["X-A:1", "X-B:2"]);
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for line in [&["loadtest"][..], &["loadtest", "--target", "forks"], &["loadtest", "--target", "all", "-c", "0"]]
-        {
-            assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2, "{line:?}");
+        for line in [
+            "loadtest",
+            "loadtest --target forks",
+            "loadtest --target all -c 0",
+            "loadtest --target all http://localhost/",
+            "loadtest --target all --latency",
+            "loadtest localhost:80",
+            "loadtest -c 5 -t 6 http://localhost/",
+            "loadtest -d 0 http://localhost/",
+        ] {
+            assert_eq!(task(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }
 
     #[test]
     fn only_a_plain_duration_is_a_fixed_wait() {
-        let wait = |spec| {
-            let line = ["loadtest", "--target", "all", "--db-wait", spec];
-            Cli::try_parse_from(line).unwrap().options.fixed_wait()
-        };
+        let wait = |spec: &str| options(&format!("loadtest --target all --db-wait {spec}")).fixed_wait();
         assert_eq!(wait("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(wait("exp:250ms"), None);
     }

@@ -32,9 +32,11 @@ pub(crate) struct Attack {
 }
 
 impl Attack {
-    /// Starts the users on threads of their own.
-    pub(crate) fn start(load: &Arc<Load>, users: usize) -> Result<Self> {
-        let runtime = Builder::new_multi_thread().enable_all().thread_name("load").build();
+    /// Starts the users on threads of their own: so many, or one for each CPU.
+    pub(crate) fn start(load: &Arc<Load>, users: usize, threads: Option<usize>) -> Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        threads.map(|threads| builder.worker_threads(threads));
+        let runtime = builder.enable_all().thread_name("load").build();
         let runtime = runtime.context("the load generator cannot have its threads")?;
         let attack = attack(load, users).context("goose does not start")?;
         let goose = runtime.spawn(async { attack.execute().await.map(drop) });

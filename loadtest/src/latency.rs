@@ -30,9 +30,11 @@ impl Recorder {
         Self { shards: iter::repeat_with(|| Mutex::new(Latencies::new())).take(SHARDS).collect() }
     }
 
-    /// A request was answered after this time.
-    pub(crate) fn answered(&self, user: usize, latency_us: u64) {
-        self.shard(user).answered.saturating_record(latency_us);
+    /// A request was answered after this time: with what was asked for, or with a refusal.
+    pub(crate) fn answered(&self, user: usize, latency_us: u64, is_success: bool) {
+        let mut shard = self.shard(user);
+        let histogram = if is_success { &mut shard.answered } else { &mut shard.refused };
+        histogram.saturating_record(latency_us);
     }
 
     /// A request of this age had no answer yet when it was last looked at.
@@ -46,6 +48,7 @@ impl Recorder {
         for user in 0..SHARDS {
             let shard = self.shard(user);
             all.answered += &shard.answered;
+            all.refused += &shard.refused;
             all.unanswered += &shard.unanswered;
         }
         all
@@ -60,6 +63,8 @@ impl Recorder {
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies {
     answered: Histogram<u64>,
+    /// Apart: a refusal is quick, and would make a server look fast that turns everybody away.
+    refused: Histogram<u64>,
     unanswered: Histogram<u64>,
 }
 
@@ -67,12 +72,17 @@ impl Latencies {
     fn new() -> Self {
         // An hour is beyond every timeout; only the parts of a histogram that are used take RAM.
         let empty = || Histogram::new_with_max(3_600_000_000, SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
-        Self { answered: empty(), unanswered: empty() }
+        Self { answered: empty(), refused: empty(), unanswered: empty() }
     }
 
-    /// How many requests were answered.
+    /// How many requests were answered with what was asked for.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.len()
+    }
+
+    /// The latencies of all answers, of the good ones and of the refusals.
+    pub(crate) fn of_all_answers(&self) -> [&Histogram<u64>; 2] {
+        [&self.answered, &self.refused]
     }
 
     /// The distribution that explains both; nothing if no request was answered.
@@ -196,7 +206,7 @@ mod tests {
     fn distribution(answered_ms: &[u64], unanswered_ms: &[u64]) -> Distribution {
         let recorder = Recorder::new();
         for (user, ms) in answered_ms.iter().enumerate() {
-            recorder.answered(user, ms * 1000);
+            recorder.answered(user, ms * 1000, true);
         }
         for (user, ms) in unanswered_ms.iter().enumerate() {
             recorder.unanswered(user, ms * 1000);

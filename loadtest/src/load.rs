@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::connection::Failure;
+use crate::connection::{Exchange, Failure};
 use crate::latency::Recorder;
 use crate::result::Errors;
 
@@ -40,8 +40,8 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     /// What to send.
     pub(crate) request: Vec<u8>,
-    /// When to give up a request, or an attempt to connect.
-    pub(crate) timeout: Duration,
+    /// When to give up a request, or an attempt to connect; never, if nothing.
+    pub(crate) timeout: Option<Duration>,
     /// Over what time the users' second requests are spread.
     spread: Duration,
     /// How many users are past their pause.
@@ -59,6 +59,10 @@ pub(crate) struct Load {
     /// For each user, when it sent the request that it waits for.
     sent_us: Box<[AtomicU64]>,
     in_flight_at_end: AtomicU64,
+    /// Answers within the window, of whatever status.
+    complete: AtomicU64,
+    /// Bytes of answers within the window.
+    bytes: AtomicU64,
     recorder: Recorder,
     failures: Failures,
 }
@@ -73,11 +77,17 @@ struct Failures {
 }
 
 impl Load {
-    /// A load of `users` connections to `address`, whose second requests are spread over `spread`.
-    pub(crate) fn new(address: SocketAddr, users: usize, timeout: Duration, spread: Duration) -> Self {
+    /// A load of `users` connections to `address`, each sending `request`; the second requests are spread over `spread`.
+    pub(crate) fn new(
+        address: SocketAddr,
+        request: Vec<u8>,
+        users: usize,
+        timeout: Option<Duration>,
+        spread: Duration,
+    ) -> Self {
         Self {
             address,
-            request: format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes(),
+            request,
             timeout,
             spread,
             settled: AtomicUsize::new(0),
@@ -91,9 +101,16 @@ impl Load {
             window_end_us: AtomicU64::new(NEVER),
             sent_us: (0..users).map(|_| AtomicU64::new(NEVER)).collect(),
             in_flight_at_end: AtomicU64::new(0),
+            complete: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             recorder: Recorder::new(),
             failures: Failures::default(),
         }
+    }
+
+    /// How many users there are to be.
+    pub(crate) fn users(&self) -> usize {
+        self.sent_us.len()
     }
 
     /// Microseconds since the load was made.
@@ -174,6 +191,10 @@ impl Load {
 
     /// A failure that is the server's, or the network's; what fails while the server stops is our doing.
     pub(crate) fn count_failure(&self, failure: Failure) {
+        self.count_failures(failure, 1);
+    }
+
+    fn count_failures(&self, failure: Failure, count: u64) {
         if self.is_stopping() {
             return;
         }
@@ -184,7 +205,7 @@ impl Load {
             Failure::Timeout => &self.failures.timeout,
             Failure::Status => &self.failures.status,
         };
-        counter.fetch_add(1, Relaxed);
+        counter.fetch_add(count, Relaxed);
     }
 
     /// What failed so far, in all phases.
@@ -205,26 +226,42 @@ impl Load {
     }
 
     /// What came of the request that `user` sent.
-    pub(crate) fn end_request(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<(), Failure>) {
+    pub(crate) fn end_request(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<Exchange, Failure>) {
         self.sent_us[user].store(NEVER, Relaxed);
-        if let Err(failure) = outcome {
-            self.count_failure(failure);
-        }
         let (start_us, end_us) = self.window_us();
-        if ended_us < start_us {
-            return;
-        }
         if ended_us >= end_us {
             // Whatever came of it came too late: when the window ended, it was open.
             self.count_in_flight(user, sent_us, end_us);
             return;
         }
+        match outcome {
+            Ok(Exchange { refusals: 0, .. }) => {}
+            Ok(Exchange { refusals, .. }) => self.count_failures(Failure::Status, refusals),
+            Err(failure) => self.count_failure(failure),
+        }
+        if ended_us < start_us {
+            return;
+        }
         let elapsed_us = ended_us.saturating_sub(sent_us);
         match outcome {
-            Ok(()) => self.recorder.answered(user, elapsed_us),
+            Ok(exchange) => {
+                self.complete.fetch_add(exchange.answers, Relaxed);
+                self.bytes.fetch_add(exchange.bytes, Relaxed);
+                self.recorder.answered(user, elapsed_us, exchange.refusals == 0);
+            }
             Err(Failure::Timeout) => self.recorder.unanswered(user, elapsed_us),
             Err(_) => {}
         }
+    }
+
+    /// Answers within the window so far, of whatever status.
+    pub(crate) fn complete(&self) -> u64 {
+        self.complete.load(Relaxed)
+    }
+
+    /// Bytes of those answers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
     }
 
     /// Adds the requests that never ended to what was recorded, and returns it with how many were in flight when the window
@@ -252,22 +289,28 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), 4, Duration::from_secs(1), Duration::ZERO);
+        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), Vec::new(), 4, None, Duration::ZERO);
         load.window_start_us.store(1_000, SeqCst);
         load.window_end_us.store(11_000, SeqCst);
         load
     }
 
+    const ANSWERED: Result<Exchange, Failure> =
+        Ok(Exchange { answers: 1, refusals: 0, bytes: 100, is_persistent: true });
+    const REFUSED: Result<Exchange, Failure> =
+        Ok(Exchange { answers: 1, refusals: 1, bytes: 100, is_persistent: true });
+
     #[test]
     fn only_what_ends_within_the_window_is_an_answer() {
         let load = load();
-        load.end_request(0, 0, 999, Ok(()));
-        load.end_request(0, 999, 1_000, Ok(()));
-        load.end_request(0, 1_000, 10_999, Ok(()));
-        load.end_request(0, 10_999, 11_000, Ok(()));
-        load.end_request(0, 11_000, 12_000, Ok(()));
+        load.end_request(0, 0, 999, ANSWERED);
+        load.end_request(0, 999, 1_000, ANSWERED);
+        load.end_request(0, 1_000, 10_999, ANSWERED);
+        load.end_request(0, 10_999, 11_000, ANSWERED);
+        load.end_request(0, 11_000, 12_000, ANSWERED);
         let (latencies, in_flight) = load.conclude();
         assert_eq!((latencies.answered(), in_flight), (2, 1));
+        assert_eq!((load.complete(), load.bytes()), (2, 200));
     }
 
     #[test]
@@ -283,9 +326,10 @@ mod tests {
     }
 
     #[test]
-    fn failures_count_until_the_server_is_stopped() {
+    fn failures_count_until_the_window_ends() {
         let load = load();
-        load.end_request(0, 0, 10, Err(Failure::Status));
+        load.end_request(0, 0, 10, REFUSED);
+        load.end_request(0, 10, 11_000, REFUSED);
         load.enter(Phase::Stop);
         load.end_request(0, 10, 20, Err(Failure::Read));
         assert_eq!(load.errors(), Errors { status: 1, ..Errors::default() });

@@ -13,6 +13,7 @@ mod latency;
 mod launch;
 mod load;
 mod memory;
+mod reply;
 mod report;
 mod result;
 mod run;
@@ -20,18 +21,17 @@ mod server;
 mod suite;
 mod target;
 mod user;
+mod wrk;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::args::{Cli, Command};
+use crate::args::Task;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command {
-        Some(Command::Launch(launch)) => launch::exec(&launch),
-        None => suite::run(&cli.options),
+    let outcome = match args::parse() {
+        Task::Launch(launch) => launch::exec(&launch),
+        Task::Measure(options) => suite::run(&options),
+        Task::Load(options) => wrk::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

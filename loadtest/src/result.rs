@@ -36,7 +36,7 @@ pub(crate) struct RunResult {
     pub(crate) rps_ceiling: Option<f64>,
     /// Requests without an answer when the window ended.
     pub(crate) in_flight: u64,
-    /// What failed, from the first connection until the server was stopped.
+    /// What failed, from the first connection until the window ended.
     pub(crate) errors: Errors,
     /// From the first byte sent to the last received; null without an answer.
     pub(crate) latency_us: Option<Latency>,
@@ -104,7 +104,7 @@ pub(crate) struct Errors {
     pub(crate) write: u64,
     /// Requests without an answer within `--timeout`.
     pub(crate) timeout: u64,
-    /// Answers with a status other than 2xx.
+    /// Answers with a status of 400 or more.
     pub(crate) status: u64,
 }
 

@@ -151,7 +151,9 @@ impl Run<'_> {
     fn go(mut self, result: &mut RunResult, drain_timeout: Duration) {
         let Options { connections, timeout, .. } = *self.options;
         let spread = self.options.fixed_wait().unwrap_or_default();
-        let load = Arc::new(Load::new(self.server.address, connections, timeout, spread));
+        let address = self.server.address;
+        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+        let load = Arc::new(Load::new(address, request, connections, Some(timeout), spread));
         let mut attack = None;
         let outcome = self.drive(&load, &mut attack, result);
         load.close_window();
@@ -173,7 +175,7 @@ impl Run<'_> {
 
     fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
         self.account.read_idle(self.server.pid(), &mut result.memory, &mut result.warnings);
-        let attack = attack.insert(Attack::start(load, self.options.connections).map_err(failed)?);
+        let attack = attack.insert(Attack::start(load, self.options.connections, None).map_err(failed)?);
         self.connect(load, attack)?;
         self.hold(load, result)?;
         self.settle(load)?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::connection::{Answer, Connection, Failure};
+use crate::connection::Connection;
 use crate::load::{Load, Phase};
 
 /// The pauses between attempts to connect.
@@ -49,15 +49,11 @@ pub(crate) async fn run(load: &Load, user: usize) {
 async fn request(load: &Load, user: usize, connection: &mut Connection) -> bool {
     let sent_us = load.now_us();
     load.begin_request(user, sent_us);
-    let outcome = connection.exchange(&load.request, Instant::now()).await;
-    let verdict = match outcome {
-        Ok(Answer { is_success: true, .. }) => Ok(()),
-        Ok(_) => Err(Failure::Status),
-        Err(failure) => Err(failure),
-    };
-    load.end_request(user, sent_us, load.now_us(), verdict);
-    let is_usable = matches!(outcome, Ok(Answer { is_persistent: true, .. }));
-    if !is_usable && verdict.is_err() {
+    let outcome = connection.exchange(&load.request, 1).await;
+    load.end_request(user, sent_us, load.now_us(), outcome);
+    let is_usable = outcome.is_ok_and(|exchange| exchange.is_persistent);
+    let is_refused = !outcome.is_ok_and(|exchange| exchange.refusals == 0);
+    if !is_usable && is_refused {
         // A server that turns everybody away must not be asked in a tight loop.
         sleep(FIRST_PAUSE).await;
     }

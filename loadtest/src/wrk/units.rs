@@ -1,0 +1,102 @@
+//! Figures with units, written and read as wrk does.
+
+/// A unit, and what comes after it: each is `scale` times the one before.
+struct Units {
+    scale: f64,
+    base: &'static str,
+    above: &'static [&'static str],
+}
+
+const MICROSECONDS: Units = Units { scale: 1000.0, base: "us", above: &["ms", "s"] };
+const SECONDS: Units = Units { scale: 60.0, base: "s", above: &["m", "h"] };
+const BINARY: Units = Units { scale: 1024.0, base: "", above: &["K", "M", "G", "T", "P"] };
+const METRIC: Units = Units { scale: 1000.0, base: "", above: &["k", "M", "G", "T", "P"] };
+
+impl Units {
+    /// wrk changes to the next unit at 85 % of it, and never uses the last.
+    fn format(&self, mut value: f64, decimals: usize) -> String {
+        let mut unit = self.base;
+        for next in &self.above[..self.above.len() - 1] {
+            if value < self.scale * 0.85 {
+                break;
+            }
+            value /= self.scale;
+            unit = next;
+        }
+        format!("{value:.decimals$}{unit}")
+    }
+
+    /// Reads a whole number and its unit, in whatever case.
+    fn scan(&self, text: &str) -> Option<u64> {
+        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number = number.parse::<u64>().ok()?;
+        let exponent = match unit {
+            "" => 0,
+            _ if unit.eq_ignore_ascii_case(self.base) => 0,
+            _ => 1 + self.above.iter().position(|above| unit.eq_ignore_ascii_case(above))?,
+        };
+        number.checked_mul((self.scale as u64).checked_pow(exponent as u32)?)
+    }
+}
+
+/// `17.76K`
+pub(crate) fn format_binary(bytes: f64) -> String {
+    BINARY.format(bytes, 2)
+}
+
+/// `56.20k`
+pub(crate) fn format_metric(count: f64) -> String {
+    METRIC.format(count, 2)
+}
+
+/// `635.91us`
+pub(crate) fn format_time_us(time_us: f64) -> String {
+    if time_us >= 1e6 { SECONDS.format(time_us / 1e6, 2) } else { MICROSECONDS.format(time_us, 2) }
+}
+
+/// `10s`
+pub(crate) fn format_time_s(time_s: f64) -> String {
+    SECONDS.format(time_s, 0)
+}
+
+/// `10k`
+pub(crate) fn scan_metric(text: &str) -> Option<u64> {
+    METRIC.scan(text)
+}
+
+/// `2m`, in seconds.
+pub(crate) fn scan_time_s(text: &str) -> Option<u64> {
+    SECONDS.scan(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_change_where_wrk_changes_them() {
+        assert_eq!(format_time_us(0.0), "0.00us");
+        assert_eq!(format_time_us(849.994), "849.99us");
+        assert_eq!(format_time_us(850.0), "0.85ms");
+        assert_eq!(format_time_us(849_000.0), "849.00ms");
+        // The last unit is never reached: not seconds from microseconds...
+        assert_eq!(format_time_us(999_000.0), "999.00ms");
+        assert_eq!(format_time_us(1_000_000.0), "1.00s");
+        assert_eq!(format_time_us(51_000_000.0), "0.85m");
+        // ...and not hours from seconds.
+        assert_eq!(format_time_s(7_200.0), "120m");
+        assert_eq!(format_time_s(10.0), "10s");
+        assert_eq!(format_metric(849.0), "849.00");
+        assert_eq!(format_metric(56_200.0), "56.20k");
+        assert_eq!(format_binary(1024.0 * 1024.0 * 17.76), "17.76M");
+    }
+
+    #[test]
+    fn numbers_are_read_with_their_units() {
+        assert_eq!([scan_metric("10k"), scan_metric("2M"), scan_metric("7")], [Some(10_000), Some(2_000_000), Some(7)]);
+        assert_eq!([scan_time_s("10"), scan_time_s("2m"), scan_time_s("1H")], [Some(10), Some(120), Some(3600)]);
+        assert_eq!([scan_metric("k"), scan_metric("1.5k"), scan_metric("-1"), scan_metric("1x")], [None; 4]);
+        assert_eq!(scan_metric("99999999999999999P"), None);
+    }
+}
