@@ -41,7 +41,9 @@ Exit status: 0 measured; 1 a server failed or could not be started; 2 wrong argu
 /// With a URL: loads any server, as wrk does, with wrk's options, and prints what wrk prints.
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
-#[command(override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL>")]
+#[command(
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]"
+)]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {
@@ -85,6 +87,10 @@ struct Flags {
     #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = count, conflicts_with = "target")]
     threads: usize,
 
+    /// A script in Lua, as wrk runs it: it makes the requests, and looks at the answers
+    #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
+    script: Option<PathBuf>,
+
     /// A field to add to each request, such as 'Accept: text/html'; as often as wanted
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "target")]
     headers: Vec<String>,
@@ -106,9 +112,9 @@ struct Flags {
     #[arg(short, long, action = ArgAction::Version)]
     version: Option<bool>,
 
-    /// Flags for the server
-    #[arg(last = true, value_name = "SERVER-FLAGS", conflicts_with = "url")]
-    server_flags: Vec<String>,
+    /// Flags for the server; with a URL, arguments for the script
+    #[arg(last = true, value_name = "FLAGS")]
+    rest: Vec<String>,
 }
 
 /// What loadtest is to do.
@@ -134,14 +140,30 @@ impl Cli {
     fn task(self) -> Result<Task, clap::Error> {
         match (self.command, self.flags) {
             (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
-            (None, Flags { url: Some(url), threads, connections, duration, headers, latency, timeout, .. }) => {
+            (
+                None,
+                Flags {
+                    url: Some(url), threads, duration, script, headers, latency, rest, connections, timeout, ..
+                },
+            ) => {
                 let connections = connections.unwrap_or(10);
                 if connections < threads {
                     let why = "number of connections must be >= threads\n";
                     return Err(Cli::command().error(ErrorKind::ValueValidation, why));
                 }
                 let timeout = timeout.unwrap_or(Duration::from_secs(2));
-                Ok(Task::Load(wrk::Options { url, threads, connections, duration, headers, latency, timeout }))
+                let arguments = rest;
+                Ok(Task::Load(wrk::Options {
+                    url,
+                    threads,
+                    connections,
+                    duration,
+                    headers,
+                    script,
+                    arguments,
+                    latency,
+                    timeout,
+                }))
             }
             (None, flags) => Ok(Task::Measure(Options {
                 target: flags.target.unwrap_or(Choice::All),
@@ -150,7 +172,7 @@ impl Cli {
                 db_wait: flags.db_wait,
                 timeout: flags.timeout.unwrap_or(Duration::from_secs(60)),
                 json: flags.json,
-                server_flags: flags.server_flags,
+                server_flags: flags.rest,
             })),
         }
     }

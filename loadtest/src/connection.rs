@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::reply::{Answer, Reply};
+use crate::reply::{Answer, Content, Reply};
 
 /// How much is read at once. It is on the stack while bytes are there, and nowhere while the connection waits for them.
 const READ_BYTES: usize = 16 * 1024;
@@ -49,12 +49,19 @@ pub(crate) struct Exchange {
 pub(crate) struct Connection {
     stream: TcpStream,
     reply: Reply,
+    /// The status and content of each answer, if they are wanted.
+    contents: Vec<(u16, Content)>,
     timeout: Option<Timeout>,
 }
 
 impl Connection {
-    /// Connects. With a `limit`, it must be done in that time, and so must each exchange.
-    pub(crate) async fn open(address: SocketAddr, limit: Option<Duration>) -> Result<Self, Failure> {
+    /// Connects. With a `limit`, it must be done in that time, and so must each exchange. The content of answers is kept
+    /// only if somebody `wants_content`.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        limit: Option<Duration>,
+        wants_content: bool,
+    ) -> Result<Self, Failure> {
         let connecting = TcpStream::connect(address);
         let stream = match limit {
             Some(limit) => timeout(limit, connecting).await.map_err(|_| Failure::Connect)?,
@@ -62,7 +69,8 @@ impl Connection {
         };
         let stream = stream.map_err(|_| Failure::Connect)?;
         stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
-        Ok(Self { stream, reply: Reply::default(), timeout: limit.map(Timeout::new) })
+        let reply = if wants_content { Reply::with_content() } else { Reply::default() };
+        Ok(Self { stream, reply, contents: Vec::new(), timeout: limit.map(Timeout::new) })
     }
 
     /// Sends `request`, which is so many requests as it is to have `answers`, and reads those. After a failure the
@@ -71,6 +79,7 @@ impl Connection {
         if let Some(timeout) = &mut self.timeout {
             timeout.start();
         }
+        self.reply.is_to_head = request.starts_with(b"HEAD ");
         let mut unsent = request;
         while !unsent.is_empty() {
             let count = poll_fn(|context| self.poll_write(context, unsent)).await?;
@@ -79,6 +88,11 @@ impl Connection {
         let mut exchange = Exchange { answers: 0, refusals: 0, bytes: 0, is_persistent: true };
         poll_fn(|context| self.poll_answers(context, answers, &mut exchange)).await?;
         Ok(exchange)
+    }
+
+    /// The status and content of the answers since the last call, if they are wanted.
+    pub(crate) fn take_contents(&mut self) -> Vec<(u16, Content)> {
+        std::mem::take(&mut self.contents)
     }
 
     /// Waits until the server closes. What it still sends is dropped.
@@ -127,7 +141,8 @@ impl Connection {
     fn take(&mut self, mut bytes: &[u8], answers: u64, exchange: &mut Exchange) -> Result<(), Failure> {
         exchange.bytes += bytes.len() as u64;
         if bytes.is_empty() {
-            exchange.count(self.reply.end().ok_or(Failure::Read)?);
+            let last = self.reply.end().ok_or(Failure::Read)?;
+            self.count(last, exchange);
             return if exchange.answers == answers { Ok(()) } else { Err(Failure::Read) };
         }
         while !bytes.is_empty() {
@@ -138,10 +153,17 @@ impl Connection {
             let (used, answer) = self.reply.push(bytes).map_err(|_| Failure::Read)?;
             bytes = &bytes[used..];
             if let Some(answer) = answer {
-                exchange.count(answer);
+                self.count(answer, exchange);
             }
         }
         Ok(())
+    }
+
+    fn count(&mut self, answer: Answer, exchange: &mut Exchange) {
+        exchange.answers += 1;
+        exchange.refusals += u64::from(!answer.is_success());
+        exchange.is_persistent &= answer.is_persistent;
+        self.contents.extend(self.reply.take_content().map(|content| (answer.status, content)));
     }
 
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<Failure> {
@@ -149,14 +171,6 @@ impl Connection {
             Some(timeout) => timeout.poll_overdue(context).map(|()| Failure::Timeout),
             None => Poll::Pending,
         }
-    }
-}
-
-impl Exchange {
-    fn count(&mut self, answer: Answer) {
-        self.answers += 1;
-        self.refusals += u64::from(!answer.is_success());
-        self.is_persistent &= answer.is_persistent;
     }
 }
 

@@ -7,6 +7,7 @@
 //! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
 //! TIME_WAIT, and it must not be the client, which has only some 28,000.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -17,7 +18,9 @@ use tokio::time::sleep;
 
 use crate::connection::{Exchange, Failure};
 use crate::latency::Recorder;
+use crate::reply::Content;
 use crate::result::Errors;
+use crate::wrk::script::Script;
 
 /// No time: before the window is set, and for a user without a request in flight.
 const NEVER: u64 = u64::MAX;
@@ -33,13 +36,58 @@ pub(crate) enum Phase {
     Stop,
 }
 
+/// What users send.
+#[derive(Debug)]
+pub(crate) enum Requests {
+    /// The same, each time.
+    Same(Vec<u8>),
+    /// What a script says.
+    Scripted(Box<Script>),
+}
+
+impl Requests {
+    /// The next request, when its time has come; nothing if there is none to come.
+    pub(crate) async fn next(&self) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Requests::Same(request) => Some(Cow::Borrowed(request)),
+            Requests::Scripted(script) => {
+                let delay = script.delay();
+                if !delay.is_zero() {
+                    sleep(delay).await;
+                }
+                script.next_request().map(Cow::Owned)
+            }
+        }
+    }
+
+    /// How many answers one of them has.
+    pub(crate) fn answers(&self) -> u64 {
+        match self {
+            Requests::Same(_) => 1,
+            Requests::Scripted(script) => script.requests_at_once,
+        }
+    }
+
+    /// Whether somebody looks at the answers.
+    pub(crate) fn wants_content(&self) -> bool {
+        matches!(self, Requests::Scripted(script) if script.wants_content())
+    }
+
+    /// Shows the answers to whoever looks at them.
+    pub(crate) fn respond(&self, contents: Vec<(u16, Content)>) {
+        if let Requests::Scripted(script) = self {
+            contents.iter().for_each(|(status, content)| script.respond(*status, content));
+        }
+    }
+}
+
 /// What all users of one run share.
 #[derive(Debug)]
 pub(crate) struct Load {
     /// Where to connect.
     pub(crate) address: SocketAddr,
     /// What to send.
-    pub(crate) request: Vec<u8>,
+    pub(crate) requests: Requests,
     /// When to give up a request, or an attempt to connect; never, if nothing.
     pub(crate) timeout: Option<Duration>,
     /// Over what time the users' second requests are spread.
@@ -77,17 +125,17 @@ struct Failures {
 }
 
 impl Load {
-    /// A load of `users` connections to `address`, each sending `request`; the second requests are spread over `spread`.
+    /// A load of `users` connections to `address`, which send `requests`; the second of each are spread over `spread`.
     pub(crate) fn new(
         address: SocketAddr,
-        request: Vec<u8>,
+        requests: Requests,
         users: usize,
         timeout: Option<Duration>,
         spread: Duration,
     ) -> Self {
         Self {
             address,
-            request,
+            requests,
             timeout,
             spread,
             settled: AtomicUsize::new(0),
@@ -289,7 +337,8 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        let load = Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), Vec::new(), 4, None, Duration::ZERO);
+        let load =
+            Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), Requests::Same(Vec::new()), 4, None, Duration::ZERO);
         load.window_start_us.store(1_000, SeqCst);
         load.window_end_us.store(11_000, SeqCst);
         load

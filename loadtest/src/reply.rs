@@ -27,9 +27,22 @@ impl Answer {
     }
 }
 
+/// An answer's fields and body, for whoever wants more than its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// Names and values, as they came.
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    /// The body, its transfer coding removed.
+    pub(crate) body: Vec<u8>,
+}
+
 /// What has come of an answer so far.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
+    /// The content of this answer, if it is wanted.
+    content: Option<Box<Content>>,
+    /// The request was a HEAD: whatever the fields say, no body comes.
+    pub(crate) is_to_head: bool,
     /// An incomplete head. Nearly always empty: an answer of a few hundred bytes comes in one piece.
     head: Vec<u8>,
     /// After the head: the answer, and what is missing of its body.
@@ -48,6 +61,16 @@ enum Body {
 }
 
 impl Reply {
+    /// One that keeps the content of answers.
+    pub(crate) fn with_content() -> Self {
+        Self { content: Some(Box::default()), ..Self::default() }
+    }
+
+    /// The content of the answer that has just become whole, if it is wanted.
+    pub(crate) fn take_content(&mut self) -> Option<Content> {
+        self.content.as_deref_mut().map(std::mem::take)
+    }
+
     /// Takes what was read: says how many of the bytes belong to this answer, and gives it once it is whole.
     ///
     /// # Errors
@@ -76,7 +99,8 @@ impl Reply {
         if known > 0 {
             self.head.extend_from_slice(bytes);
         }
-        let Some(head) = parse_head(if known > 0 { &self.head } else { bytes })? else {
+        let fields = self.content.as_deref_mut().map(|content| &mut content.fields);
+        let Some(head) = parse_head(if known > 0 { &self.head } else { bytes }, self.is_to_head, fields)? else {
             if known == 0 {
                 self.head.extend_from_slice(bytes);
             }
@@ -93,17 +117,26 @@ impl Reply {
 
     fn push_body(&mut self, bytes: &[u8]) -> io::Result<(usize, Option<Answer>)> {
         let Some((answer, body)) = &mut self.body else { return Ok((0, None)) };
+        let mut keep = |data: &[u8]| {
+            if let Some(content) = &mut self.content {
+                content.body.extend_from_slice(data);
+            }
+        };
         let (used, is_whole) = match body {
             Body::Length(missing) => {
                 let used = usize::try_from(*missing).map_or(bytes.len(), |missing| missing.min(bytes.len()));
                 *missing -= used as u64;
+                keep(&bytes[..used]);
                 (used, *missing == 0)
             }
             Body::Chunked(decoder) => {
-                let used = decoder.decode(bytes, |_| {}).map_err(|reject| io::Error::other(reject.why))?;
+                let used = decoder.decode(bytes, keep).map_err(|reject| io::Error::other(reject.why))?;
                 (used, decoder.is_done())
             }
-            Body::UntilClose => (bytes.len(), false),
+            Body::UntilClose => {
+                keep(bytes);
+                (bytes.len(), false)
+            }
         };
         let answer = *answer;
         if is_whole {
@@ -119,14 +152,21 @@ struct Head {
     length: usize,
 }
 
-/// Parses a head; nothing if it is not complete.
-fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+/// Parses a head, and keeps its fields if somebody wants them; nothing if it is not complete.
+fn parse_head(
+    bytes: &[u8],
+    is_to_head: bool,
+    kept_fields: Option<&mut Vec<(String, Vec<u8>)>>,
+) -> io::Result<Option<Head>> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let status =
         httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
     let httparse::Status::Complete(length) = status.map_err(io::Error::other)? else { return Ok(None) };
     let Some(status) = response.code else { return Err(io::Error::other("no status")) };
+    if let Some(kept) = kept_fields {
+        *kept = response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
+    }
     let mut is_persistent = response.version == Some(1);
     let mut is_chunked = false;
     let mut content_length = None;
@@ -150,6 +190,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     }
     let body = match (status, content_length) {
         (100..=199 | 204 | 304, _) => Body::Length(0),
+        _ if is_to_head => Body::Length(0),
         _ if is_chunked => Body::Chunked(Box::new(BodyDecoder::new(Framing::Chunked, &LIMITS))),
         (_, Some(length)) => Body::Length(length),
         (_, None) => {
@@ -204,6 +245,24 @@ mod tests {
         let bytes = b"HTTP/1.1 200 OK\r\n\r\nwhatever";
         assert_eq!(read_in_pieces(bytes, 5).unwrap(), [Answer { status: 200, is_persistent: false }]);
         assert_eq!(read_in_pieces(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nwhatever", 5).unwrap(), []);
+    }
+
+    #[test]
+    fn the_content_is_kept_if_it_is_wanted() {
+        let bytes = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        let mut reply = Reply::with_content();
+        for _ in 0..2 {
+            assert!(reply.push(bytes).unwrap().1.is_some());
+            let content = reply.take_content().unwrap();
+            assert_eq!((content.fields[0].0.as_str(), content.body.as_slice()), ("X-A", &b"abcde"[..]));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
+        let mut reply = Reply { is_to_head: true, ..Reply::default() };
+        assert_eq!(reply.push(bytes).unwrap(), (bytes.len(), Some(GOOD)));
     }
 
     #[test]

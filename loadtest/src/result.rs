@@ -1,5 +1,7 @@
 //! What one run gives: these structs are the JSON, field by field. What could not be measured is null.
 
+use std::ops::AddAssign;
+
 use serde::Serialize;
 
 /// The version of this layout.
@@ -106,6 +108,17 @@ pub(crate) struct Errors {
     pub(crate) timeout: u64,
     /// Answers with a status of 400 or more.
     pub(crate) status: u64,
+}
+
+impl AddAssign for Errors {
+    fn add_assign(&mut self, other: Self) {
+        let Errors { connect, read, write, timeout, status } = other;
+        self.connect += connect;
+        self.read += read;
+        self.write += write;
+        self.timeout += timeout;
+        self.status += status;
+    }
 }
 
 impl Errors {

@@ -13,7 +13,7 @@ use crate::attack::Attack;
 use crate::host;
 use crate::interrupt::Interrupt;
 use crate::latency::{Distribution, Latencies};
-use crate::load::{Load, Phase};
+use crate::load::{Load, Phase, Requests};
 use crate::memory::Account;
 use crate::result::{AboveWait, Client, Connections, Latency, Memory, RunResult, SCHEMA, Wait};
 use crate::server::{Server, describe};
@@ -153,7 +153,7 @@ impl Run<'_> {
         let spread = self.options.fixed_wait().unwrap_or_default();
         let address = self.server.address;
         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
-        let load = Arc::new(Load::new(address, request, connections, Some(timeout), spread));
+        let load = Arc::new(Load::new(address, Requests::Same(request), connections, Some(timeout), spread));
         let mut attack = None;
         let outcome = self.drive(&load, &mut attack, result);
         load.close_window();

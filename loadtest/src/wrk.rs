@@ -1,27 +1,30 @@
 //! Loads a URL, as wrk does: the same options, the same output, the same meaning of each line of it.
 
 mod report;
+pub(crate) mod script;
 mod stats;
 pub(crate) mod units;
 mod url;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::report::Report;
+use self::script::{Script, Summary, Thread};
 use self::stats::Stats;
 pub(crate) use self::url::Url;
 use crate::attack::Attack;
 use crate::host;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::latency::Latencies;
-use crate::load::{Load, Phase};
+use crate::load::{Load, Phase, Requests};
 use crate::result::Errors;
 
 /// How often the answers of each thread are counted.
@@ -40,6 +43,10 @@ pub(crate) struct Options {
     pub(crate) duration: Duration,
     /// Further fields of the request.
     pub(crate) headers: Vec<String>,
+    /// A script in Lua.
+    pub(crate) script: Option<PathBuf>,
+    /// Arguments for the script.
+    pub(crate) arguments: Vec<String>,
     /// Whether to print percentiles.
     pub(crate) latency: bool,
     /// Answers that take longer are counted as timeouts, and not in the latencies.
@@ -51,26 +58,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     host::prepare_for(options.connections)?;
     let interrupt = Interrupt::install()?;
     let address = options.url.connectable_address()?;
-    let request = options.url.request(&options.headers).into_bytes();
+    let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
+    let (setup, loads) = prepare(options, &threads)?;
     println!("{}", report::heading(options.url.as_str(), options.duration, options.threads, options.connections));
 
-    // As wrk: each thread has its connections, and what is left over by the division has none.
-    let users = options.connections / options.threads;
-    let new_load = || Arc::new(Load::new(address, request.clone(), users, None, Duration::ZERO));
-    let loads: Vec<_> = std::iter::repeat_with(new_load).take(options.threads).collect();
     let start = Instant::now();
-    let attacks = loads.iter().map(|load| begin(load, users, options.duration)).collect::<Result<Vec<_>>>()?;
-    let rates = watch(&loads, options.duration, &interrupt);
-    for load in &loads {
-        load.close_window();
-    }
+    let attacks = loads.iter().map(|load| begin(load, options.duration)).collect::<Result<Vec<_>>>()?;
+    let rates = watch(&loads, &threads, options.duration, &interrupt);
+    loads.iter().for_each(|load| load.close_window());
     let runtime = start.elapsed();
-    let summary = Summary::of(&loads, options.timeout, runtime);
-    for load in &loads {
-        load.enter(Phase::Stop);
-    }
+    let (latency, summary) = conclude(&loads, options.timeout, runtime);
+    loads.iter().for_each(|load| load.enter(Phase::Stop));
     attacks.into_iter().for_each(Attack::end);
-    print!("{}", summary.report(&rates, options.latency, runtime));
+
+    print_report(options, &latency, &rates, &summary, setup.as_ref())?;
+    if let Some(error) = threads.iter().find_map(|thread| thread.error()) {
+        bail!("{error}");
+    }
     Ok(match interrupt.is_raised() {
         true => ExitCode::from(EXIT_STATUS),
         false if summary.complete > summary.errors.status => ExitCode::SUCCESS,
@@ -78,23 +82,67 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
+/// The load of each thread, and the script's own state beside theirs, if there is a script.
+fn prepare(options: &Options, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<Arc<Load>>)> {
+    // As wrk: what is left over by the division has no thread.
+    let users = options.connections / options.threads;
+    let load = |address, requests| Arc::new(Load::new(address, requests, users, None, Duration::ZERO));
+    let Some(file) = &options.script else {
+        let request = options.url.request(&options.headers).into_bytes();
+        let loads = threads.iter().map(|thread| load(thread.address(), Requests::Same(request.clone())));
+        return Ok((None, loads.collect()));
+    };
+    let new_script = |thread| Script::load(file, &options.url, &options.headers, thread);
+    let setup = new_script(&threads[0])?;
+    let mut requests_at_once = None;
+    let mut loads = Vec::new();
+    for thread in threads {
+        let mut script = new_script(thread)?;
+        setup.set_up(&script)?;
+        script.start(&options.url, &options.arguments)?;
+        let counted = match requests_at_once {
+            Some(count) => count,
+            None => script.count_requests_at_once()?,
+        };
+        script.requests_at_once = *requests_at_once.insert(counted);
+        loads.push(load(thread.address(), Requests::Scripted(Box::new(script))));
+    }
+    Ok((Some(setup), loads))
+}
+
+fn print_report(
+    options: &Options,
+    latency: &Stats,
+    rates: &Histogram<u64>,
+    summary: &Summary,
+    setup: Option<&Script>,
+) -> Result<()> {
+    let requests_per_s = &Stats::up_to(u64::MAX, [rates]);
+    setup.map_or(Ok(()), Script::flush)?;
+    print!("{}", Report { latency, requests_per_s, shows_distribution: options.latency, summary: *summary });
+    match setup {
+        Some(setup) => setup.finish(summary, latency, requests_per_s),
+        None => Ok(()),
+    }
+}
+
 /// Starts the users of one thread.
-fn begin(load: &Arc<Load>, users: usize, duration: Duration) -> Result<Attack> {
+fn begin(load: &Arc<Load>, duration: Duration) -> Result<Attack> {
     load.open_window(duration);
     load.enter(Phase::Go);
-    load.connect_permits.add_permits(users);
-    Attack::start(load, users, Some(1))
+    load.connect_permits.add_permits(load.users());
+    Attack::start(load, load.users(), Some(1))
 }
 
 /// Waits for the end, and counts how many answers a second each thread has meanwhile.
-fn watch(loads: &[Arc<Load>], duration: Duration, interrupt: &Interrupt) -> Histogram<u64> {
+fn watch(loads: &[Arc<Load>], threads: &[Arc<Thread>], duration: Duration, interrupt: &Interrupt) -> Histogram<u64> {
     let progress = progress_bar(duration);
     let mut rates = Histogram::new(4).unwrap_or_else(|_| unreachable!());
     let start = Instant::now();
     let mut last: Vec<_> = loads.iter().map(|_| (0, start)).collect();
     while let Some(remaining) = duration.checked_sub(start.elapsed()).filter(|time| !time.is_zero()) {
         thread::sleep(remaining.min(RATE_INTERVAL));
-        if interrupt.is_raised() {
+        if interrupt.is_raised() || threads.iter().any(|thread| thread.error().is_some()) {
             break;
         }
         for (load, last) in loads.iter().zip(&mut last) {
@@ -120,51 +168,23 @@ fn progress_bar(duration: Duration) -> ProgressBar {
     progress
 }
 
-/// What all threads have seen.
-#[derive(Debug)]
-struct Summary {
-    latency: Stats,
-    complete: u64,
-    bytes: u64,
-    errors: Errors,
-}
-
-impl Summary {
-    fn of(loads: &[Arc<Load>], timeout: Duration, runtime: Duration) -> Self {
-        let latencies: Vec<Latencies> = loads.iter().map(|load| load.conclude().0).collect();
-        let histograms = || latencies.iter().flat_map(Latencies::of_all_answers);
-        let mut latency = Stats::up_to(timeout.as_micros() as u64, histograms());
-        let answered: u64 = histograms().map(Histogram::len).sum();
-        let mut errors = Errors { timeout: answered - latency.count(), ..Errors::default() };
-        for load in loads {
-            let Errors { connect, read, write, timeout, status } = load.errors();
-            errors.connect += connect;
-            errors.read += read;
-            errors.write += write;
-            errors.timeout += timeout;
-            errors.status += status;
-        }
-        let complete = loads.iter().map(|load| load.complete()).sum();
-        // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
-        let users = loads.len() as u64 * loads.first().map_or(0, |load| load.users()) as u64;
-        if let Some(each @ 1..) = u64::checked_div(complete, users) {
-            latency.correct(runtime.as_micros() as u64 / each);
-        }
-        Self { latency, complete, bytes: loads.iter().map(|load| load.bytes()).sum(), errors }
+/// Adds up what the threads have seen: the latencies that are no timeouts, and the rest.
+fn conclude(loads: &[Arc<Load>], timeout: Duration, runtime: Duration) -> (Stats, Summary) {
+    let latencies: Vec<Latencies> = loads.iter().map(|load| load.conclude().0).collect();
+    let histograms = || latencies.iter().flat_map(Latencies::of_all_answers);
+    let mut latency = Stats::up_to(timeout.as_micros() as u64, histograms());
+    let answered: u64 = histograms().map(Histogram::len).sum();
+    let mut summary = Summary { runtime, complete: 0, bytes: 0, errors: Errors::default() };
+    for load in loads {
+        summary.complete += load.complete();
+        summary.bytes += load.bytes();
+        summary.errors += load.errors();
     }
-
-    fn report(&self, rates: &Histogram<u64>, shows_distribution: bool, runtime: Duration) -> String {
-        let requests_per_s = &Stats::up_to(u64::MAX, [rates]);
-        let Self { latency, complete, bytes, errors } = self;
-        Report {
-            latency,
-            requests_per_s,
-            shows_distribution,
-            runtime,
-            complete: *complete,
-            bytes: *bytes,
-            errors: *errors,
-        }
-        .to_string()
+    summary.errors.timeout += answered - latency.count();
+    // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
+    let users: usize = loads.iter().map(|load| load.users()).sum();
+    if let Some(each @ 1..) = summary.complete.checked_div(users as u64) {
+        latency.correct(runtime.as_micros() as u64 / each);
     }
+    (latency, summary)
 }

@@ -110,6 +110,197 @@ fn requests_are_wrks() {
     assert_eq!(send("wrk"), send(env!("CARGO_BIN_EXE_loadtest")));
 }
 
+/// What a script prints under each program, and the requests that came, each without its Host and its fields in order.
+struct Scripted {
+    output: String,
+    requests: Vec<String>,
+}
+
+fn run_script(program: &str, script: &str, arguments: &[&str], rest: &[&str]) -> Scripted {
+    let origin = Origin::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("script.lua");
+    std::fs::write(&file, script).unwrap();
+    let url = origin.url("/start");
+    let arguments = [arguments, &["-s", file.to_str().unwrap(), &url], rest].concat();
+    let output = run(program, &arguments);
+    assert!(output.status.success(), "{output:?}");
+    let port = url.split([':', '/']).nth(4).unwrap();
+    let requests = origin.requests().iter().map(|request| in_order(request)).collect();
+    Scripted { output: stdout(&output).replace(port, "PORT"), requests }
+}
+
+/// A request's fields come in the order of a hash table.
+fn in_order(request: &str) -> String {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines: Vec<_> = head.lines().filter(|line| !line.starts_with("Host:")).collect();
+    lines[1..].sort_unstable();
+    format!("{}|{body}", lines.join("|"))
+}
+
+/// A script under wrk and under loadtest, on one connection for a second unless told otherwise.
+fn scripted(script: &str) -> [Scripted; 2] {
+    ["wrk", env!("CARGO_BIN_EXE_loadtest")].map(|program| run_script(program, script, &["-t1", "-c1", "-d1"], &[]))
+}
+
+#[track_caller]
+fn assert_same_requests(script: &str, count: usize) {
+    let [wrk, ours] = scripted(script);
+    assert!(wrk.requests.len() >= count && ours.requests.len() >= count, "{:?} {:?}", wrk.requests, ours.requests);
+    assert_eq!(wrk.requests[..count], ours.requests[..count]);
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_posts_a_body() {
+    assert_same_requests(
+        "wrk.method = 'POST'\nwrk.body = 'a=1&b=2'\nwrk.headers['Content-Type'] = 'application/x-www-form-urlencoded'",
+        3,
+    );
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_counts_its_requests() {
+    let script = "n = 0
+        function request()
+            wrk.headers['X-N'] = n
+            n = n + 1
+            return wrk.format('PUT', '/' .. n, nil, 'body ' .. n)
+        end";
+    assert_same_requests(script, 10);
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_takes_a_token_from_an_answer() {
+    let script = "path = '/authenticate'
+        function request() return wrk.format(nil, path) end
+        function response(status, headers, body)
+            if headers['X-Token'] then
+                wrk.headers['X-Token'] = headers['X-Token'] .. status .. body
+                path = '/resource'
+            end
+        end";
+    assert_same_requests(script, 5);
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_sends_several_requests_at_once() {
+    let script = "local all
+        function init() all = wrk.format(nil, '/a') .. wrk.format('POST', '/b', {}, 'x') .. wrk.format(nil, '/missing') end
+        function request() return all end";
+    assert_same_requests(script, 9);
+    let [wrk, ours] = scripted(script);
+    assert_eq!(shape(&wrk.output), shape(&ours.output));
+    assert_close(&wrk.output, &ours.output, "Requests/sec:");
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_delays_its_requests() {
+    let [wrk, ours] = scripted("function delay() return 80 end");
+    // 80 ms and the 20 ms of the answer: ten a second.
+    for count in [wrk.requests.len(), ours.requests.len()] {
+        assert!((8..=10).contains(&count), "{count}");
+    }
+    assert_close(&wrk.output, &ours.output, "Latency");
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_talks_to_its_threads() {
+    let script = "local threads, made = {}, 0
+        function setup(thread)
+            made = made + 1
+            thread:set('id', {number = made, name = 'thread ' .. made})
+            table.insert(threads, thread)
+        end
+        function init(args)
+            sent, answers = 0, 0
+            print(id.name, wrk.thread.addr, wrk.host, wrk.port, wrk.path, wrk.scheme, #args, args[1], args[2])
+        end
+        function request() sent = sent + 1; return wrk.request() end
+        function response() answers = answers + 1; if answers == 5 then wrk.thread:stop() end end
+        function done(summary, latency, requests)
+            for _, thread in ipairs(threads) do
+                local id = thread:get('id')
+                print(id.number, id.name, thread:get('answers'), thread:get('nothing'))
+            end
+        end";
+    let [wrk, ours] = ["wrk", env!("CARGO_BIN_EXE_loadtest")]
+        .map(|program| run_script(program, script, &["-t2", "-c2", "-d1"], &["--", "one", "two"]));
+    let lines =
+        |text: &str| text.lines().filter(|line| line.contains("thread ")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&wrk.output), lines(&ours.output), "{}", ours.output);
+    assert_eq!(lines(&ours.output).len(), 4, "{}", ours.output);
+    assert_eq!(shape(&wrk.output), shape(&ours.output));
+    assert_eq!((wrk.requests.len(), ours.requests.len()), (10, 10));
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_reports_in_csv() {
+    let script = "function done(summary, latency, requests)
+            io.write('duration,requests,bytes,errors\\n')
+            local e = summary.errors
+            io.write(string.format('%d,%d,%d,%d\\n', summary.duration, summary.requests, summary.bytes,
+                e.connect + e.read + e.write + e.status + e.timeout))
+            for _, p in ipairs({50, 90, 99, 99.999}) do
+                io.write(string.format('%g%%,%d\\n', p, latency:percentile(p)))
+            end
+            io.write(string.format('of %d: %d %d %g %g\\n', #latency, latency.min, latency.max, latency.mean, latency.stdev))
+            local value, count = latency(1)
+            print(value == latency.min, count > 0, #requests > 0, requests.max > 0)
+        end";
+    let [wrk, ours] = scripted(script);
+    assert_eq!(shape(&wrk.output), shape(&ours.output), "{}", ours.output);
+    assert_close(&wrk.output, &ours.output, "50%,");
+    assert!(ours.output.contains("true\ttrue\ttrue\ttrue"), "{}", ours.output);
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn a_script_chooses_an_address() {
+    let script = "function setup(thread)
+            local addrs = wrk.lookup(wrk.host, wrk.port)
+            print(#addrs > 0, wrk.connect(addrs[1]))
+            thread.addr = addrs[1]
+        end
+        function init() print(string.format('%s', wrk.thread.addr)) end";
+    let [wrk, ours] = scripted(script);
+    let first = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(first(&wrk.output), first(&ours.output));
+    assert_eq!(shape(&wrk.output), shape(&ours.output));
+}
+
+#[test]
+fn a_script_that_fails_is_named_with_its_line() {
+    let origin = Origin::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broken.lua");
+    let broken = [
+        ("x = = 1", "broken.lua:1:"),
+        ("\nerror('outside')", "broken.lua:2: outside"),
+        ("function init()\n local x = nil + 1\nend", "broken.lua:2:"),
+        ("function request()\n\n error('here')\nend", "broken.lua:3: here"),
+        ("function response()\n error('there')\nend", "broken.lua:2: there"),
+        ("function done()\n error('at last')\nend", "broken.lua:2: at last"),
+        ("function request() return 'GET / HTTP/1.1\\r\\n' end", "number 1 is incomplete"),
+    ];
+    for (script, expected) in broken {
+        std::fs::write(&file, script).unwrap();
+        let arguments = ["-d", "1", "-s", file.to_str().unwrap(), &origin.url("/")];
+        let output = run(env!("CARGO_BIN_EXE_loadtest"), &arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{script}: {stderr}");
+        assert!(stderr.contains(expected), "{script}: {stderr}");
+    }
+    let output = run(env!("CARGO_BIN_EXE_loadtest"), &["-s", "/nowhere.lua", &origin.url("/")]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 #[ignore = "needs wrk"]
 fn failures_to_start_fail_as_in_wrk() {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::script::Summary;
 use super::stats::Stats;
 use super::units::{format_binary, format_metric, format_time_s, format_time_us};
 use crate::result::Errors;
@@ -22,14 +23,8 @@ pub(crate) struct Report<'a> {
     pub(crate) requests_per_s: &'a Stats,
     /// Whether the percentiles are wanted.
     pub(crate) shows_distribution: bool,
-    /// How long it took.
-    pub(crate) runtime: Duration,
-    /// Answers of whatever status.
-    pub(crate) complete: u64,
-    /// Received.
-    pub(crate) bytes: u64,
-    /// What failed.
-    pub(crate) errors: Errors,
+    /// The rest.
+    pub(crate) summary: Summary,
 }
 
 impl fmt::Display for Report<'_> {
@@ -44,18 +39,19 @@ impl fmt::Display for Report<'_> {
                 writeln!(f, "{percent:7.0}%{}", padded(&format_time_us(latency_us as f64), 10))?;
             }
         }
-        let runtime_s = self.runtime.as_secs_f64();
-        let (runtime, bytes) = (format_time_us(runtime_s * 1e6), format_binary(self.bytes as f64));
-        writeln!(f, "  {} requests in {runtime}, {bytes}B read", self.complete)?;
-        let Errors { connect, read, write, timeout, status } = self.errors;
+        let Summary { complete, bytes, .. } = self.summary;
+        let runtime_s = self.summary.runtime.as_secs_f64();
+        let (runtime, total) = (format_time_us(runtime_s * 1e6), format_binary(bytes as f64));
+        writeln!(f, "  {complete} requests in {runtime}, {total}B read")?;
+        let Errors { connect, read, write, timeout, status } = self.summary.errors;
         if connect + read + write + timeout > 0 {
             writeln!(f, "  Socket errors: connect {connect}, read {read}, write {write}, timeout {timeout}")?;
         }
         if status > 0 {
             writeln!(f, "  Non-2xx or 3xx responses: {status}")?;
         }
-        writeln!(f, "Requests/sec: {:9.2}", self.complete as f64 / runtime_s)?;
-        writeln!(f, "Transfer/sec: {:>10}B", format_binary(self.bytes as f64 / runtime_s))
+        writeln!(f, "Requests/sec: {:9.2}", complete as f64 / runtime_s)?;
+        writeln!(f, "Transfer/sec: {:>10}B", format_binary(bytes as f64 / runtime_s))
     }
 }
 
@@ -99,10 +95,12 @@ mod tests {
             latency: &stats(&[(250, 3), (1_000, 1), (12_920, 1)]),
             requests_per_s: &stats(&[(900, 1), (56_000, 2)]),
             shows_distribution: true,
-            runtime: Duration::from_millis(10_100),
-            complete: 5,
-            bytes: 3_000_000,
-            errors: Errors { connect: 1, read: 2, write: 3, timeout: 4, status: 5 },
+            summary: Summary {
+                runtime: Duration::from_millis(10_100),
+                complete: 5,
+                bytes: 3_000_000,
+                errors: Errors { connect: 1, read: 2, write: 3, timeout: 4, status: 5 },
+            },
         };
         let expected = "  Thread Stats   Avg      Stdev     Max   +/- Stdev
     Latency     2.93ms    5.59ms  12.92ms   80.00%

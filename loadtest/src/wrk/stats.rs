@@ -13,8 +13,11 @@ impl Stats {
     /// The values of some histograms together that are at most `limit`.
     pub(crate) fn up_to<'a>(limit: u64, histograms: impl IntoIterator<Item = &'a Histogram<u64>>) -> Self {
         let all = histograms.into_iter().flat_map(Histogram::iter_recorded);
-        let mut values: Vec<(u64, u64)> =
-            all.map(|step| (step.value_iterated_to(), step.count_at_value())).filter(|step| step.0 <= limit).collect();
+        let all = all.map(|step| (step.value_iterated_to(), step.count_at_value()));
+        Self::from_unsorted(all.filter(|step| step.0 <= limit).collect())
+    }
+
+    fn from_unsorted(mut values: Vec<(u64, u64)>) -> Self {
         values.sort_unstable();
         values.dedup_by(|later, earlier| {
             let is_same = later.0 == earlier.0;
@@ -28,6 +31,21 @@ impl Stats {
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// The smallest; if there is none the largest number there is, as in wrk.
+    pub(crate) fn min(&self) -> u64 {
+        self.values.first().map_or(u64::MAX, |value| value.0)
+    }
+
+    /// How many different values there are.
+    pub(crate) fn distinct(&self) -> usize {
+        self.values.len()
+    }
+
+    /// One of the different values, counted from 1, and how often it came.
+    pub(crate) fn value(&self, number: usize) -> Option<(u64, u64)> {
+        self.values.get(number.checked_sub(1)?).copied()
     }
 
     /// The largest; 0 if there is none.
@@ -86,9 +104,8 @@ impl Stats {
                 waits.take_while(move |&wait| wait > expected_interval).map(move |wait| (wait, count))
             })
             .collect();
-        self.count += missed.iter().map(|value| value.1).sum::<u64>();
         self.values.extend(missed);
-        self.values.sort_unstable();
+        *self = Self::from_unsorted(std::mem::take(&mut self.values));
     }
 }
 

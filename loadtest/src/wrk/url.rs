@@ -72,6 +72,26 @@ impl Url {
         request + "\r\n"
     }
 
+    /// The host, an IPv6 address without its brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, if one was given.
+    pub(crate) fn given_port(&self) -> Option<u16> {
+        self.authority.strip_suffix(&self.port.to_string())?.ends_with(':').then_some(self.port)
+    }
+
+    /// Path and query.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Host and port, as in a Host field.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// As it was given.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -85,7 +105,7 @@ mod tests {
     #[test]
     fn a_url_becomes_a_request() {
         let url = Url::parse("http://localhost:8084/a?b=c").unwrap();
-        assert_eq!((url.host.as_str(), url.port), ("localhost", 8084));
+        assert_eq!((url.host.as_str(), url.given_port()), ("localhost", Some(8084)));
         assert_eq!(url.request(&[]), "GET /a?b=c HTTP/1.1\r\nHost: localhost:8084\r\n\r\n");
         let fields = ["Host: example.org".to_owned(), "X-A: 1".to_owned()];
         assert_eq!(url.request(&fields), "GET /a?b=c HTTP/1.1\r\nHost: example.org\r\nX-A: 1\r\n\r\n");
@@ -95,6 +115,7 @@ mod tests {
     fn parts_that_are_missing_have_defaults() {
         let url = Url::parse("http://[::1]").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 80, "/"));
+        assert_eq!(url.given_port(), None);
         assert_eq!(url.request(&[]), "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n");
     }
 

@@ -83,6 +83,7 @@ fn answer(path: &str) -> Option<String> {
         "/close" => with_body("200 OK", "Connection: close\r\n"),
         "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".into(),
         "/cut" => return None,
+        "/authenticate" => with_body("200 OK", "X-Token: secret\r\n"),
         "/slow" => {
             thread::sleep(Duration::from_millis(1500));
             with_body("200 OK", "")

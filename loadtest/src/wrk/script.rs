@@ -1,0 +1,412 @@
+//! wrk's Lua scripts: one state for each thread, and one more, which sets them up and reports at the end.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+
+use super::stats::Stats;
+use super::url::Url;
+use crate::reply::Content;
+use crate::result::Errors;
+
+const PRELUDE: &str = include_str!("prelude.lua");
+/// How long an address may take to answer `wrk.connect`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A script in a state of its own.
+#[derive(Debug)]
+pub(crate) struct Script {
+    lua: Lua,
+    thread: Arc<Thread>,
+    /// The script's functions, as far as it has them, once it was [started](Self::start).
+    request: Option<Function>,
+    delay: Option<Function>,
+    response: Option<Function>,
+    /// What is sent if there is no `request`.
+    fixed_request: Vec<u8>,
+    /// How many requests one call of `request` gives: more than one are pipelined.
+    pub(crate) requests_at_once: u64,
+}
+
+/// What the script of a thread can do to the thread.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    address: Mutex<SocketAddr>,
+    is_stopped: AtomicBool,
+    error: OnceLock<String>,
+}
+
+impl Thread {
+    /// A thread that connects to `address`.
+    pub(crate) fn new(address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { address: Mutex::new(address), is_stopped: AtomicBool::new(false), error: OnceLock::new() })
+    }
+
+    /// Where it connects to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the script failed of, if it did.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.error.get().map(String::as_str)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Relaxed)
+    }
+
+    fn fail(&self, error: &mlua::Error) {
+        // The first error is the cause.
+        let _ = self.error.set(in_one_line(error));
+        self.is_stopped.store(true, Relaxed);
+    }
+}
+
+impl Script {
+    /// Runs the script's file in a new state.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what stands outside its functions fails.
+    pub(crate) fn load(file: &Path, url: &Url, fields: &[String], thread: &Arc<Thread>) -> Result<Self> {
+        let source = std::fs::read(file).map_err(|error| anyhow!("--script {}: {error}", file.display()))?;
+        let lua = Lua::new();
+        let script = Self {
+            lua,
+            thread: thread.clone(),
+            request: None,
+            delay: None,
+            response: None,
+            fixed_request: Vec::new(),
+            requests_at_once: 1,
+        };
+        script.in_order(|| {
+            define_wrk(&script.lua, url, fields)?;
+            script.lua.load(source).set_name(format!("@{}", file.display())).exec()
+        })?;
+        Ok(script)
+    }
+
+    /// Calls the script's `setup` for the thread of `script`, in this state.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn set_up(&self, script: &Script) -> Result<()> {
+        let handle = || Handle { lua: script.lua.clone(), thread: script.thread.clone() };
+        self.in_order(|| {
+            wrk(&script.lua)?.set("thread", handle())?;
+            wrk(&self.lua)?.get::<Function>("setup")?.call(handle())
+        })
+    }
+
+    /// Calls the script's `init`, and looks at what else it has.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn start(&mut self, url: &Url, arguments: &[String]) -> Result<()> {
+        let globals = self.lua.globals();
+        self.in_order(|| {
+            let table = self.lua.create_table()?;
+            // As in wrk: the URL has number 0.
+            for (index, argument) in [url.as_str()].into_iter().chain(arguments.iter().map(String::as_str)).enumerate()
+            {
+                table.set(index, argument)?;
+            }
+            wrk(&self.lua)?.get::<Function>("init")?.call::<()>(table)
+        })?;
+        [self.request, self.delay, self.response] =
+            ["request", "delay", "response"].map(|name| globals.get::<Function>(name).ok());
+        if self.request.is_none() {
+            self.fixed_request = self.call_request(&wrk(&self.lua)?.get::<Function>("request")?)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the requests in what `request` gives. As in wrk, that is one more call than there are requests to send.
+    ///
+    /// # Errors
+    /// They are no whole requests.
+    pub(crate) fn count_requests_at_once(&self) -> Result<u64> {
+        let request = match &self.request {
+            Some(request) => self.call_request(request)?,
+            None => self.fixed_request.clone(),
+        };
+        count_requests(&request)
+    }
+
+    /// Whether the answers are of interest to the script.
+    pub(crate) fn wants_content(&self) -> bool {
+        self.response.is_some()
+    }
+
+    /// How long to wait before the next request.
+    pub(crate) fn delay(&self) -> Duration {
+        let Some(delay) = &self.delay else { return Duration::ZERO };
+        match delay.call::<f64>(()) {
+            Ok(delay_ms) => Duration::from_millis(delay_ms.max(0.0) as u64),
+            Err(error) => {
+                self.thread.fail(&error);
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The next request; nothing if the script has stopped its thread, or failed.
+    pub(crate) fn next_request(&self) -> Option<Vec<u8>> {
+        if self.thread.is_stopped() {
+            return None;
+        }
+        let Some(request) = &self.request else { return Some(self.fixed_request.clone()) };
+        match request.call::<LuaString>(()) {
+            Ok(request) => Some(request.as_bytes().to_vec()),
+            Err(error) => {
+                self.thread.fail(&error);
+                None
+            }
+        }
+    }
+
+    /// Hands an answer to the script.
+    pub(crate) fn respond(&self, status: u16, content: &Content) {
+        let Some(response) = &self.response else { return };
+        if self.thread.is_stopped() {
+            return;
+        }
+        let outcome = (|| {
+            let fields = self.lua.create_table()?;
+            for (name, value) in &content.fields {
+                fields.set(name.as_str(), self.lua.create_string(value)?)?;
+            }
+            response.call::<()>((status, fields, self.lua.create_string(&content.body)?))
+        })();
+        if let Err(error) = outcome {
+            self.thread.fail(&error);
+        }
+    }
+
+    /// Calls the script's `done`, if it has one.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn finish(&self, summary: &Summary, latency: &Stats, requests: &Stats) -> Result<()> {
+        self.in_order(|| {
+            let Ok(done) = self.lua.globals().get::<Function>("done") else { return Ok(()) };
+            let Errors { connect, read, write, timeout, status } = summary.errors;
+            let errors = self.lua.create_table()?;
+            for (kind, count) in
+                [("connect", connect), ("read", read), ("write", write), ("timeout", timeout), ("status", status)]
+            {
+                errors.set(kind, count)?;
+            }
+            let table = self.lua.create_table()?;
+            table.set("duration", summary.runtime.as_micros() as u64)?;
+            table.set("requests", summary.complete)?;
+            table.set("bytes", summary.bytes)?;
+            table.set("errors", errors)?;
+            done.call((table, latency.clone(), requests.clone()))
+        })
+    }
+
+    /// Prints what the script has printed meanwhile.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.in_order(|| Ok(()))
+    }
+
+    fn call_request(&self, request: &Function) -> Result<Vec<u8>> {
+        self.in_order(|| request.call::<LuaString>(())).map(|request| request.as_bytes().to_vec())
+    }
+
+    /// Runs Lua, whose output is buffered apart from ours: neither may overtake the other.
+    fn in_order<T>(&self, run: impl FnOnce() -> mlua::Result<T>) -> Result<T> {
+        io::stdout().flush()?;
+        let outcome = run();
+        let _ = self.lua.load("io.stdout:flush()").exec();
+        outcome.map_err(|error| anyhow!(in_one_line(&error)))
+    }
+}
+
+/// What `done` is told, besides the statistics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Summary {
+    /// How long it took.
+    pub(crate) runtime: Duration,
+    /// Answers of whatever status.
+    pub(crate) complete: u64,
+    /// Received.
+    pub(crate) bytes: u64,
+    /// What failed.
+    pub(crate) errors: Errors,
+}
+
+/// `file:line: message`, without the stack.
+fn in_one_line(error: &mlua::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("runtime error: ").trim_start_matches("syntax error: ").to_owned()
+}
+
+fn wrk(lua: &Lua) -> mlua::Result<Table> {
+    lua.globals().get("wrk")
+}
+
+/// Makes the global `wrk`.
+fn define_wrk(lua: &Lua, url: &Url, fields: &[String]) -> mlua::Result<()> {
+    let wrk = lua.create_table()?;
+    wrk.set("scheme", "http")?;
+    wrk.set("host", url.host())?;
+    wrk.set("port", url.given_port().map(|port| port.to_string()))?;
+    wrk.set("path", url.path())?;
+    let headers = lua.create_table()?;
+    for (name, value) in fields.iter().filter_map(|field| field.split_once(':')) {
+        headers.set(name, value.trim_start())?;
+    }
+    wrk.set("headers", headers)?;
+    wrk.set("lookup", lua.create_function(|_, (host, service): (String, String)| lookup(&host, &service))?)?;
+    wrk.set("connect", lua.create_function(|_, address: mlua::UserDataRef<Address>| Ok(address.answers()))?)?;
+    lua.load(PRELUDE).set_name("@prelude.lua").call::<()>((wrk.clone(), url.authority()))?;
+    lua.globals().get::<Table>("package")?.get::<Table>("loaded")?.set("wrk", wrk.clone())?;
+    lua.globals().set("wrk", wrk)
+}
+
+fn lookup(host: &str, service: &str) -> mlua::Result<Vec<Address>> {
+    let port = match service {
+        "http" => 80,
+        "https" => 443,
+        number => number.parse().map_err(|_| mlua::Error::runtime(format!("unknown service {service:?}")))?,
+    };
+    let addresses = (host, port).to_socket_addrs();
+    let addresses =
+        addresses.map_err(|error| mlua::Error::runtime(format!("unable to resolve {host}:{service} {error}")))?;
+    Ok(addresses.map(Address).collect())
+}
+
+/// An address, as a script has it.
+#[derive(Clone, Copy, Debug)]
+struct Address(SocketAddr);
+
+impl Address {
+    fn answers(&self) -> bool {
+        TcpStream::connect_timeout(&self.0, CONNECT_TIMEOUT).is_ok()
+    }
+}
+
+impl UserData for Address {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::ToString, |_, address, ()| Ok(address.0.to_string()));
+    }
+}
+
+/// A thread, as a script has it.
+struct Handle {
+    lua: Lua,
+    thread: Arc<Thread>,
+}
+
+impl UserData for Handle {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_field_method_get("addr", |_, handle| Ok(Address(handle.thread.address())));
+        fields.add_field_method_set("addr", |_, handle, address: mlua::UserDataRef<Address>| {
+            *handle.thread.address.lock().unwrap_or_else(PoisonError::into_inner) = address.0;
+            Ok(())
+        });
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("get", |lua, handle, name: String| transfer(handle.lua.globals().get::<Value>(name)?, lua));
+        methods.add_method("set", |_, handle, (name, value): (String, Value)| {
+            handle.lua.globals().set(name, transfer(value, &handle.lua)?)
+        });
+        methods.add_method("stop", |_, handle, ()| {
+            handle.thread.is_stopped.store(true, Relaxed);
+            Ok(())
+        });
+    }
+}
+
+/// Copies a value into another state.
+fn transfer(value: Value, to: &Lua) -> mlua::Result<Value> {
+    match value {
+        Value::Nil => Ok(Value::Nil),
+        Value::Boolean(value) => Ok(Value::Boolean(value)),
+        Value::Integer(value) => Ok(Value::Integer(value)),
+        Value::Number(value) => Ok(Value::Number(value)),
+        Value::String(value) => to.create_string(value.as_bytes()).map(Value::String),
+        Value::Table(table) => {
+            let copy = to.create_table()?;
+            for pair in table.pairs::<Value, Value>() {
+                let (key, value) = pair?;
+                copy.set(transfer(key, to)?, transfer(value, to)?)?;
+            }
+            Ok(Value::Table(copy))
+        }
+        other => Err(mlua::Error::runtime(format!("cannot transfer '{}' to thread", other.type_name()))),
+    }
+}
+
+impl UserData for Stats {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_field_method_get("min", |_, stats| Ok(stats.min()));
+        fields.add_field_method_get("max", |_, stats| Ok(stats.max()));
+        fields.add_field_method_get("mean", |_, stats| Ok(stats.mean()));
+        fields.add_field_method_get("stdev", |_, stats| Ok(stats.stdev()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method("percentile", |_, stats, percent| Ok(stats.percentile(percent)));
+        methods.add_meta_method(MetaMethod::Len, |_, stats, ()| Ok(stats.distinct()));
+        methods.add_meta_method(MetaMethod::Call, |_, stats, number: usize| Ok(stats.value(number).unwrap_or((0, 0))));
+    }
+}
+
+/// How many requests there are in these bytes.
+fn count_requests(mut bytes: &[u8]) -> Result<u64> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let mut fields = [httparse::EMPTY_HEADER; 100];
+        let mut request = httparse::Request::new(&mut fields);
+        let head_bytes = match request.parse(bytes) {
+            Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
+            Ok(httparse::Status::Partial) => bail!("the script's request number {} is incomplete", count + 1),
+            Err(error) => bail!("the script's request number {} is malformed: {error}", count + 1),
+        };
+        let length = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+        let length = length.map_or(Some(0), |field| str::from_utf8(field.value).ok()?.parse::<usize>().ok());
+        let Some(rest) = length.and_then(|length| bytes.get(head_bytes.checked_add(length)?..)) else {
+            bail!("the body of the script's request number {} is incomplete", count + 1);
+        };
+        bytes = rest;
+        count += 1;
+    }
+    if count == 0 { bail!("the script's request is empty") } else { Ok(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_at_once_are_counted() {
+        let post = "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+        assert_eq!(count_requests(format!("{post}GET / HTTP/1.1\r\n\r\n{post}").as_bytes()).unwrap(), 3);
+        for broken in ["", "GET / HTTP/1.1\r\n", "hello\r\n\r\n", &post[..post.len() - 1]] {
+            assert!(count_requests(broken.as_bytes()).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_copied_between_states_and_functions_are_not() {
+        let (from, to) = (Lua::new(), Lua::new());
+        let value = from.load("return {a = {1, 'x'}, [true] = 2.5}").eval::<Value>().unwrap();
+        to.globals().set("value", transfer(value, &to).unwrap()).unwrap();
+        assert_eq!(to.load("return value.a[1] + #value.a[2] + value[true]").eval::<f64>().unwrap(), 4.5);
+        let function = from.load("return print").eval::<Value>().unwrap();
+        let error = transfer(function, &to).unwrap_err().to_string();
+        assert!(error.contains("cannot transfer 'function' to thread"), "{error}");
+    }
+}
