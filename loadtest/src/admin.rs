@@ -32,7 +32,10 @@ impl ServerCounters {
         stream.set_write_timeout(Some(TIMEOUT))?;
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        stream.read_to_string(&mut answer).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(format!("no answer in {TIMEOUT:?}")),
+            _ => error,
+        })?;
         match answer.split_once("\r\n\r\n") {
             Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(Self::parse(body)),
             _ => Err(io::Error::other(format!("not the answer of a server: {:?}", answer.lines().next()))),

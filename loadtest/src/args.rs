@@ -6,9 +6,14 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use common::db::Latency;
+
 use crate::launch::LaunchArgs;
 use crate::target::Target;
 use crate::wrk::{self, Url, units};
+
+/// Longer is a mistake.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,13 +30,20 @@ Examples:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
 How to read the result:
-  held        requests that the server itself reported as waiting at the same moment
-  RAM         the total of the server's own memory cgroup, kernel included, if one could be made (needs root);
-              the ledger beside it says where the RAM is, and how far off the popular figure, summed RSS, is
-  latency     from the first byte sent to the last received, of requests answered within the measured time; those still
-              unanswered when it ends count as slower than they were old (Kaplan-Meier), marked with >=
+  held        requests that the server itself said were waiting at one moment
+  RAM         the total of the server's own memory cgroup, kernel included, if one
+              could be made (as root); the ledger says where it is, and how far off
+              the popular figure is, RSS added up
+  latency     from the first byte sent to the last received. A request without an
+              answer when the time is over counts as one that takes at least as long
+              as it has waited; where that leaves a figure open, it reads ≥
+  above wait  the same, less the database's wait: what the server and this machine add
+  errors      connect: no connection; read, write: it broke; timeout: see --timeout;
+              status: answers of 400 and above. What failed before the measured time
+              is counted apart
 
-Exit status: 0 measured; 1 a server failed or could not be started; 2 wrong arguments; 130 interrupted.";
+Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing; 2 wrong arguments;
+130 interrupted.";
 
 /// Hold 10,000 connections against a server, and say what that costs in RAM and latency
 ///
@@ -81,7 +93,7 @@ struct Flags {
 
     /// How long a database query takes in the server: 1s, uniform:50ms..150ms, exp:100ms, or lognormal:100ms,p99=1s
     #[arg(long, value_name = "LATENCY", default_value = "1s", conflicts_with = "url")]
-    db_wait: String,
+    db_wait: Latency,
 
     /// Threads of the load generator, which share the connections
     #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = count, conflicts_with = "target")]
@@ -187,7 +199,7 @@ pub(crate) struct Options {
     /// How long to measure, once the server holds all connections.
     pub(crate) duration: Duration,
     /// How long a database query takes in the server, as its `--db-wait` takes it.
-    pub(crate) db_wait: String,
+    pub(crate) db_wait: Latency,
     /// After what time a request is given up, counted as a timeout, and its connection replaced.
     pub(crate) timeout: Duration,
     /// Where to write the result.
@@ -232,7 +244,10 @@ impl Options {
 
     /// How long every query takes; nothing if it is drawn at random.
     pub(crate) fn fixed_wait(&self) -> Option<Duration> {
-        humantime::parse_duration(&self.db_wait).ok()
+        match self.db_wait {
+            Latency::Fixed(wait) => Some(wait),
+            _ => None,
+        }
     }
 }
 
@@ -249,7 +264,11 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
         Some(seconds) => Duration::from_secs(seconds),
         None => humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 10s or 2m"))?,
     };
-    if duration.is_zero() { Err("it must be above zero".into()) } else { Ok(duration) }
+    match duration {
+        Duration::ZERO => Err("it must be above zero".into()),
+        _ if duration > MAX_DURATION => Err("it must be at most a day".into()),
+        _ => Ok(duration),
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::result::Host;
 
-/// Descriptors that loadtest and a server need for themselves.
-const DESCRIPTORS_BESIDES: u64 = 64;
+/// Descriptors that loadtest needs for itself.
+pub(crate) const SPARE_DESCRIPTORS: usize = 64;
 /// Ports that must be left for the questions to the admin port, and for others.
 const PORTS_BESIDES: usize = 256;
 
@@ -26,23 +26,24 @@ pub(crate) fn describe() -> Host {
     }
 }
 
-/// Raises the limits as far as they go, and refuses what they do not allow, before anything is built or started.
-pub(crate) fn prepare_for(connections: usize) -> Result<()> {
+/// Raises the limits as far as they go, and refuses what they do not allow, before anything is built or started. Beside its
+/// connections a process has `spare_descriptors`.
+pub(crate) fn prepare_for(connections: usize, spare_descriptors: usize) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")?;
-    check_descriptors(connections, hard)?;
+    check_descriptors(connections, spare_descriptors, hard)?;
     let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
     check_ports(connections, ports.as_deref().and_then(count_of_ports))
 }
 
-fn check_descriptors(connections: usize, hard: u64) -> Result<()> {
-    let needed = connections as u64 + DESCRIPTORS_BESIDES;
+fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> {
+    let needed = (connections + spare) as u64;
     if needed > hard {
         bail!(
             "{connections} connections need {needed} open files, and the hard limit is {hard}: raise it \
              (as root: `ulimit -Hn {needed}`, or LimitNOFILE= in a unit, or --ulimit nofile={needed} for a container), \
              or hold fewer, with -c {}",
-            hard.saturating_sub(DESCRIPTORS_BESIDES)
+            hard.saturating_sub(spare as u64)
         );
     }
     Ok(())
@@ -92,10 +93,10 @@ mod tests {
 
     #[test]
     fn too_low_limits_are_named_with_the_remedy() {
-        let error = check_descriptors(10_000, 4096).unwrap_err().to_string();
+        let error = check_descriptors(10_000, 64, 4096).unwrap_err().to_string();
         assert!(error.contains("10064") && error.contains("ulimit") && error.contains("-c 4032"), "{error}");
         let error = check_ports(10_000, Some(5_000)).unwrap_err().to_string();
         assert!(error.contains("ip_local_port_range"), "{error}");
-        assert!(check_descriptors(10_000, 20_000).is_ok() && check_ports(10_000, Some(28_232)).is_ok());
+        assert!(check_descriptors(10_000, 1_200, 20_000).is_ok() && check_ports(10_000, Some(28_232)).is_ok());
     }
 }

@@ -1,8 +1,9 @@
-//! Ctrl-C: the first stops the run and keeps what was measured, the second kills at once.
+//! Ctrl-C: the first stops the run and keeps what was measured, the second also kills the server, the third ends at once.
 
+use std::io::{self, Write as _};
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, killpg};
@@ -19,9 +20,12 @@ pub(crate) struct Interrupt {
 
 #[derive(Debug, Default)]
 struct State {
-    is_raised: AtomicBool,
-    /// The process group of the running server; 0 if there is none.
-    server_group: AtomicI32,
+    /// How often the user has said so.
+    count: AtomicU32,
+    /// The process group that runs for us; 0 if there is none.
+    group: AtomicI32,
+    /// Whether the group is to be killed at the first signal already.
+    is_group_idle: AtomicBool,
 }
 
 impl Interrupt {
@@ -31,25 +35,42 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Self> {
         let state = Arc::new(State::default());
         let caught = state.clone();
-        ctrlc::set_handler(move || {
-            if caught.is_raised.swap(true, Ordering::SeqCst) {
-                kill_group(caught.server_group.load(Ordering::SeqCst));
-                process::exit(EXIT_STATUS.into());
-            }
-            eprintln!("\nstopping; once more to kill");
-        })
-        .context("Ctrl-C cannot be caught")?;
+        ctrlc::set_handler(move || caught.interrupt()).context("Ctrl-C cannot be caught")?;
         Ok(Self { state })
     }
 
     /// Whether it came.
     pub(crate) fn is_raised(&self) -> bool {
-        self.state.is_raised.load(Ordering::SeqCst)
+        self.state.count.load(SeqCst) > 0
     }
 
     /// Names the process group that a second Ctrl-C kills; 0 for none.
     pub(crate) fn guard(&self, process_group: i32) {
-        self.state.server_group.store(process_group, Ordering::SeqCst);
+        self.state.is_group_idle.store(false, SeqCst);
+        self.state.group.store(process_group, SeqCst);
+    }
+
+    /// Names a process group that the first Ctrl-C kills, because nothing is lost with it.
+    pub(crate) fn guard_idle(&self, process_group: i32) {
+        self.state.is_group_idle.store(true, SeqCst);
+        self.state.group.store(process_group, SeqCst);
+    }
+}
+
+impl State {
+    fn interrupt(&self) {
+        let count = self.count.fetch_add(1, SeqCst) + 1;
+        let group = self.group.load(SeqCst);
+        if count > 1 || self.is_group_idle.load(SeqCst) {
+            // With the server gone, the run ends by itself, and keeps what it has.
+            kill_group(group);
+        }
+        match count {
+            // stderr may be closed.
+            1 => drop(writeln!(io::stderr(), "\nstopping; once more to kill the server")),
+            2 => {}
+            _ => process::exit(EXIT_STATUS.into()),
+        }
     }
 }
 

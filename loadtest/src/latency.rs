@@ -4,9 +4,12 @@
 //! as if they had been answered at that moment pretends that they were faster than they are. All that is known of such a
 //! request is that it takes longer than its age. The Kaplan-Meier estimator is the standard way to use just that: a request
 //! of unknown end counts among those still open up to its age, and not after. Where such requests leave open how slow the
-//! slowest are, a percentile is a lower bound, and is marked as one.
+//! slowest are, a percentile is a lower bound, and is marked as one. The same holds for a request that was given up after
+//! `--timeout`, or whose connection broke.
 //!
-//! The same holds for a request that was given up after `--timeout`.
+//! The other end of the measured time has the same trap. Of the requests sent before it, the quick ones have ended unseen:
+//! who counts the rest from age 0 sees too many slow ones. So they count among those open only from the age on that they had
+//! when the measured time began (left truncation).
 
 use std::iter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +45,11 @@ impl Recorder {
         self.shard(user).unanswered.saturating_record(age_us);
     }
 
+    /// A request of this age was there already when the measured time began.
+    pub(crate) fn joined(&self, user: usize, age_us: u64) {
+        self.shard(user).joined.saturating_record(age_us);
+    }
+
     /// All that was recorded so far.
     pub(crate) fn merged(&self) -> Latencies {
         let mut all = Latencies::new();
@@ -50,6 +58,7 @@ impl Recorder {
             all.answered += &shard.answered;
             all.refused += &shard.refused;
             all.unanswered += &shard.unanswered;
+            all.joined += &shard.joined;
         }
         all
     }
@@ -66,13 +75,15 @@ pub(crate) struct Latencies {
     /// Apart: a refusal is quick, and would make a server look fast that turns everybody away.
     refused: Histogram<u64>,
     unanswered: Histogram<u64>,
+    /// The ages that some of all these had when the measured time began; the others were sent within it.
+    joined: Histogram<u64>,
 }
 
 impl Latencies {
     fn new() -> Self {
         // An hour is beyond every timeout; only the parts of a histogram that are used take RAM.
         let empty = || Histogram::new_with_max(3_600_000_000, SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
-        Self { answered: empty(), refused: empty(), unanswered: empty() }
+        Self { answered: empty(), refused: empty(), unanswered: empty(), joined: empty() }
     }
 
     /// How many requests were answered with what was asked for.
@@ -90,11 +101,18 @@ impl Latencies {
         if self.answered.is_empty() {
             return None;
         }
-        let mut open = self.answered.len() + self.unanswered.len();
+        let all = self.answered.len() + self.refused.len() + self.unanswered.len();
+        let mut open = all - self.joined.len();
+        let mut joining = counts(&self.joined).peekable();
         let mut share_slower = 1.0;
         let mut steps = Vec::new();
         for (value_us, answered, unanswered) in self.by_value() {
-            if answered > 0 {
+            while let Some((_, joined)) = joining.next_if(|at| at.0 <= value_us) {
+                open += joined;
+            }
+            // Hardly anybody is there yet: what they do tells nothing of those that are to join.
+            let is_telling = open > all / 100 || joining.peek().is_none();
+            if answered > 0 && is_telling {
                 let still_slower = share_slower * (1.0 - answered as f64 / open as f64);
                 steps.push(Step { value_us, share: share_slower - still_slower });
                 share_slower = still_slower;
@@ -105,10 +123,17 @@ impl Latencies {
         Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
     }
 
-    /// Each recorded value, ascending, with how many requests were answered, and left unanswered, at it.
+    /// Each recorded value, ascending, with how many requests were answered, and left unanswered, at it. A refusal leaves
+    /// open how long an answer would have taken.
     fn by_value(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         let mut answered = counts(&self.answered).peekable();
-        let mut unanswered = counts(&self.unanswered).peekable();
+        let without_answer = {
+            let mut sum = self.unanswered.clone();
+            sum += &self.refused;
+            sum
+        };
+        let without_answer: Vec<_> = counts(&without_answer).collect();
+        let mut unanswered = without_answer.into_iter().peekable();
         iter::from_fn(move || {
             let value_us = match (answered.peek(), unanswered.peek()) {
                 (Some(a), Some(u)) => a.0.min(u.0),
@@ -258,6 +283,41 @@ mod tests {
         let distribution = distribution(&answered, &[10_000; 7_440]);
         assert_about(distribution.quantile_us(0.1), 4000, false);
         assert_about(distribution.quantile_us(0.5), 10_000, true);
+    }
+
+    /// Users that send again at once, for 5 s, seen from second 2 on: the truth is an exponential with a mean of 1 s.
+    #[test]
+    fn random_latencies_are_not_biased_by_the_ends_of_the_window() {
+        let recorder = Recorder::new();
+        let mut state = 1_u64;
+        let mut uniform = || {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        for user in 0..5_000 {
+            let mut sent_us = 0;
+            while sent_us < 5_000_000 {
+                let ended_us = sent_us + (-uniform().ln() * 1e6) as u64;
+                if ended_us >= 2_000_000 && sent_us < 2_000_000 {
+                    recorder.joined(user, 2_000_000 - sent_us);
+                }
+                match ended_us {
+                    0..2_000_000 => {}
+                    2_000_000..5_000_000 => recorder.answered(user, ended_us - sent_us, true),
+                    _ => recorder.unanswered(user, 5_000_000 - sent_us),
+                }
+                sent_us = ended_us;
+            }
+        }
+        let distribution = recorder.merged().distribution().unwrap();
+        for (quantile, expected_s) in [(0.5, 0.693), (0.9, 2.303), (0.99, 4.605)] {
+            let found_s = distribution.quantile_us(quantile).value as f64 / 1e6;
+            assert!((found_s / expected_s - 1.0).abs() < 0.05, "{quantile}: {found_s}, not {expected_s}");
+        }
+        assert!((distribution.mean_us().value / 1e6 - 1.0).abs() < 0.05);
     }
 
     #[test]

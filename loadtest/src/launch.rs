@@ -5,6 +5,7 @@
 //! page on, and `kill -9` of loadtest leaves nothing behind. Doing the same between fork and exec would need `unsafe`.
 
 use std::convert::Infallible;
+use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ pub(crate) fn command(argv: &[String], join_paths: &[PathBuf]) -> Command {
         command.arg("--join").arg(path);
     }
     command.arg("--").args(argv);
+    // What a server is told stands in the result: nothing may come from elsewhere.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("C10K_")) {
+        command.env_remove(name);
+    }
     // Its own process group: Ctrl-C on the terminal is for loadtest, which then stops the server.
     command.process_group(0).stdin(Stdio::null());
     command

@@ -112,6 +112,7 @@ pub(crate) struct Load {
     /// Bytes of answers within the window.
     bytes: AtomicU64,
     recorder: Recorder,
+    failures_before: Failures,
     failures: Failures,
 }
 
@@ -122,6 +123,29 @@ struct Failures {
     write: AtomicU64,
     timeout: AtomicU64,
     status: AtomicU64,
+}
+
+impl Failures {
+    fn of(&self, failure: Failure) -> &AtomicU64 {
+        match failure {
+            Failure::Connect => &self.connect,
+            Failure::Read => &self.read,
+            Failure::Write => &self.write,
+            Failure::Timeout => &self.timeout,
+            Failure::Status => &self.status,
+        }
+    }
+
+    fn sum(&self) -> Errors {
+        let Failures { connect, read, write, timeout, status } = self;
+        Errors {
+            connect: connect.load(Relaxed),
+            read: read.load(Relaxed),
+            write: write.load(Relaxed),
+            timeout: timeout.load(Relaxed),
+            status: status.load(Relaxed),
+        }
+    }
 }
 
 impl Load {
@@ -152,6 +176,7 @@ impl Load {
             complete: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             recorder: Recorder::new(),
+            failures_before: Failures::default(),
             failures: Failures::default(),
         }
     }
@@ -239,33 +264,21 @@ impl Load {
 
     /// A failure that is the server's, or the network's; what fails while the server stops is our doing.
     pub(crate) fn count_failure(&self, failure: Failure) {
-        self.count_failures(failure, 1);
+        self.count_failures(failure, 1, self.now_us());
     }
 
-    fn count_failures(&self, failure: Failure, count: u64) {
-        if self.is_stopping() {
+    fn count_failures(&self, failure: Failure, count: u64, now_us: u64) {
+        let (start_us, end_us) = self.window_us();
+        if now_us >= end_us || self.is_stopping() {
             return;
         }
-        let counter = match failure {
-            Failure::Connect => &self.failures.connect,
-            Failure::Read => &self.failures.read,
-            Failure::Write => &self.failures.write,
-            Failure::Timeout => &self.failures.timeout,
-            Failure::Status => &self.failures.status,
-        };
-        counter.fetch_add(count, Relaxed);
+        let failures = if now_us < start_us { &self.failures_before } else { &self.failures };
+        failures.of(failure).fetch_add(count, Relaxed);
     }
 
-    /// What failed so far, in all phases.
-    pub(crate) fn errors(&self) -> Errors {
-        let Failures { connect, read, write, timeout, status } = &self.failures;
-        Errors {
-            connect: connect.load(Relaxed),
-            read: read.load(Relaxed),
-            write: write.load(Relaxed),
-            timeout: timeout.load(Relaxed),
-            status: status.load(Relaxed),
-        }
+    /// What failed before the window, and within it.
+    pub(crate) fn errors(&self) -> (Errors, Errors) {
+        (self.failures_before.sum(), self.failures.sum())
     }
 
     /// `user` sends a request.
@@ -279,17 +292,18 @@ impl Load {
         let (start_us, end_us) = self.window_us();
         if ended_us >= end_us {
             // Whatever came of it came too late: when the window ended, it was open.
-            self.count_in_flight(user, sent_us, end_us);
+            self.count_in_flight(user, sent_us);
             return;
         }
         match outcome {
             Ok(Exchange { refusals: 0, .. }) => {}
-            Ok(Exchange { refusals, .. }) => self.count_failures(Failure::Status, refusals),
-            Err(failure) => self.count_failure(failure),
+            Ok(Exchange { refusals, .. }) => self.count_failures(Failure::Status, refusals, ended_us),
+            Err(failure) => self.count_failures(failure, 1, ended_us),
         }
         if ended_us < start_us {
             return;
         }
+        self.join(user, sent_us);
         let elapsed_us = ended_us.saturating_sub(sent_us);
         match outcome {
             Ok(exchange) => {
@@ -297,8 +311,15 @@ impl Load {
                 self.bytes.fetch_add(exchange.bytes, Relaxed);
                 self.recorder.answered(user, elapsed_us, exchange.refusals == 0);
             }
-            Err(Failure::Timeout) => self.recorder.unanswered(user, elapsed_us),
-            Err(_) => {}
+            Err(_) => self.recorder.unanswered(user, elapsed_us),
+        }
+    }
+
+    /// Of a request sent before the window, only what it takes from the window's start on is known.
+    fn join(&self, user: usize, sent_us: u64) {
+        let (start_us, _) = self.window_us();
+        if sent_us < start_us {
+            self.recorder.joined(user, start_us - sent_us);
         }
     }
 
@@ -315,17 +336,18 @@ impl Load {
     /// Adds the requests that never ended to what was recorded, and returns it with how many were in flight when the window
     /// ended. To be called once, after the users have ended.
     pub(crate) fn conclude(&self) -> (crate::latency::Latencies, u64) {
-        let (start_us, end_us) = self.window_us();
-        if start_us != NEVER {
+        if self.window().is_some() {
             for (user, sent_us) in self.sent_us.iter().enumerate() {
-                self.count_in_flight(user, sent_us.load(SeqCst), end_us);
+                self.count_in_flight(user, sent_us.load(SeqCst));
             }
         }
         (self.recorder.merged(), self.in_flight_at_end.load(SeqCst))
     }
 
-    fn count_in_flight(&self, user: usize, sent_us: u64, end_us: u64) {
+    fn count_in_flight(&self, user: usize, sent_us: u64) {
+        let (_, end_us) = self.window_us();
         if sent_us < end_us {
+            self.join(user, sent_us);
             self.recorder.unanswered(user, end_us - sent_us);
             self.in_flight_at_end.fetch_add(1, Relaxed);
         }
@@ -375,12 +397,15 @@ mod tests {
     }
 
     #[test]
-    fn failures_count_until_the_window_ends() {
+    fn failures_before_the_window_and_within_it_are_kept_apart() {
         let load = load();
         load.end_request(0, 0, 10, REFUSED);
+        load.end_request(0, 10, 2_000, REFUSED);
+        load.end_request(0, 2_000, 3_000, Err(Failure::Read));
         load.end_request(0, 10, 11_000, REFUSED);
         load.enter(Phase::Stop);
-        load.end_request(0, 10, 20, Err(Failure::Read));
-        assert_eq!(load.errors(), Errors { status: 1, ..Errors::default() });
+        load.end_request(0, 10, 5_000, Err(Failure::Read));
+        let before = Errors { status: 1, ..Errors::default() };
+        assert_eq!(load.errors(), (before, Errors { status: 1, read: 1, ..Errors::default() }));
     }
 }

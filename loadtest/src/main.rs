@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod attack;
+mod conclude;
 mod connection;
 mod host;
 mod interrupt;

@@ -51,7 +51,7 @@ impl Account {
 
     /// Notes the RAM before the first connection.
     pub(crate) fn read_idle(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<String>) {
-        memory.source = self.source();
+        memory.source = Some(self.source());
         memory.idle_bytes = match self {
             Account::Cgroup(cgroup) => cgroup.current_bytes().ok(),
             Account::Processes { why } => {

@@ -18,18 +18,18 @@ const ARTICLE_CONNECTIONS: usize = 10_000;
 const UNKNOWN: &str = "-";
 
 /// One run.
-pub(crate) fn print_run(result: &RunResult) {
-    println!("{}", style(heading(result)).bold());
-    for (label, text) in lines(result) {
-        println!("  {label:<11} {text}");
+pub(crate) fn of_run(result: &RunResult) -> String {
+    let mut text = format!("{}\n", style(heading(result)).bold());
+    for (label, line) in lines(result) {
+        text += &format!("  {label:<13} {line}\n");
     }
     if let Some(failure) = &result.failure {
-        println!("  {} {failure}", style(format!("{:<11}", "FAILED")).red().bold());
+        text += &format!("  {} {failure}\n", style(format!("{:<13}", "FAILED")).red().bold());
     }
     for warning in &result.warnings {
-        println!("  {} {warning}", style(format!("{:<11}", "warning")).yellow());
+        text += &format!("  {} {warning}\n", style(format!("{:<13}", "warning")).yellow());
     }
-    println!();
+    text + "\n"
 }
 
 fn heading(result: &RunResult) -> String {
@@ -53,6 +53,9 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     }
     if let Some(rps) = result.rps {
         lines.push(("throughput", throughput(result, rps)));
+    }
+    if result.errors_before.total() > 0 {
+        lines.push(("errors before", errors(&result.errors_before)));
     }
     lines.push(("errors", errors(&result.errors)));
     if let (Some(server_s), Some(client_s)) = (result.server.cpu_s, result.client.cpu_s) {
@@ -80,7 +83,7 @@ fn ram(memory: &Memory) -> String {
     format!(
         "{} at the peak ({}); {} before the first connection; {} for each connection",
         bytes(memory.peak_bytes),
-        memory.source,
+        memory.source.unwrap_or("?"),
         bytes(memory.idle_bytes),
         bytes(memory.per_connection_bytes)
     )
@@ -135,12 +138,11 @@ fn errors(errors: &Errors) -> String {
 }
 
 /// All runs: a column for each.
-pub(crate) fn print_table(results: &[RunResult]) {
+pub(crate) fn of_all(results: &[RunResult]) -> String {
     if results.is_empty() {
-        return;
+        return String::new();
     }
-    println!("{}", table(results));
-    println!("RAM: 1 MB = 10^6 bytes. {}", source_note(results));
+    format!("{}\n{}\n", table(results), source_notes(results).join("\n"))
 }
 
 fn table(results: &[RunResult]) -> Table {
@@ -189,7 +191,7 @@ const ROWS: [Row; 23] = [
     ("  p99", &|result| above_wait(result, "p99", |above| above.p99)),
     ("  max", &|result| above_wait(result, "max", |above| above.max)),
     ("server's CPU, s", &|result| result.server.cpu_s.map_or(UNKNOWN.into(), |time_s| format!("{time_s:.2}"))),
-    ("errors", &|result| HumanCount(result.errors.total()).to_string()),
+    ("errors", &|result| HumanCount(result.errors_before.total() + result.errors.total()).to_string()),
     ("warnings", &|result| result.warnings.len().to_string()),
 ];
 
@@ -213,15 +215,24 @@ fn claim_ratio(result: &RunResult) -> String {
     }
 }
 
-fn source_note(results: &[RunResult]) -> &'static str {
-    if results.iter().all(|result| result.memory.source.starts_with("cgroup")) {
-        "The peak is the whole charge of the server's own cgroup, kernel memory included. The indented parts \
-         are the ledger from /proc, and the kernel memory that the cgroup was charged beyond it, at the end of the \
-         measured time."
-    } else {
-        "There was no cgroup (run as root for one): the peak is PSS + page tables + kernel stacks + sockets, which leaves \
-         out other kernel memory."
+/// What the peak is: it may differ from run to run, if one could not be metered as the others.
+fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
+    let is_any = |is_it: fn(&str) -> bool| results.iter().filter_map(|result| result.memory.source).any(is_it);
+    let mut notes = vec!["RAM: 1 MB = 10^6 bytes."];
+    if is_any(|source| source.starts_with("cgroup")) {
+        notes.push(
+            "The peak is the whole charge of the server's own cgroup, kernel memory included. The indented parts are the \
+             ledger from /proc, and the kernel memory that the cgroup was charged beyond it, at the end of the measured \
+             time; PSS includes the pages of executable and libraries, which the cgroup is not charged for.",
+        );
     }
+    if is_any(|source| source == "pss") {
+        notes.push(
+            "Without a cgroup (run as root for one) the peak is PSS + page tables + kernel stacks + sockets at the end of \
+             the measured time, which leaves out other kernel memory.",
+        );
+    }
+    notes
 }
 
 fn percentile(result: &RunResult, name: &str, of: impl Fn(&Latency) -> u64) -> String {

@@ -38,7 +38,9 @@ pub(crate) struct RunResult {
     pub(crate) rps_ceiling: Option<f64>,
     /// Requests without an answer when the window ended.
     pub(crate) in_flight: u64,
-    /// What failed, from the first connection until the window ended.
+    /// What failed before the window.
+    pub(crate) errors_before: Errors,
+    /// What failed within the window.
     pub(crate) errors: Errors,
     /// From the first byte sent to the last received; null without an answer.
     pub(crate) latency_us: Option<Latency>,
@@ -76,6 +78,8 @@ pub(crate) struct Connections {
     pub(crate) requested: usize,
     /// Connected.
     pub(crate) established: usize,
+    /// The most that the server said were open at once.
+    pub(crate) open_peak: u64,
     /// The most requests that the server said it held at once, waiting for the database or for a worker.
     pub(crate) held_peak: u64,
     /// How many it held on average within the window, asked four times a second.
@@ -173,14 +177,14 @@ pub(crate) struct AboveWait {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Memory {
     /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, or `pss` (the ledger's parts added up).
-    pub(crate) source: &'static str,
+    pub(crate) source: Option<&'static str>,
     /// The most until the window ended.
     pub(crate) peak_bytes: Option<u64>,
     /// Before the first connection.
     pub(crate) idle_bytes: Option<u64>,
     /// When the window ended.
     pub(crate) end_bytes: Option<u64>,
-    /// What the connections added to idle, each.
+    /// What the connections added to idle, each; null for fewer than 1,000.
     pub(crate) per_connection_bytes: Option<u64>,
     /// RSS of all processes added up, which counts shared pages again and again.
     pub(crate) rss_sum_bytes: Option<u64>,

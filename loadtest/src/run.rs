@@ -10,14 +10,13 @@ use indicatif::ProgressBar;
 use crate::admin::ServerCounters;
 use crate::args::Options;
 use crate::attack::Attack;
-use crate::host;
 use crate::interrupt::Interrupt;
-use crate::latency::{Distribution, Latencies};
 use crate::load::{Load, Phase, Requests};
 use crate::memory::Account;
-use crate::result::{AboveWait, Client, Connections, Latency, Memory, RunResult, SCHEMA, Wait};
+use crate::result::{Client, Connections, Errors, Memory, RunResult, SCHEMA, Wait};
 use crate::server::{Server, describe};
 use crate::target::Target;
+use crate::{conclude, host};
 
 /// How often the server is asked while it accepts: often, because the users connect at that pace.
 const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -35,6 +34,8 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 const ADMIN_LINGER: Duration = Duration::from_millis(200);
 /// How long the server may take for its end, beside its own drain timeout.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The same, after Ctrl-C.
+const HURRIED_STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// The most connections that a server takes unless told otherwise.
 const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 
@@ -73,8 +74,8 @@ pub(crate) fn run(
 
 fn command(target: Target, executable: &Path, options: &Options, drain_timeout: Duration) -> Vec<String> {
     let mut command = vec![executable.to_string_lossy().into_owned()];
-    command
-        .extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &options.db_wait].map(String::from));
+    let db_wait = options.db_wait.to_string();
+    command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
     command.extend(target.flags().iter().map(ToString::to_string));
     if flag_value(options, "--drain-timeout").is_none() {
         command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
@@ -111,13 +112,14 @@ fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunR
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         host: host::describe(),
         connections: Connections { requested: options.connections, ..Connections::default() },
-        wait: Wait { spec: options.db_wait.clone() },
+        wait: Wait { spec: options.db_wait.to_string() },
         duration_s: None,
         requests: 0,
         rps: None,
         rps_ceiling: None,
         in_flight: 0,
-        errors: Default::default(),
+        errors_before: Errors::default(),
+        errors: Errors::default(),
         latency_us: None,
         above_wait_us: None,
         memory: Memory::default(),
@@ -159,7 +161,10 @@ impl Run<'_> {
         load.close_window();
         match outcome {
             Ok(()) => result.complete = true,
-            Err(Ended::Interrupted) => result.failure = Some("interrupted".into()),
+            Err(Ended::Interrupted) => {
+                result.failure = Some("interrupted".into());
+                self.account.read_ledger(self.server.pid(), &mut result.memory, &mut result.warnings);
+            }
             Err(Ended::Failed(why)) => result.failure = Some(why),
             Err(Ended::ServerDied) => {
                 let exit = self.server.exit();
@@ -170,7 +175,7 @@ impl Run<'_> {
         if let Some(attack) = attack {
             attack.end();
         }
-        conclude(&load, self.options, result);
+        conclude::conclude(&load, self.options, result);
     }
 
     fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
@@ -251,6 +256,7 @@ impl Run<'_> {
     fn note_held(&mut self, result: &mut RunResult) -> Result<(), Ended> {
         let counters = self.counters()?;
         let connections = &mut result.connections;
+        connections.open_peak = connections.open_peak.max(counters.open);
         connections.held_peak = connections.held_peak.max(counters.held());
         connections.waiting_peak = connections.waiting_peak.max(counters.waiting_peak);
         connections.queued_peak = connections.queued_peak.max(counters.queued);
@@ -303,20 +309,27 @@ impl Run<'_> {
         load.enter(Phase::Stop);
         let had_died = self.server.exit().is_some();
         self.server.terminate();
-        let exit = self.server.wait(Instant::now() + drain_timeout + STOP_PATIENCE);
+        // Who interrupts does not want to wait for the answers in flight.
+        let is_hurried = self.interrupt.is_raised();
+        let patience = if is_hurried { HURRIED_STOP_PATIENCE } else { drain_timeout + STOP_PATIENCE };
+        let exit = self.server.wait(Instant::now() + patience);
         result.server.exit = exit.map(describe);
         match exit {
-            Some(status) if !status.success() && !had_died => {
+            Some(status) if !status.success() && !had_died && !is_hurried => {
                 result.warnings.push(format!("told to stop, the server ended with {}", describe(status)));
             }
             Some(_) => {}
             None => {
                 self.server.kill();
                 result.server.exit = Some("killed by loadtest".into());
-                result.warnings.push(format!("told to stop, the server did not end in {drain_timeout:?}: killed"));
+                if !is_hurried {
+                    result.warnings.push(format!("told to stop, the server did not end in {patience:?}: killed"));
+                }
             }
         }
-        let warnings = self.server.stderr().into_iter().filter(|line| line.starts_with("warning:"));
+        // That it cut connections off is our doing: we do not wait for those that are queued.
+        let is_ours = |line: &String| line.contains("--drain-timeout");
+        let warnings = self.server.stderr().into_iter().filter(|line| line.starts_with("warning:") && !is_ours(line));
         result.warnings.extend(warnings.map(|line| format!("the server says: {line}")));
     }
 
@@ -344,86 +357,4 @@ impl Run<'_> {
 
 fn failed(error: anyhow::Error) -> Ended {
     Ended::Failed(format!("{error:#}"))
-}
-
-/// Works out the figures, once the users have ended.
-fn conclude(load: &Load, options: &Options, result: &mut RunResult) {
-    let (latencies, in_flight) = load.conclude();
-    result.connections.established = load.established();
-    result.connections.reconnected = load.reconnected();
-    result.errors = load.errors();
-    result.in_flight = in_flight;
-    result.requests = latencies.answered();
-    result.duration_s = load.window().map(|window| window.as_secs_f64());
-    result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
-    let fixed_wait = options.fixed_wait().filter(|wait| !wait.is_zero());
-    result.rps_ceiling = fixed_wait.map(|wait| result.connections.waiting_peak as f64 / wait.as_secs_f64());
-    result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
-    let memory = &mut result.memory;
-    memory.per_connection_bytes = memory
-        .peak_bytes
-        .zip(memory.idle_bytes)
-        .and_then(|(peak, idle)| peak.saturating_sub(idle).checked_div(load.established() as u64));
-    conclude_latency(&latencies, fixed_wait, result);
-    warn(options, result);
-}
-
-fn conclude_latency(latencies: &Latencies, fixed_wait: Option<Duration>, result: &mut RunResult) {
-    let Some(distribution) = latencies.distribution() else { return };
-    let latency = latency(&distribution);
-    result.above_wait_us = fixed_wait.map(|wait| {
-        let above = |latency_us: u64| latency_us.saturating_sub(wait.as_micros() as u64);
-        let Latency { p50, p90, p99, p999, max, .. } = latency;
-        AboveWait { p50: above(p50), p90: above(p90), p99: above(p99), p999: above(p999), max: above(max) }
-    });
-    result.latency_us = Some(latency);
-}
-
-fn latency(distribution: &Distribution) -> Latency {
-    let mut lower_bounds = Vec::new();
-    let mut quantile = |name, quantile| {
-        let bounded = distribution.quantile_us(quantile);
-        if bounded.is_lower_bound {
-            lower_bounds.push(name);
-        }
-        bounded.value
-    };
-    let (p50, p75, p90) = (quantile("p50", 0.5), quantile("p75", 0.75), quantile("p90", 0.9));
-    let (p99, p999) = (quantile("p99", 0.99), quantile("p999", 0.999));
-    let (mean, max) = (distribution.mean_us(), distribution.max_us());
-    if max.is_lower_bound {
-        lower_bounds.extend(["max", "mean", "stdev"]);
-    }
-    let (min, stdev, mean, max) = (distribution.min_us(), distribution.stdev_us(), mean.value, max.value);
-    Latency { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds }
-}
-
-/// Says what the reader should doubt.
-fn warn(options: &Options, result: &mut RunResult) {
-    let Connections { requested, established, held_peak, .. } = result.connections;
-    let warnings = &mut result.warnings;
-    if established < requested {
-        warnings.push(format!("only {established} of {requested} connections were established"));
-    }
-    if result.complete && held_peak < established as u64 {
-        warnings.push(format!("the server held at most {held_peak} of {established} requests at once"));
-    }
-    if result.errors.total() > 0 {
-        warnings.push(format!("{} requests or connections failed", result.errors.total()));
-    }
-    if let Some(latency) = &result.latency_us {
-        let bounds = &latency.lower_bounds;
-        if !bounds.is_empty() {
-            warnings.push(format!(
-                "{} requests were unanswered when the measured time ended: {} are lower bounds (measure longer: -d)",
-                result.in_flight,
-                bounds.join(", ")
-            ));
-        }
-        let wait_us = options.fixed_wait().map_or(0, |wait| wait.as_micros() as u64);
-        // A histogram rounds to four digits.
-        if latency.min + latency.min / 1000 < wait_us {
-            warnings.push(format!("an answer came after {} us, before the database had answered", latency.min));
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -21,8 +21,10 @@ use crate::launch;
 /// How long a server may take until it accepts.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How many of its last lines on stderr are kept.
-const STDERR_LINES: usize = 20;
+/// How many of its first lines on stderr are kept, and of its last.
+const STDERR_LINES: usize = 10;
+/// How long to wait for the end of its stderr when it has died.
+const STDERR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A server that listens.
 #[derive(Debug)]
@@ -38,8 +40,19 @@ pub(crate) struct Server {
     interrupt: Interrupt,
 }
 
-/// The last lines of a stream that a thread reads.
-type Lines = Arc<Mutex<VecDeque<String>>>;
+/// The first and the last lines of a stream, which a thread reads.
+#[derive(Debug, Default)]
+struct Lines {
+    kept: Arc<Mutex<Kept>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    left_out: usize,
+}
 
 impl Server {
     /// Starts `argv` and waits until it listens. To be called on the main thread: see [`launch::command`].
@@ -53,7 +66,7 @@ impl Server {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         interrupt.guard(child.id() as i32);
-        let stderr = child.stderr.take().map(keep_last_lines).unwrap_or_default();
+        let stderr = child.stderr.take().map(keep_lines).unwrap_or_default();
         let stdout = child.stdout.take().map(send_lines);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let interrupt = interrupt.clone();
@@ -108,9 +121,16 @@ impl Server {
         text
     }
 
-    /// The last lines that it wrote on stderr.
+    /// The first and the last lines that it wrote on stderr, all of them once it has ended.
     pub(crate) fn stderr(&self) -> Vec<String> {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        let deadline = Instant::now() + STDERR_PATIENCE;
+        let is_reading = || self.stderr.reader.as_ref().is_some_and(|reader| !reader.is_finished());
+        while self.exit.is_some() && is_reading() && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
+        }
+        let kept = self.stderr.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = (kept.left_out > 0).then(|| format!("... ({} lines)", kept.left_out));
+        kept.first.iter().cloned().chain(left_out).chain(kept.last.iter().cloned()).collect()
     }
 
     /// Asks it to finish what is in flight, and to end.
@@ -171,19 +191,29 @@ fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-fn keep_last_lines(stream: impl Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let kept = lines.clone();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.push_back(line);
-            if kept.len() > STDERR_LINES {
-                kept.pop_front();
-            }
+fn keep_lines(stream: impl Read + Send + 'static) -> Lines {
+    let mut lines = Lines::default();
+    let kept = lines.kept.clone();
+    lines.reader = Some(thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
-    });
+    }));
     lines
+}
+
+impl Kept {
+    fn push(&mut self, line: String) {
+        if self.first.len() < STDERR_LINES {
+            return self.first.push(line);
+        }
+        self.last.push_back(line);
+        if self.last.len() > STDERR_LINES {
+            self.last.pop_front();
+            self.left_out += 1;
+        }
+    }
 }
 
 #[cfg(test)]

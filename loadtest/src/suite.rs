@@ -1,9 +1,11 @@
 //! The whole command: check, build, run each target, report.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use common::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Options;
@@ -15,33 +17,46 @@ use crate::{host, report, run, target};
 
 /// Measures every target that was asked for.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    host::prepare_for(options.connections)?;
+    host::prepare_for(options.connections, limits::SPARE_DESCRIPTORS)?;
     let json = options.json.as_deref().map(|path| JsonFile::prepare(path, options.is_series())).transpose()?;
     let interrupt = Interrupt::install()?;
-    let executables = target::build(options.targets())?;
+    let executables = match target::build(options.targets(), &interrupt) {
+        Err(_) if interrupt.is_raised() => return Ok(ExitCode::from(EXIT_STATUS)),
+        built => built?,
+    };
     let mut results = Vec::new();
+    let mut written = Ok(());
     for target in options.targets() {
         if interrupt.is_raised() {
             break;
         }
         let progress = progress_bar(*target, options.connections);
         let result = run::run(*target, &executables[target], options, &interrupt, &progress);
-        report::print_run(&result);
+        let text = report::of_run(&result);
         results.push(result);
-        if let Some(json) = &json {
-            json.write(&results)?;
-        }
+        // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.
+        written = json.as_ref().map_or(Ok(()), |json| json.write(&results));
+        print(&text)?;
     }
     if options.is_series() {
-        report::print_table(&results);
+        print(&report::of_all(&results))?;
     }
+    written?;
     Ok(exit_code(&results, &interrupt))
+}
+
+/// Prints on stdout; that nobody reads it is no reason to stop.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the report cannot be printed"),
+        _ => Ok(()),
+    }
 }
 
 fn exit_code(results: &[RunResult], interrupt: &Interrupt) -> ExitCode {
     if interrupt.is_raised() {
         ExitCode::from(EXIT_STATUS)
-    } else if results.iter().all(|result| result.complete) {
+    } else if results.iter().all(|result| result.complete && result.requests > 0) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
+
+use crate::interrupt::Interrupt;
 
 /// One of the project's servers, in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,11 +77,11 @@ impl Target {
 pub(crate) type Executables = HashMap<Target, PathBuf>;
 
 /// Builds the servers in release, whatever profile loadtest itself was built with, before anything is measured.
-pub(crate) fn build(targets: &[Target]) -> Result<Executables> {
+pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
     let workspace = workspace()?;
     let mut executables = Executables::new();
     for &target in targets {
-        executables.insert(target, build_package(&workspace, target.package())?);
+        executables.insert(target, build_package(&workspace, target.package(), interrupt)?);
     }
     Ok(executables)
 }
@@ -96,12 +99,13 @@ fn workspace() -> Result<PathBuf> {
     Ok(workspace.to_owned())
 }
 
-fn build_package(workspace: &Path, package: &str) -> Result<PathBuf> {
+fn build_package(workspace: &Path, package: &str, interrupt: &Interrupt) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&cargo);
     command.args(["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
-    command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("{} cannot be run to build {package}", cargo.display()))?;
+    interrupt.guard_idle(child.id() as i32);
     let mut executable = None;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
@@ -109,6 +113,7 @@ fn build_package(workspace: &Path, package: &str) -> Result<PathBuf> {
         }
     }
     let status = child.wait()?;
+    interrupt.guard(0);
     if !status.success() {
         bail!("{package} could not be built ({status}); cargo has said why above");
     }

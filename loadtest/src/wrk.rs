@@ -55,7 +55,7 @@ pub(crate) struct Options {
 
 /// Loads the URL, and prints what wrk prints.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    host::prepare_for(options.connections)?;
+    host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
     let interrupt = Interrupt::install()?;
     let address = options.url.connectable_address()?;
     let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
@@ -178,7 +178,7 @@ fn conclude(loads: &[Arc<Load>], timeout: Duration, runtime: Duration) -> (Stats
     for load in loads {
         summary.complete += load.complete();
         summary.bytes += load.bytes();
-        summary.errors += load.errors();
+        summary.errors += load.errors().1;
     }
     summary.errors.timeout += answered - latency.count();
     // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.

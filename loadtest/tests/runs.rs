@@ -96,7 +96,7 @@ fn a_run_gives_a_report_for_people_and_one_for_machines() {
     assert!(output.status.success(), "{}", stderr(&output));
     let report = stdout(&output);
     for expected in
-        ["async: 50 connections", "50 of 50 requests", "RAM", "ledger", "p99", "requests/s", "errors      none"]
+        ["async: 50 connections", "50 of 50 requests", "RAM", "ledger", "p99", "requests/s", "errors        none"]
     {
         assert!(report.contains(expected), "{expected:?} is missing in {report}");
     }
@@ -132,6 +132,7 @@ fn refusals_are_counted_and_said() {
     let output = run(&[&arguments[..], &["--", "--max-connections", "20"]].concat());
     let result = read_json(&json);
     assert!(result["errors"]["status"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["errors_before"]["status"].as_u64().unwrap() > 0, "{result}");
     assert!(result["connections"]["held_peak"].as_u64().unwrap() <= 20, "{result}");
     assert!(stdout(&output).contains("warning"), "{}", stdout(&output));
 }
@@ -151,9 +152,47 @@ fn an_interrupted_run_keeps_what_it_measured() {
     assert_eq!(result["complete"], false);
     assert_eq!(result["failure"], "interrupted");
     assert!(result["requests"].as_u64().unwrap() > 0 && result["latency_us"]["p50"].is_u64(), "{result}");
-    assert!(result["memory"]["peak_bytes"].is_u64(), "{result}");
+    assert!(result["memory"]["peak_bytes"].is_u64() && result["memory"]["pss_bytes"].is_u64(), "{result}");
     assert!(stdout(&output).contains("(partial)"), "{}", stdout(&output));
     assert_gone(&server);
+}
+
+#[test]
+fn a_second_interrupt_does_not_wait_for_answers_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let loadtest =
+        Loadtest::start(&["--target", "prefork", "-c", "20", "-d", "60s", "--db-wait", "30s", "--json", &json]);
+    let server = loadtest.server();
+    thread::sleep(Duration::from_secs(2));
+    let interrupted = Instant::now();
+    send(Signal::SIGINT, loadtest.pid());
+    thread::sleep(Duration::from_millis(200));
+    send(Signal::SIGINT, loadtest.pid());
+    let output = loadtest.output();
+    assert!(interrupted.elapsed() < Duration::from_secs(20), "it waited for the answers");
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(read_json(&json)["complete"], false);
+    assert_gone(&server);
+}
+
+#[test]
+fn a_run_that_measures_nothing_fails() {
+    let output = run(&["--target", "async", "-c", "5", "-d", "100ms", "--db-wait", "2s"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("nothing was answered"), "{}", stdout(&output));
+}
+
+#[test]
+fn nobody_needs_to_read_what_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let mut loadtest =
+        Loadtest::start(&["--target", "async", "-c", "5", "-d", "1s", "--db-wait", "50ms", "--json", &json]);
+    drop(loadtest.child.stdout.take());
+    let output = loadtest.output();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(read_json(&json)["complete"], true);
 }
 
 #[test]
@@ -208,7 +247,9 @@ fn a_server_that_does_not_start_says_why() {
 
 #[test]
 fn wrong_arguments_are_refused() {
-    for arguments in [&["--target", "forks"][..], &[], &["--target", "all", "-d", "0s"]] {
+    for arguments in
+        [&["--target", "forks"][..], &[], &["--target", "all", "-d", "0s"], &["--target", "all", "--db-wait", "soon"]]
+    {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
     let output = run(&["--target", "async", "-c", "10000000"]);

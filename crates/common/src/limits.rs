@@ -9,7 +9,7 @@ use crate::log;
 /// is not turned away by its own old connection.
 const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 /// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, 503s on their way.
-const SPARE_DESCRIPTORS: usize = 1_200;
+pub const SPARE_DESCRIPTORS: usize = 1_200;
 /// Memory maps of one thread: stack, its guard page, the signal stack, its guard page.
 const MAPS_PER_THREAD: usize = 4;
 /// Processes and threads that are left to the rest of the machine.

@@ -16,14 +16,9 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn create(memory_home: &Path, cpuacct_home: Option<&Path>, name: &str) -> Result<Files, MeterError> {
         let memory = memory_home.join(name);
-        let cpuacct = cpuacct_home.map(|home| home.join(name));
         make_dir(&memory)?;
-        if let Some(cpuacct) = cpuacct.as_ref().filter(|&cpuacct| *cpuacct != memory)
-            && let Err(error) = make_dir(cpuacct)
-        {
-            let _ = fs::remove_dir(&memory);
-            return Err(error);
-        }
+        // Without the right to meter CPU time, RAM is still worth having.
+        let cpuacct = cpuacct_home.map(|home| home.join(name)).filter(|path| *path == memory || make_dir(path).is_ok());
         let files = Files { memory, cpuacct };
         // Any limit, even none, switches the accounting of TCP on. A kernel built without it has no such file.
         let _ = files.write("memory.kmem.tcp.limit_in_bytes", "-1");
