@@ -32,13 +32,12 @@ pub(crate) struct Attack {
 }
 
 impl Attack {
-    /// Starts the users on threads of their own: so many, or one for each CPU.
-    pub(crate) fn start(load: &Arc<Load>, users: usize, threads: Option<usize>) -> Result<Self> {
+    /// Starts the users, on threads of their own.
+    pub(crate) fn start(load: &Arc<Load>) -> Result<Self> {
         let mut builder = Builder::new_multi_thread();
-        threads.map(|threads| builder.worker_threads(threads));
-        let runtime = builder.enable_all().thread_name("load").build();
+        let runtime = builder.worker_threads(load.plan.threads).enable_all().thread_name("load").build();
         let runtime = runtime.context("the load generator cannot have its threads")?;
-        let attack = attack(load, users).context("goose does not start")?;
+        let attack = attack(load).context("goose does not start")?;
         let goose = runtime.spawn(async { attack.execute().await.map(drop) });
         Ok(Self { runtime, goose })
     }
@@ -63,7 +62,7 @@ impl Attack {
     }
 }
 
-fn attack(load: &Arc<Load>, users: usize) -> Result<GooseAttack, GooseError> {
+fn attack(load: &Arc<Load>) -> Result<GooseAttack, GooseError> {
     let next_user = Arc::new(AtomicUsize::new(0));
     let load_of_users = load.clone();
     let function: TransactionFunction = Arc::new(move |_| {
@@ -77,7 +76,7 @@ fn attack(load: &Arc<Load>, users: usize) -> Result<GooseAttack, GooseError> {
     });
     let idle_client = GooseClientBuilder::new().without_cookies().accept_invalid_certs(true);
     let scenario = Scenario::new("hold").register_transaction(Transaction::new(function));
-    Ok(GooseAttack::initialize_with_config(configuration(load.address, users)?)?
+    Ok(GooseAttack::initialize_with_config(configuration(load.plan.address, load.plan.users)?)?
         .set_client_builder_without_cookies(idle_client)?
         .register_scenario(scenario))
 }

@@ -16,44 +16,43 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
-/// Users record into one of these in turn, so that two threads seldom want the same.
-const SHARDS: usize = 8;
 /// Four digits, so that what lies above a wait of 1 s is still known to 64 us.
 const SIGNIFICANT_DIGITS: u8 = 4;
 
 /// Collects latencies while the load runs.
 #[derive(Debug)]
 pub(crate) struct Recorder {
+    /// Users record into one of these in turn, so that two threads seldom want the same.
     shards: Vec<Mutex<Latencies>>,
 }
 
 impl Recorder {
-    /// An empty one.
-    pub(crate) fn new() -> Self {
-        Self { shards: iter::repeat_with(|| Mutex::new(Latencies::new())).take(SHARDS).collect() }
+    /// An empty one, for so many threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { shards: iter::repeat_with(|| Mutex::new(Latencies::new())).take(threads).collect() }
     }
 
     /// A request was answered after this time: with what was asked for, or with a refusal.
     pub(crate) fn answered(&self, user: usize, latency_us: u64, is_success: bool) {
         let mut shard = self.shard(user);
         let histogram = if is_success { &mut shard.answered } else { &mut shard.refused };
-        histogram.saturating_record(latency_us);
+        record(histogram, latency_us);
     }
 
     /// A request of this age had no answer yet when it was last looked at.
     pub(crate) fn unanswered(&self, user: usize, age_us: u64) {
-        self.shard(user).unanswered.saturating_record(age_us);
+        record(&mut self.shard(user).unanswered, age_us);
     }
 
     /// A request of this age was there already when the measured time began.
     pub(crate) fn joined(&self, user: usize, age_us: u64) {
-        self.shard(user).joined.saturating_record(age_us);
+        record(&mut self.shard(user).joined, age_us);
     }
 
     /// All that was recorded so far.
     pub(crate) fn merged(&self) -> Latencies {
         let mut all = Latencies::new();
-        for user in 0..SHARDS {
+        for user in 0..self.shards.len() {
             let shard = self.shard(user);
             all.answered += &shard.answered;
             all.refused += &shard.refused;
@@ -64,7 +63,7 @@ impl Recorder {
     }
 
     fn shard(&self, user: usize) -> MutexGuard<'_, Latencies> {
-        self.shards[user % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[user % self.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,8 +80,8 @@ pub(crate) struct Latencies {
 
 impl Latencies {
     fn new() -> Self {
-        // An hour is beyond every timeout; only the parts of a histogram that are used take RAM.
-        let empty = || Histogram::new_with_max(3_600_000_000, SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
+        // They grow with the values: with room for an hour, each would take 3 MB.
+        let empty = || Histogram::new(SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
         Self { answered: empty(), refused: empty(), unanswered: empty(), joined: empty() }
     }
 
@@ -145,6 +144,12 @@ impl Latencies {
             Some((value_us, answered, unanswered))
         })
     }
+}
+
+/// Not `saturating_record`: that one does not let the histogram grow.
+fn record(histogram: &mut Histogram<u64>, value_us: u64) {
+    // It grows for every number there is.
+    let _ = histogram.record(value_us);
 }
 
 fn counts(histogram: &Histogram<u64>) -> impl Iterator<Item = (u64, u64)> {
@@ -229,7 +234,7 @@ mod tests {
     use super::*;
 
     fn distribution(answered_ms: &[u64], unanswered_ms: &[u64]) -> Distribution {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(2);
         for (user, ms) in answered_ms.iter().enumerate() {
             recorder.answered(user, ms * 1000, true);
         }
@@ -288,7 +293,7 @@ mod tests {
     /// Users that send again at once, for 5 s, seen from second 2 on: the truth is an exponential with a mean of 1 s.
     #[test]
     fn random_latencies_are_not_biased_by_the_ends_of_the_window() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(2);
         let mut state = 1_u64;
         let mut uniform = || {
             // xorshift64
@@ -322,7 +327,7 @@ mod tests {
 
     #[test]
     fn without_answers_there_is_no_distribution() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(2);
         recorder.unanswered(0, 5);
         assert!(recorder.merged().distribution().is_none());
     }

@@ -7,7 +7,6 @@
 //! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
 //! TIME_WAIT, and it must not be the client, which has only some 28,000.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -18,9 +17,8 @@ use tokio::time::sleep;
 
 use crate::connection::{Exchange, Failure};
 use crate::latency::Recorder;
-use crate::reply::Content;
+use crate::requests::Requests;
 use crate::result::Errors;
-use crate::wrk::script::Script;
 
 /// No time: before the window is set, and for a user without a request in flight.
 const NEVER: u64 = u64::MAX;
@@ -36,62 +34,28 @@ pub(crate) enum Phase {
     Stop,
 }
 
-/// What users send.
+/// What the users are to do.
 #[derive(Debug)]
-pub(crate) enum Requests {
-    /// The same, each time.
-    Same(Vec<u8>),
-    /// What a script says.
-    Scripted(Box<Script>),
-}
-
-impl Requests {
-    /// The next request, when its time has come; nothing if there is none to come.
-    pub(crate) async fn next(&self) -> Option<Cow<'_, [u8]>> {
-        match self {
-            Requests::Same(request) => Some(Cow::Borrowed(request)),
-            Requests::Scripted(script) => {
-                let delay = script.delay();
-                if !delay.is_zero() {
-                    sleep(delay).await;
-                }
-                script.next_request().map(Cow::Owned)
-            }
-        }
-    }
-
-    /// How many answers one of them has.
-    pub(crate) fn answers(&self) -> u64 {
-        match self {
-            Requests::Same(_) => 1,
-            Requests::Scripted(script) => script.requests_at_once,
-        }
-    }
-
-    /// Whether somebody looks at the answers.
-    pub(crate) fn wants_content(&self) -> bool {
-        matches!(self, Requests::Scripted(script) if script.wants_content())
-    }
-
-    /// Shows the answers to whoever looks at them.
-    pub(crate) fn respond(&self, contents: Vec<(u16, Content)>) {
-        if let Requests::Scripted(script) = self {
-            contents.iter().for_each(|(status, content)| script.respond(*status, content));
-        }
-    }
+pub(crate) struct Plan {
+    /// Where to connect.
+    pub(crate) address: SocketAddr,
+    /// What to send.
+    pub(crate) requests: Requests,
+    /// How many users there are to be, and so connections.
+    pub(crate) users: usize,
+    /// How many threads they share.
+    pub(crate) threads: usize,
+    /// When to give up a request, or an attempt to connect; never, if nothing.
+    pub(crate) timeout: Option<Duration>,
+    /// Over what time the users' second requests are spread.
+    pub(crate) spread: Duration,
 }
 
 /// What all users of one run share.
 #[derive(Debug)]
 pub(crate) struct Load {
-    /// Where to connect.
-    pub(crate) address: SocketAddr,
-    /// What to send.
-    pub(crate) requests: Requests,
-    /// When to give up a request, or an attempt to connect; never, if nothing.
-    pub(crate) timeout: Option<Duration>,
-    /// Over what time the users' second requests are spread.
-    spread: Duration,
+    /// What they are to do.
+    pub(crate) plan: Plan,
     /// How many users are past their pause.
     settled: AtomicUsize,
     /// Each first connection takes one: they are handed out as the server accepts, so that its backlog never overflows.
@@ -149,19 +113,9 @@ impl Failures {
 }
 
 impl Load {
-    /// A load of `users` connections to `address`, which send `requests`; the second of each are spread over `spread`.
-    pub(crate) fn new(
-        address: SocketAddr,
-        requests: Requests,
-        users: usize,
-        timeout: Option<Duration>,
-        spread: Duration,
-    ) -> Self {
+    /// A load that has not begun.
+    pub(crate) fn new(plan: Plan) -> Self {
         Self {
-            address,
-            requests,
-            timeout,
-            spread,
             settled: AtomicUsize::new(0),
             connect_permits: Semaphore::new(0),
             epoch: Instant::now(),
@@ -171,19 +125,15 @@ impl Load {
             reconnected: AtomicU64::new(0),
             window_start_us: AtomicU64::new(NEVER),
             window_end_us: AtomicU64::new(NEVER),
-            sent_us: (0..users).map(|_| AtomicU64::new(NEVER)).collect(),
+            sent_us: (0..plan.users).map(|_| AtomicU64::new(NEVER)).collect(),
             in_flight_at_end: AtomicU64::new(0),
             complete: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            recorder: Recorder::new(),
+            recorder: Recorder::new(plan.threads),
             failures_before: Failures::default(),
             failures: Failures::default(),
+            plan,
         }
-    }
-
-    /// How many users there are to be.
-    pub(crate) fn users(&self) -> usize {
-        self.sent_us.len()
     }
 
     /// Microseconds since the load was made.
@@ -242,7 +192,7 @@ impl Load {
     /// The pause of `user` after its first answer. Who gets that answer within the window goes on at once.
     pub(crate) async fn settle(&self, user: usize) {
         if self.window().is_none() {
-            sleep(self.spread.mul_f64(user as f64 / self.sent_us.len() as f64)).await;
+            sleep(self.plan.spread.mul_f64(user as f64 / self.plan.users as f64)).await;
         }
         self.settled.fetch_add(1, Relaxed);
     }
@@ -359,8 +309,14 @@ mod tests {
     use super::*;
 
     fn load() -> Load {
-        let load =
-            Load::new(SocketAddr::from(([127, 0, 0, 1], 1)), Requests::Same(Vec::new()), 4, None, Duration::ZERO);
+        let load = Load::new(Plan {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            requests: Requests::Same(Vec::new()),
+            users: 4,
+            threads: 2,
+            timeout: None,
+            spread: Duration::ZERO,
+        });
         load.window_start_us.store(1_000, SeqCst);
         load.window_end_us.store(11_000, SeqCst);
         load

@@ -16,6 +16,7 @@ mod load;
 mod memory;
 mod reply;
 mod report;
+mod requests;
 mod result;
 mod run;
 mod server;

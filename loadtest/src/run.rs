@@ -11,8 +11,9 @@ use crate::admin::ServerCounters;
 use crate::args::Options;
 use crate::attack::Attack;
 use crate::interrupt::Interrupt;
-use crate::load::{Load, Phase, Requests};
+use crate::load::{Load, Phase, Plan};
 use crate::memory::Account;
+use crate::requests::Requests;
 use crate::result::{Client, Connections, Errors, Memory, RunResult, SCHEMA, Wait};
 use crate::server::{Server, describe};
 use crate::target::Target;
@@ -155,7 +156,14 @@ impl Run<'_> {
         let spread = self.options.fixed_wait().unwrap_or_default();
         let address = self.server.address;
         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
-        let load = Arc::new(Load::new(address, Requests::Same(request), connections, Some(timeout), spread));
+        let load = Arc::new(Load::new(Plan {
+            address,
+            requests: Requests::Same(request),
+            users: connections,
+            threads: thread::available_parallelism().map_or(1, usize::from),
+            timeout: Some(timeout),
+            spread,
+        }));
         let mut attack = None;
         let outcome = self.drive(&load, &mut attack, result);
         load.close_window();
@@ -180,7 +188,7 @@ impl Run<'_> {
 
     fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
         self.account.read_idle(self.server.pid(), &mut result.memory, &mut result.warnings);
-        let attack = attack.insert(Attack::start(load, self.options.connections, None).map_err(failed)?);
+        let attack = attack.insert(Attack::start(load).map_err(failed)?);
         self.connect(load, attack)?;
         self.hold(load, result)?;
         self.settle(load)?;

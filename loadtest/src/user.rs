@@ -27,7 +27,7 @@ pub(crate) async fn run(load: &Load, user: usize) {
     drop(phases);
     let mut is_first = true;
     while !load.is_stopping() {
-        let Some(bytes) = load.requests.next().await else { break };
+        let Some(bytes) = load.plan.requests.next().await else { break };
         let is_usable = request(load, user, &bytes, &mut connection).await;
         if std::mem::take(&mut is_first) {
             load.settle(user).await;
@@ -50,9 +50,9 @@ pub(crate) async fn run(load: &Load, user: usize) {
 async fn request(load: &Load, user: usize, bytes: &[u8], connection: &mut Connection) -> bool {
     let sent_us = load.now_us();
     load.begin_request(user, sent_us);
-    let outcome = connection.exchange(bytes, load.requests.answers()).await;
+    let outcome = connection.exchange(bytes, load.plan.requests.answers()).await;
     load.end_request(user, sent_us, load.now_us(), outcome);
-    load.requests.respond(connection.take_contents());
+    load.plan.requests.respond(connection.take_contents());
     let is_usable = outcome.is_ok_and(|exchange| exchange.is_persistent);
     let is_refused = !outcome.is_ok_and(|exchange| exchange.refusals == 0);
     if !is_usable && is_refused {
@@ -66,7 +66,7 @@ async fn request(load: &Load, user: usize, bytes: &[u8], connection: &mut Connec
 async fn connect(load: &Load) -> Option<Connection> {
     let mut pause = FIRST_PAUSE;
     while !load.is_stopping() {
-        match Connection::open(load.address, load.timeout, load.requests.wants_content()).await {
+        match Connection::open(load.plan.address, load.plan.timeout, load.plan.requests.wants_content()).await {
             Ok(connection) => return Some(connection),
             Err(failure) => load.count_failure(failure),
         }

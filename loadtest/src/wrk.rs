@@ -24,7 +24,8 @@ use crate::attack::Attack;
 use crate::host;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::latency::Latencies;
-use crate::load::{Load, Phase, Requests};
+use crate::load::{Load, Phase, Plan};
+use crate::requests::Requests;
 use crate::result::Errors;
 
 /// How often the answers of each thread are counted.
@@ -86,7 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn prepare(options: &Options, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<Arc<Load>>)> {
     // As wrk: what is left over by the division has no thread.
     let users = options.connections / options.threads;
-    let load = |address, requests| Arc::new(Load::new(address, requests, users, None, Duration::ZERO));
+    let load = |address, requests| {
+        Arc::new(Load::new(Plan { address, requests, users, threads: 1, timeout: None, spread: Duration::ZERO }))
+    };
     let Some(file) = &options.script else {
         let request = options.url.request(&options.headers).into_bytes();
         let loads = threads.iter().map(|thread| load(thread.address(), Requests::Same(request.clone())));
@@ -130,8 +133,8 @@ fn print_report(
 fn begin(load: &Arc<Load>, duration: Duration) -> Result<Attack> {
     load.open_window(duration);
     load.enter(Phase::Go);
-    load.connect_permits.add_permits(load.users());
-    Attack::start(load, load.users(), Some(1))
+    load.connect_permits.add_permits(load.plan.users);
+    Attack::start(load)
 }
 
 /// Waits for the end, and counts how many answers a second each thread has meanwhile.
@@ -149,7 +152,8 @@ fn watch(loads: &[Arc<Load>], threads: &[Arc<Thread>], duration: Duration, inter
             let now = (load.complete(), Instant::now());
             if now.0 > last.0 {
                 let rate = (now.0 - last.0) as f64 / (now.1 - last.1).as_secs_f64();
-                rates.saturating_record(rate as u64);
+                // It grows as needed, and so cannot fail.
+                let _ = rates.record(rate as u64);
                 *last = now;
             }
         }
@@ -182,7 +186,7 @@ fn conclude(loads: &[Arc<Load>], timeout: Duration, runtime: Duration) -> (Stats
     }
     summary.errors.timeout += answered - latency.count();
     // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
-    let users: usize = loads.iter().map(|load| load.users()).sum();
+    let users: usize = loads.iter().map(|load| load.plan.users).sum();
     if let Some(each @ 1..) = summary.complete.checked_div(users as u64) {
         latency.correct(runtime.as_micros() as u64 / each);
     }

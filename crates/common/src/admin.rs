@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::counters::Counters;
 use crate::http::{Decoder, Limits, Method, Persistence, Request, Response, Status, Step};
 use crate::linger::{Lingerers, TURN_INTERVAL};
-use crate::listener::{self, AcceptError};
+use crate::listener::{self, AcceptError, EXHAUSTED_PAUSE};
 
 const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 0 };
 /// How long a client may take to ask.
@@ -29,6 +29,8 @@ pub struct Admin {
     listener: TcpListener,
     clients: Vec<Client>,
     lingerers: Lingerers,
+    /// The last `accept` failed for want of descriptors or memory.
+    is_exhausted: bool,
 }
 
 #[derive(Debug)]
@@ -44,9 +46,9 @@ impl Admin {
     /// # Errors
     /// Those of [`listener::bind`].
     pub fn bind(address: SocketAddr) -> Result<Self> {
-        let listener = listener::bind(address, BACKLOG)?;
+        let listener = listener::bind("--admin", address, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, clients: Vec::new(), lingerers: Lingerers::default() })
+        Ok(Self { listener, clients: Vec::new(), lingerers: Lingerers::default(), is_exhausted: false })
     }
 
     /// Where it listens.
@@ -57,9 +59,18 @@ impl Admin {
         self.listener.local_addr()
     }
 
+    /// What to poll the listener for: nothing, while nobody can be accepted, or the poll would return for ever.
+    pub fn interest(&self) -> PollFlags {
+        let accepts = self.clients.len() < MAX_CLIENTS && !self.is_exhausted;
+        if accepts { PollFlags::POLLIN } else { PollFlags::empty() }
+    }
+
     /// How soon [`turn`](Self::turn) must be called, though the listener is not readable; `None` if it need not.
     pub fn next_turn(&self) -> Option<Duration> {
-        (!self.clients.is_empty() || !self.lingerers.is_empty()).then_some(TURN_INTERVAL)
+        match self.is_exhausted {
+            true => Some(EXHAUSTED_PAUSE),
+            false => (!self.clients.is_empty() || !self.lingerers.is_empty()).then_some(TURN_INTERVAL),
+        }
     }
 
     /// Does all that can be done without waiting.
@@ -77,6 +88,7 @@ impl Admin {
     }
 
     fn accept(&mut self) {
+        self.is_exhausted = false;
         while self.clients.len() < MAX_CLIENTS {
             match self.listener.accept() {
                 Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => self.clients.push(Client {
@@ -86,7 +98,10 @@ impl Admin {
                 }),
                 Ok(_) => {}
                 Err(error) if AcceptError::of(&error) == AcceptError::TryNext => {}
-                Err(_) => return,
+                Err(error) => {
+                    self.is_exhausted = AcceptError::of(&error) == AcceptError::Exhausted;
+                    return;
+                }
             }
         }
     }
@@ -96,9 +111,9 @@ impl Admin {
         loop {
             let timeout =
                 self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
-            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+            match poll(&mut [PollFd::new(self.as_fd(), self.interest())], timeout) {
                 Ok(_) | Err(Errno::EINTR) => self.turn(counters),
-                Err(_) => std::thread::sleep(listener::EXHAUSTED_PAUSE),
+                Err(_) => std::thread::sleep(EXHAUSTED_PAUSE),
             }
         }
     }

@@ -101,7 +101,7 @@ impl<'a> Connection<'a> {
         Ok(count)
     }
 
-    /// Writes a response, and says whether the connection stays open.
+    /// Writes a response.
     ///
     /// # Errors
     /// The connection failed, or the client took too long to take the response.
@@ -111,17 +111,17 @@ impl<'a> Connection<'a> {
 
     /// Writes all of `bytes` within the write timeout, however often the client takes a few of them.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + self.timeouts.write;
         let written = retry(|| self.stream.write(bytes))?;
         if written == bytes.len() {
             return Ok(());
         }
-        let result = self.write_rest(&bytes[written..]);
+        let result = self.write_rest(&bytes[written..], deadline);
         self.stream.set_write_timeout(Some(self.timeouts.write))?;
         result
     }
 
-    fn write_rest(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + self.timeouts.write;
+    fn write_rest(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         while !bytes.is_empty() {
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {

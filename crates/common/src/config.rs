@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
@@ -60,7 +61,7 @@ pub struct Config {
     pub drain_timeout: Duration,
 
     /// The longest head of a request (request line and fields), in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16_384, env = "C10K_MAX_HEAD")]
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = at_least_1, env = "C10K_MAX_HEAD")]
     pub max_head: usize,
 
     /// The longest body of a request, in bytes
@@ -68,7 +69,7 @@ pub struct Config {
     pub max_body: usize,
 
     /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server
-    #[arg(long, env = "C10K_ALLOW_CHAOS")]
+    #[arg(long, value_parser = FalseyValueParser::new(), env = "C10K_ALLOW_CHAOS")]
     pub allow_chaos: bool,
 }
 
@@ -134,10 +135,14 @@ pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str)
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
+/// More is a mistake, and beyond what can be added to the time of day.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A timeout: not zero, which a socket would take for none.
 fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("it must be above zero".into()),
+        Ok(duration) if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write 500ms, 10s or 2m")),
     }

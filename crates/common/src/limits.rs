@@ -1,6 +1,6 @@
 //! The limits of the machine: raise them, or say what stops us.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::log;
@@ -18,7 +18,7 @@ const SPARE_TASKS: usize = 512;
 /// Something that limits how many connections fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
-    /// How many connections it allows.
+    /// How many connections it allows, or threads.
     pub connections: usize,
     /// What it is, and what to do about it.
     pub advice: &'static str,
@@ -42,6 +42,16 @@ pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result
         }
         None => Ok(DEFAULT_MAX_CONNECTIONS),
     }
+}
+
+/// Refuses to start `count` threads, asked for by `flag`, if this machine does not allow so many.
+///
+/// # Errors
+/// It does not.
+pub fn check_threads(flag: &str, count: usize) -> Result<()> {
+    let Ceiling { connections: allowed, advice } = threads();
+    ensure!(count <= allowed, "{flag} {count} is above the {allowed} that this machine allows: {advice}");
+    Ok(())
 }
 
 /// Raises the limit of open descriptors as far as it goes, for a server that holds every connection in one process.

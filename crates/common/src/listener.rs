@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::log;
@@ -12,22 +12,24 @@ use crate::log;
 /// How long to leave `accept` alone after it failed for want of descriptors or memory.
 pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds and listens. The backlog is `backlog` connections, or what the kernel clips it to.
+/// Binds and listens, as the flag says. The backlog is `backlog` connections, or what the kernel clips it to.
 ///
 /// # Errors
 /// The address is in use or not ours: the message says what to do.
-pub fn bind(address: SocketAddr, backlog: u32) -> Result<TcpListener> {
-    let advice = || match address.port() {
-        0 => format!("cannot listen on {address}: choose an address of this machine with --listen"),
-        _ => format!(
-            "cannot listen on {address}: stop whatever listens there, or choose another address with --listen \
-             (port 0 picks a free one)"
-        ),
+pub fn bind(flag: &str, address: SocketAddr, backlog: u32) -> Result<TcpListener> {
+    let with_advice = |error: io::Error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop whatever listens there, or choose another",
+            io::ErrorKind::PermissionDenied => "choose a port above 1023",
+            _ => "choose an address of this machine",
+        };
+        anyhow::Error::from(error)
+            .context(format!("cannot listen on {address}: {advice} with {flag} (port 0 picks a free one)"))
     };
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into()).with_context(advice)?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).with_context(advice)?;
+    socket.bind(&address.into()).map_err(with_advice)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(with_advice)?;
     warn_if_clipped(backlog);
     Ok(socket.into())
 }

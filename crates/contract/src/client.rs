@@ -2,7 +2,9 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::server::PATIENCE;
 
@@ -118,6 +120,20 @@ impl Client {
         assert_eq!(response.field("connection"), Some("close"), "{response:?}");
         self.assert_closed();
         response
+    }
+
+    /// Sends `request` again and again without waiting for the answers, which are read and dropped, for `time` or until
+    /// there is `enough`.
+    pub fn pump(&mut self, request: &[u8], time: Duration, enough: &AtomicBool) {
+        let requests = request.repeat(64 * 1024 / request.len());
+        let mut reader = self.stream.try_clone().expect("the socket can be shared");
+        let start = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(move || io::copy(&mut reader, &mut io::sink()));
+            while start.elapsed() < time && !enough.load(Relaxed) && self.stream.write_all(&requests).is_ok() {}
+            // Ends the reader, too.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        });
     }
 
     /// Says that no more will be sent.

@@ -9,6 +9,7 @@ use common::config::Config;
 use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
 use common::linger::{LINGER_TIMEOUT, drop_input};
 use tokio::net::TcpStream;
+use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFuture;
 
@@ -53,7 +54,10 @@ impl<'a> Connection<'a> {
             }
             match self.try_read() {
                 Ok(0) => return Ok(None),
-                Ok(_) => continue,
+                Ok(_) => {
+                    consume_budget().await;
+                    continue;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

@@ -20,9 +20,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::task::{consume_budget, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ use crate::codec::Connection;
 use crate::guard::{Guard, Verdict};
 use crate::{Cli, Http};
 
-/// The most connections that are being told 503 at once; beyond it they are closed without a word.
+/// The most connections that linger at once after a 503; beyond it they are closed at once.
 const MAX_REFUSALS: usize = 1024;
 
 /// What all tasks share. It lives as long as the process.
@@ -52,7 +53,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
     let shutdown = Shutdown::install()?;
-    let listener = listener::bind(config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog)?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let admin = config.admin.map(Admin::bind).transpose()?;
@@ -72,6 +73,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = cli.threads {
+        limits::check_threads("--threads", threads)?;
         runtime.worker_threads(threads);
     }
     let runtime = runtime.enable_io().enable_time().build().context("the runtime could not be started")?;
@@ -126,12 +128,12 @@ async fn accept_one(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpS
 
 fn refuse(stream: TcpStream, shared: &'static Shared) {
     shared.counters.refuse();
-    if let Ok(permit) = shared.refusals.clone().try_acquire_owned() {
+    // A new socket has room for it. tokio does not know that yet, and would have us wait.
+    let is_sent = SockRef::from(&stream).send(&Response::full().encode()).is_ok();
+    if let (true, Ok(permit)) = (is_sent, shared.refusals.clone().try_acquire_owned()) {
         shared.tasks.spawn(async move {
             let _permit = permit;
-            let mut connection = Connection::new(stream, &shared.config)?;
-            connection.write(&Response::full()).await?;
-            connection.linger().await
+            Connection::new(stream, &shared.config)?.linger().await
         });
     }
 }
@@ -142,6 +144,8 @@ async fn serve(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &Shared
     let mut draining = pin!(shared.draining.cancelled());
     let mut connection = Connection::new(stream, &shared.config)?;
     while let Some(request) = connection.read(&mut draining).await? {
+        // A client that sends without pause never makes us wait: others want their turn.
+        consume_budget().await;
         let mut response = handle(request, shared).await;
         if shared.draining.is_cancelled() {
             response.persistence = Persistence::Close;

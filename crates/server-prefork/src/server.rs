@@ -67,7 +67,9 @@ pub(crate) mod state {
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
-    let listener = listener::bind(config.listen, config.backlog)?;
+    // The connections are the children's. The supervisor only needs some for those that it refuses: as many as there are.
+    limits::descriptors()?;
+    let listener = listener::bind("--listen", config.listen, config.backlog)?;
     let address = listener.local_addr()?;
     let listener = Socket::from(listener);
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;

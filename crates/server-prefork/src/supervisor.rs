@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use common::admin::Admin;
 use common::config::Overload;
 use common::http::Response;
 use common::linger::{Lingerers, TURN_INTERVAL};
+use common::listener::{AcceptError, EXHAUSTED_PAUSE};
 use common::log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -71,7 +73,7 @@ impl<'a> Supervisor<'a> {
 
     /// Supervises until SIGTERM or SIGINT.
     pub(crate) fn run(&mut self) -> Result<()> {
-        while !self.is_told_to_stop()? {
+        while self.stop_signal()?.is_none() {
             self.reap();
             self.spawn_missing();
             self.release_surplus();
@@ -144,10 +146,12 @@ impl<'a> Supervisor<'a> {
     /// Buries dead children. SIGCHLDs coalesce, so one signal may stand for many of them.
     fn reap(&mut self) {
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::Exited(pid, 0)) => self.bury(pid),
                 Ok(WaitStatus::Exited(pid, status)) => self.bury_dead_of(pid, &format!("exited with status {status}")),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => self.bury_dead_of(pid, &format!("was killed by {signal}")),
+                // It counts as idle or busy, and does nothing, not even time out: better another one.
+                Ok(WaitStatus::Stopped(pid, _)) => drop(kill(pid, Signal::SIGKILL)),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(_) => {}
             }
@@ -196,7 +200,7 @@ impl<'a> Supervisor<'a> {
             PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
         ];
-        ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), PollFlags::POLLIN)));
+        ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));
         let timeout = self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
         // EINTR is no matter: the next turn looks at everything again.
         let has_ready = poll(&mut ready, timeout).is_ok_and(|count| count > 0);
@@ -218,24 +222,28 @@ impl<'a> Supervisor<'a> {
     /// Answers 503 to the next connection. The listener blocks, for the children: it must not block us if one of them
     /// took the connection. A child that enters `accept` just now finds nothing, and tries again.
     fn refuse(&mut self) {
-        if self.shared.listener.set_nonblocking(true).is_ok()
-            && let Ok((socket, _)) = self.shared.listener.accept()
-        {
-            self.shared.counters.refuse();
-            self.refused.push(TcpStream::from(socket), Response::full().encode());
+        if self.shared.listener.set_nonblocking(true).is_ok() {
+            match self.shared.listener.accept() {
+                Ok((socket, _)) => {
+                    self.shared.counters.refuse();
+                    self.refused.push(TcpStream::from(socket), Response::full().encode());
+                }
+                Err(error) if AcceptError::of(&error) == AcceptError::Exhausted => thread::sleep(EXHAUSTED_PAUSE),
+                Err(_) => {}
+            }
         }
         // The flag belongs to the socket, which the children share.
         let _ = self.shared.listener.set_nonblocking(false);
     }
 
-    /// Whether SIGTERM or SIGINT has come.
-    fn is_told_to_stop(&self) -> Result<bool> {
+    /// The number of SIGTERM or SIGINT, if one has come.
+    fn stop_signal(&self) -> Result<Option<u32>> {
         while let Some(signal) = self.signal_fd.read_signal()? {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                return Ok(true);
+                return Ok(Some(signal.ssi_signo));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Sends `signal` to every child.
@@ -260,8 +268,8 @@ impl<'a> Supervisor<'a> {
                 &mut [PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)],
                 remaining.try_into().unwrap_or(PollTimeout::MAX),
             );
-            if self.is_told_to_stop()? {
-                std::process::exit(128 + Signal::SIGTERM as i32);
+            if let Some(signal) = self.stop_signal()? {
+                std::process::exit(128 + signal as i32);
             }
         }
     }

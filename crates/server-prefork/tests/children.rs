@@ -40,6 +40,22 @@ fn a_killed_child_is_replaced_and_its_counts_are_taken_back() {
     assert_eq!(server.connect().get("/").status, 200);
 }
 
+/// Row 48.
+#[test]
+fn a_stopped_child_is_replaced() {
+    let server = Server::start(&TARGET, &["--max-connections", "4"]);
+    let stopped = children(&server);
+    for &pid in &stopped {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    }
+    let is_replaced = || {
+        let children = children(&server);
+        children.len() == 4 && children.iter().all(|pid| !stopped.contains(pid))
+    };
+    wait_until(is_replaced, || format!("{stopped:?} are not replaced"));
+    assert_eq!(server.connect().get("/").status, 200);
+}
+
 #[test]
 fn children_are_forked_for_a_burst_and_leave_when_it_is_over() {
     let server = Server::start(&TARGET, &[]);

@@ -13,6 +13,8 @@ use mio::net::TcpStream;
 
 /// How many requests a connection may be served in a turn, so that one that pipelines does not keep others waiting.
 const REQUESTS_PER_TURN: usize = 16;
+/// The same for reads of a request that does not end.
+const READS_PER_TURN: usize = 16;
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -89,7 +91,7 @@ impl Connection {
 
     /// Reads until there is a request to work on or to answer.
     fn read(&mut self, config: &Config, buffer: &mut [u8]) -> io::Result<Option<Progress>> {
-        loop {
+        for _ in 0..READS_PER_TURN {
             match self.decoder.decode() {
                 Ok(Step::Request(request)) => return Ok(self.plan(request, config)),
                 Ok(Step::Continue) => {
@@ -109,6 +111,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+        Ok(Some(Progress::Yielded))
     }
 
     /// Each phase of a request has one deadline, however often a byte of it arrives.

@@ -63,8 +63,9 @@ struct Server {
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
+    limits::check_threads("--workers", cli.workers)?;
     let mut shutdown = UnixStream::from_std(Shutdown::install()?.into_stream());
-    let listener = listener::bind(config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog)?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);

@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let max_connections =
         limits::max_connections(config.max_connections, &[limits::descriptors()?, limits::threads()])?;
     let shutdown = Shutdown::install()?;
-    let listener = listener::bind(config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog)?;
     listener.set_nonblocking(true)?;
     let admin = config.admin.map(Admin::bind).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {

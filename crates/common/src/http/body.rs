@@ -6,6 +6,10 @@ use super::{Limits, Reject, Status};
 /// The longest line of a chunk: its size and its extensions, in bytes (§7.1.1 asks for a limit).
 const MAX_CHUNK_LINE_BYTES: usize = 4096;
 
+/// The most bytes of extensions that the chunks of a body may have together: nobody needs them, and a body of 1 MiB could
+/// otherwise take gigabytes to send. hyper's limit is 16 KiB.
+const MAX_EXTENSION_BYTES: usize = 16_000;
+
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -21,6 +25,8 @@ pub struct BodyDecoder {
     state: State,
     /// What the body may still grow by, in bytes.
     allowed_bytes: u64,
+    /// How many bytes of extensions its chunks had so far.
+    extension_bytes: usize,
     limits: Limits,
 }
 
@@ -98,7 +104,7 @@ impl BodyDecoder {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunk(Chunk::Line(ChunkLine::default())),
         };
-        Self { state, allowed_bytes: limits.max_body_bytes as u64, limits: *limits }
+        Self { state, allowed_bytes: limits.max_body_bytes as u64, extension_bytes: 0, limits: *limits }
     }
 
     /// Whether the body is complete.
@@ -132,6 +138,10 @@ impl BodyDecoder {
             }
             State::Chunk(chunk) => match chunk {
                 Chunk::Line(line) => {
+                    self.extension_bytes += usize::from(line.in_extension);
+                    if self.extension_bytes > MAX_EXTENSION_BYTES {
+                        return Err(Reject::bad("the extensions of the chunks are too long"));
+                    }
                     if let Some(size) = line.push(input[0])? {
                         self.start_chunk(size)?;
                     }

@@ -99,7 +99,7 @@ pub fn port_in_use(target: &Target) {
         }
         let exit = run(target, &flags);
         assert_eq!(exit.code(), Some(1), "{exit:?}");
-        assert!(exit.stderr.contains(&address) && exit.stderr.contains("--listen"), "{exit:?}");
+        assert!(exit.stderr.contains(&address) && exit.stderr.contains(&format!("with {flag}")), "{exit:?}");
         assert_eq!(exit.stdout, "", "it says that it listens, and does not");
     }
 }

@@ -1,6 +1,7 @@
 //! What is too long, too slow, or too much.
 #![expect(missing_docs, reason = "the names say it")]
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -63,6 +64,46 @@ pub fn body_just_fits(target: &Target) {
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhelloworld\r\n0\r\n\r\n");
     assert_eq!(client.read_response().text(), "helloworld");
 }
+
+/// A body of a few bytes must not take megabytes to send.
+pub fn extensions_too_long(target: &Target) {
+    let server = Server::start(target, &[]);
+    let extended = |chunks: usize| {
+        let chunk = format!("1;{}\r\na\r\n", "e".repeat(4000));
+        format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(chunks))
+    };
+    let mut client = server.connect();
+    client.send(format!("{}0\r\n\r\n", extended(3)).as_bytes());
+    assert_eq!(client.read_response().text(), "aaa");
+    client.send(extended(5).as_bytes());
+    client.assert_rejected(400);
+}
+
+/// Clients that send without a pause never make the server wait for them: it must think of the others by itself.
+pub fn busy_clients_starve_nobody(target: &Target) {
+    let server = Server::start(target, &[]);
+    let has_enough = AtomicBool::new(false);
+    let have_ended = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for mut client in [(); 4].map(|()| server.connect()) {
+            let (has_enough, have_ended) = (&has_enough, &have_ended);
+            scope.spawn(move || {
+                client.pump(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", PUMP_TIME, has_enough);
+                have_ended.fetch_add(1, SeqCst);
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..5 {
+            assert_eq!(server.connect().get("/health").status, 200);
+        }
+        let ended = have_ended.load(SeqCst);
+        has_enough.store(true, SeqCst);
+        assert_eq!(ended, 0, "the others were answered only when the busy clients had ended");
+    });
+}
+
+/// How long clients are busy if nobody stops them.
+const PUMP_TIME: Duration = Duration::from_secs(10);
 
 /// Sends `bytes` one by one, slowly, until the server has had enough; it must not take a byte for a new start.
 fn drip(client: &mut Client, bytes: &[u8]) -> Response {
