@@ -111,6 +111,15 @@ struct Flags {
     #[arg(short = 'L', long, conflicts_with = "target")]
     latency: bool,
 
+    /// Requests a second, as in wrk2: each is timed from when it was due, whether or not the server keeps up. The clock that
+    /// sends them ticks once a millisecond, which is in the latencies
+    #[arg(short = 'R', long, value_name = "N", value_parser = count, conflicts_with = "target")]
+    rate: Option<usize>,
+
+    /// With --rate: print percentiles also of the latency from when requests were sent
+    #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with = "target")]
+    uncorrected: bool,
+
     /// Which requests count as timeouts. With --target they are given up; with a URL, as in wrk, they are waited for, but not
     /// in the latencies [default: 60s, with a URL 2s]
     #[arg(short = 'T', long, value_name = "TIME", value_parser = positive_duration)]
@@ -152,41 +161,42 @@ impl Cli {
     fn task(self) -> Result<Task, clap::Error> {
         match (self.command, self.flags) {
             (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
-            (
-                None,
-                Flags {
-                    url: Some(url), threads, duration, script, headers, latency, rest, connections, timeout, ..
-                },
-            ) => {
-                let connections = connections.unwrap_or(10);
-                if connections < threads {
-                    let why = "number of connections must be >= threads\n";
-                    return Err(Cli::command().error(ErrorKind::ValueValidation, why));
-                }
-                let timeout = timeout.unwrap_or(Duration::from_secs(2));
-                let arguments = rest;
-                Ok(Task::Load(wrk::Options {
-                    url,
-                    threads,
-                    connections,
-                    duration,
-                    headers,
-                    script,
-                    arguments,
-                    latency,
-                    timeout,
-                }))
-            }
-            (None, flags) => Ok(Task::Measure(Options {
-                target: flags.target.unwrap_or(Choice::All),
-                connections: flags.connections.unwrap_or(10_000),
-                duration: flags.duration,
-                db_wait: flags.db_wait,
-                timeout: flags.timeout.unwrap_or(Duration::from_secs(60)),
-                json: flags.json,
-                server_flags: flags.rest,
-            })),
+            (None, flags) => flags.task(),
         }
+    }
+}
+
+impl Flags {
+    fn task(self) -> Result<Task, clap::Error> {
+        let Some(url) = self.url else {
+            return Ok(Task::Measure(Options {
+                target: self.target.unwrap_or(Choice::All),
+                connections: self.connections.unwrap_or(10_000),
+                duration: self.duration,
+                db_wait: self.db_wait,
+                timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
+                json: self.json,
+                server_flags: self.rest,
+            }));
+        };
+        let connections = self.connections.unwrap_or(10);
+        if connections < self.threads {
+            let why = "number of connections must be >= threads\n";
+            return Err(Cli::command().error(ErrorKind::ValueValidation, why));
+        }
+        Ok(Task::Load(wrk::Options {
+            url,
+            threads: self.threads,
+            connections,
+            duration: self.duration,
+            headers: self.headers,
+            script: self.script,
+            arguments: self.rest,
+            latency: self.latency || self.uncorrected,
+            rate: self.rate,
+            uncorrected: self.uncorrected,
+            timeout: self.timeout.unwrap_or(Duration::from_secs(2)),
+        }))
     }
 }
 
@@ -312,6 +322,8 @@ mod tests {
         assert_eq!((options.threads, options.connections), (4, 10_000));
         assert_eq!((options.duration, options.timeout), (Duration::from_secs(120), Duration::from_millis(500)));
         assert!(options.latency && options.headers == ["X-A:1", "X-B:2"]);
+        let options = load("loadtest -R 2k -U http://localhost");
+        assert_eq!((options.rate, options.uncorrected, options.latency), (Some(2_000), true, true));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::connection::{Exchange, Failure};
-use crate::latency::Recorder;
+use crate::latency::{Latencies, Recorder};
 use crate::requests::Requests;
 use crate::result::Errors;
 
@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Option<Duration>,
     /// Over what time the users' second requests are spread.
     pub(crate) spread: Duration,
+    /// How often each user is to send; as soon as it has an answer, if nothing.
+    pub(crate) interval: Option<Duration>,
 }
 
 /// What all users of one run share.
@@ -76,6 +78,8 @@ pub(crate) struct Load {
     /// Bytes of answers within the window.
     bytes: AtomicU64,
     recorder: Recorder,
+    /// With an interval: latencies from when a request was sent, not from when it was due.
+    uncorrected: Recorder,
     failures_before: Failures,
     failures: Failures,
 }
@@ -130,6 +134,7 @@ impl Load {
             complete: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             recorder: Recorder::new(plan.threads),
+            uncorrected: Recorder::new(plan.threads),
             failures_before: Failures::default(),
             failures: Failures::default(),
             plan,
@@ -273,6 +278,24 @@ impl Load {
         }
     }
 
+    /// `user` has had an answer to a request that was due before it was sent.
+    pub(crate) fn note_uncorrected(&self, user: usize, latency_us: u64) {
+        let (start_us, end_us) = self.window_us();
+        if (start_us..end_us).contains(&self.now_us()) {
+            self.uncorrected.answered(user, latency_us, true);
+        }
+    }
+
+    /// What was recorded so far.
+    pub(crate) fn latencies(&self) -> Latencies {
+        self.recorder.merged()
+    }
+
+    /// Latencies from when requests were sent, though they were due earlier.
+    pub(crate) fn uncorrected(&self) -> Latencies {
+        self.uncorrected.merged()
+    }
+
     /// Answers within the window so far, of whatever status.
     pub(crate) fn complete(&self) -> u64 {
         self.complete.load(Relaxed)
@@ -285,7 +308,7 @@ impl Load {
 
     /// Adds the requests that never ended to what was recorded, and returns it with how many were in flight when the window
     /// ended. To be called once, after the users have ended.
-    pub(crate) fn conclude(&self) -> (crate::latency::Latencies, u64) {
+    pub(crate) fn conclude(&self) -> (Latencies, u64) {
         if self.window().is_some() {
             for (user, sent_us) in self.sent_us.iter().enumerate() {
                 self.count_in_flight(user, sent_us.load(SeqCst));
@@ -316,6 +339,7 @@ mod tests {
             threads: 2,
             timeout: None,
             spread: Duration::ZERO,
+            interval: None,
         });
         load.window_start_us.store(1_000, SeqCst);
         load.window_end_us.store(11_000, SeqCst);

@@ -163,6 +163,7 @@ impl Run<'_> {
             threads: thread::available_parallelism().map_or(1, usize::from),
             timeout: Some(timeout),
             spread,
+            interval: None,
         }));
         let mut attack = None;
         let outcome = self.drive(&load, &mut attack, result);

@@ -1,10 +1,9 @@
 //! The whole command: check, build, run each target, report.
 
-use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use common::limits;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,6 +11,7 @@ use crate::args::Options;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::json::JsonFile;
 use crate::result::RunResult;
+use crate::stdout::print;
 use crate::target::Target;
 use crate::{host, report, run, target};
 
@@ -43,14 +43,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     written?;
     Ok(exit_code(&results, &interrupt))
-}
-
-/// Prints on stdout; that nobody reads it is no reason to stop.
-fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the report cannot be printed"),
-        _ => Ok(()),
-    }
 }
 
 fn exit_code(results: &[RunResult], interrupt: &Interrupt) -> ExitCode {

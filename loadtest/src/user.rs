@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use crate::connection::Connection;
 use crate::load::{Load, Phase};
+use crate::pace::Pace;
 
 /// The pauses between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -26,9 +27,14 @@ pub(crate) async fn run(load: &Load, user: usize) {
     }
     drop(phases);
     let mut is_first = true;
+    let mut pace = load.plan.interval.map(|interval| Pace::new(load, user, interval));
     while !load.is_stopping() {
         let Some(bytes) = load.plan.requests.next().await else { break };
-        let is_usable = request(load, user, &bytes, &mut connection).await;
+        let due_us = match &mut pace {
+            Some(pace) => Some(pace.next(load).await),
+            None => None,
+        };
+        let is_usable = request(load, user, &bytes, due_us, &mut connection).await;
         if std::mem::take(&mut is_first) {
             load.settle(user).await;
         }
@@ -46,12 +52,18 @@ pub(crate) async fn run(load: &Load, user: usize) {
     connection.closed().await;
 }
 
-/// One request and its answer. Says whether the connection can take another.
-async fn request(load: &Load, user: usize, bytes: &[u8], connection: &mut Connection) -> bool {
-    let sent_us = load.now_us();
+/// One request and its answer, timed from when it was due, else from when it is sent. Says whether the connection can take
+/// another.
+async fn request(load: &Load, user: usize, bytes: &[u8], due_us: Option<u64>, connection: &mut Connection) -> bool {
+    let now_us = load.now_us();
+    let sent_us = due_us.unwrap_or(now_us);
     load.begin_request(user, sent_us);
     let outcome = connection.exchange(bytes, load.plan.requests.answers()).await;
-    load.end_request(user, sent_us, load.now_us(), outcome);
+    let ended_us = load.now_us();
+    load.end_request(user, sent_us, ended_us, outcome);
+    if due_us.is_some() && outcome.is_ok() {
+        load.note_uncorrected(user, ended_us - now_us);
+    }
     load.plan.requests.respond(connection.take_contents());
     let is_usable = outcome.is_ok_and(|exchange| exchange.is_persistent);
     let is_refused = !outcome.is_ok_and(|exchange| exchange.refusals == 0);

@@ -2,6 +2,7 @@
 
 mod report;
 pub(crate) mod script;
+mod spectrum;
 mod stats;
 pub(crate) mod units;
 mod url;
@@ -18,6 +19,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::report::Report;
 use self::script::{Script, Summary, Thread};
+use self::spectrum::Spectrum;
 use self::stats::Stats;
 pub(crate) use self::url::Url;
 use crate::attack::Attack;
@@ -27,6 +29,7 @@ use crate::latency::Latencies;
 use crate::load::{Load, Phase, Plan};
 use crate::requests::Requests;
 use crate::result::Errors;
+use crate::stdout::print;
 
 /// How often the answers of each thread are counted.
 const RATE_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,6 +53,10 @@ pub(crate) struct Options {
     pub(crate) arguments: Vec<String>,
     /// Whether to print percentiles.
     pub(crate) latency: bool,
+    /// Requests a second; as many as the server takes, if nothing.
+    pub(crate) rate: Option<usize>,
+    /// Whether to print percentiles also of the latencies that are not corrected for requests sent late.
+    pub(crate) uncorrected: bool,
     /// Answers that take longer are counted as timeouts, and not in the latencies.
     pub(crate) timeout: Duration,
 }
@@ -61,18 +68,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let address = options.url.connectable_address()?;
     let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
     let (setup, loads) = prepare(options, &threads)?;
-    println!("{}", report::heading(options.url.as_str(), options.duration, options.threads, options.connections));
+    print(&report::heading(options.url.as_str(), options.duration, options.threads, options.connections))?;
 
     let start = Instant::now();
     let attacks = loads.iter().map(|load| begin(load, options.duration)).collect::<Result<Vec<_>>>()?;
-    let rates = watch(&loads, &threads, options.duration, &interrupt);
+    let rates = Stats::up_to(u64::MAX, [&watch(&loads, &threads, options.duration, &interrupt)]);
     loads.iter().for_each(|load| load.close_window());
     let runtime = start.elapsed();
-    let (latency, summary) = conclude(&loads, options.timeout, runtime);
+    let (latency, summary) = conclude(&loads, options, runtime);
+    let spectra = spectra(&loads, options);
     loads.iter().for_each(|load| load.enter(Phase::Stop));
     attacks.into_iter().for_each(Attack::end);
 
-    print_report(options, &latency, &rates, &summary, setup.as_ref())?;
+    print_report(Report { latency: &latency, requests_per_s: &rates, options, spectra, summary }, setup.as_ref())?;
     if let Some(error) = threads.iter().find_map(|thread| thread.error()) {
         bail!("{error}");
     }
@@ -87,8 +95,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn prepare(options: &Options, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<Arc<Load>>)> {
     // As wrk: what is left over by the division has no thread.
     let users = options.connections / options.threads;
+    let interval = options.rate.map(|rate| Duration::from_secs_f64((users * options.threads) as f64 / rate as f64));
     let load = |address, requests| {
-        Arc::new(Load::new(Plan { address, requests, users, threads: 1, timeout: None, spread: Duration::ZERO }))
+        Arc::new(Load::new(Plan {
+            address,
+            requests,
+            users,
+            threads: 1,
+            timeout: None,
+            spread: Duration::ZERO,
+            interval,
+        }))
     };
     let Some(file) = &options.script else {
         let request = options.url.request(&options.headers).into_bytes();
@@ -113,20 +130,25 @@ fn prepare(options: &Options, threads: &[Arc<Thread>]) -> Result<(Option<Script>
     Ok((Some(setup), loads))
 }
 
-fn print_report(
-    options: &Options,
-    latency: &Stats,
-    rates: &Histogram<u64>,
-    summary: &Summary,
-    setup: Option<&Script>,
-) -> Result<()> {
-    let requests_per_s = &Stats::up_to(u64::MAX, [rates]);
-    setup.map_or(Ok(()), Script::flush)?;
-    print!("{}", Report { latency, requests_per_s, shows_distribution: options.latency, summary: *summary });
-    match setup {
-        Some(setup) => setup.finish(summary, latency, requests_per_s),
-        None => Ok(()),
+/// The distributions that wrk2 prints with a rate.
+fn spectra(loads: &[Arc<Load>], options: &Options) -> Vec<Spectrum> {
+    if options.rate.is_none() || !options.latency {
+        return Vec::new();
     }
+    let corrected: Vec<Latencies> = loads.iter().map(|load| load.latencies()).collect();
+    let mut spectra = vec![Spectrum::new("Recorded Latency", corrected.iter().flat_map(Latencies::of_all_answers))];
+    if options.uncorrected {
+        let title = "Uncorrected Latency (measured without taking delayed starts into account)";
+        let uncorrected: Vec<Latencies> = loads.iter().map(|load| load.uncorrected()).collect();
+        spectra.push(Spectrum::new(title, uncorrected.iter().flat_map(Latencies::of_all_answers)));
+    }
+    spectra
+}
+
+fn print_report(report: Report<'_>, setup: Option<&Script>) -> Result<()> {
+    setup.map_or(Ok(()), Script::flush)?;
+    print(&report.to_string())?;
+    setup.map_or(Ok(()), |setup| setup.finish(&report.summary, report.latency, report.requests_per_s))
 }
 
 /// Starts the users of one thread.
@@ -172,20 +194,25 @@ fn progress_bar(duration: Duration) -> ProgressBar {
     progress
 }
 
-/// Adds up what the threads have seen: the latencies that are no timeouts, and the rest.
-fn conclude(loads: &[Arc<Load>], timeout: Duration, runtime: Duration) -> (Stats, Summary) {
-    let latencies: Vec<Latencies> = loads.iter().map(|load| load.conclude().0).collect();
+/// Adds up what the threads have seen: the latencies that are no timeouts, and the rest. With a rate, timeouts are among the
+/// latencies, as in wrk2.
+fn conclude(loads: &[Arc<Load>], options: &Options, runtime: Duration) -> (Stats, Summary) {
+    let latencies: Vec<Latencies> = loads.iter().map(|load| load.latencies()).collect();
     let histograms = || latencies.iter().flat_map(Latencies::of_all_answers);
-    let mut latency = Stats::up_to(timeout.as_micros() as u64, histograms());
-    let answered: u64 = histograms().map(Histogram::len).sum();
+    let in_time = Stats::up_to(options.timeout.as_micros() as u64, histograms());
+    let all = Stats::up_to(u64::MAX, histograms());
     let mut summary = Summary { runtime, complete: 0, bytes: 0, errors: Errors::default() };
     for load in loads {
         summary.complete += load.complete();
         summary.bytes += load.bytes();
         summary.errors += load.errors().1;
     }
-    summary.errors.timeout += answered - latency.count();
+    summary.errors.timeout += all.count() - in_time.count();
+    if options.rate.is_some() {
+        return (all, summary);
+    }
     // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
+    let mut latency = in_time;
     let users: usize = loads.iter().map(|load| load.plan.users).sum();
     if let Some(each @ 1..) = summary.complete.checked_div(users as u64) {
         latency.correct(runtime.as_micros() as u64 / each);

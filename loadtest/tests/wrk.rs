@@ -276,6 +276,27 @@ fn a_script_chooses_an_address() {
 }
 
 #[test]
+fn a_rate_is_kept() {
+    let origin = Origin::start();
+    let output = run(env!("CARGO_BIN_EXE_loadtest"), &["-c", "20", "-d", "2", "-R", "200", "-L", &origin.url("/")]);
+    let text = stdout(&output);
+    assert!((figure(&text, "Requests/sec:") / 200.0 - 1.0).abs() < 0.1, "{text}");
+    assert!(text.contains("  Latency Distribution (HdrHistogram - Recorded Latency)\n 50.000%"), "{text}");
+    assert!(text.contains("#[Buckets =           27, SubBuckets     =         2048]"), "{text}");
+}
+
+/// Two requests every 100 ms, each answered after 1.5 s: the queue is on our side, and belongs to the latency.
+#[test]
+fn with_a_rate_requests_are_timed_from_when_they_were_due() {
+    let origin = Origin::start();
+    let arguments = ["-t", "1", "-c", "2", "-d", "5", "-R", "20", "-U", &origin.url("/slow")];
+    let text = stdout(&run(env!("CARGO_BIN_EXE_loadtest"), &arguments));
+    let medians: Vec<f64> = text.split("Latency Distribution").skip(1).map(|part| figure(part, "50.000%")).collect();
+    let [corrected_s, uncorrected_s] = medians[..] else { panic!("{text}") };
+    assert!(uncorrected_s >= 1.5 && corrected_s > 1.5 * uncorrected_s, "{text}");
+}
+
+#[test]
 fn a_script_that_fails_is_named_with_its_line() {
     let origin = Origin::start();
     let directory = tempfile::tempdir().unwrap();

@@ -243,7 +243,11 @@ async fn handle(request: Request, shared: &Shared) -> Response {
         Work::Nothing => {}
         Work::Query(wait) => {
             let _waiting = shared.counters.wait();
-            sleep(shared.database.latency(wait)).await;
+            let latency = shared.database.latency(wait);
+            // tokio would wait for the next millisecond.
+            if !latency.is_zero() {
+                sleep(latency).await;
+            }
         }
         // A burn would keep other tasks off this thread.
         Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),

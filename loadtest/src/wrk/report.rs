@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Options;
 use super::script::Summary;
+use super::spectrum::Spectrum;
 use super::stats::Stats;
 use super::units::{format_binary, format_metric, format_time_s, format_time_us};
 use crate::result::Errors;
@@ -11,7 +13,7 @@ use crate::result::Errors;
 /// The first two lines, printed before the load starts.
 pub(crate) fn heading(url: &str, duration: Duration, threads: usize, connections: usize) -> String {
     let duration = format_time_s(duration.as_secs_f64());
-    format!("Running {duration} test @ {url}\n  {threads} threads and {connections} connections")
+    format!("Running {duration} test @ {url}\n  {threads} threads and {connections} connections\n")
 }
 
 /// The rest, printed at the end.
@@ -21,8 +23,10 @@ pub(crate) struct Report<'a> {
     pub(crate) latency: &'a Stats,
     /// Of one thread, each tenth of a second.
     pub(crate) requests_per_s: &'a Stats,
-    /// Whether the percentiles are wanted.
-    pub(crate) shows_distribution: bool,
+    /// What was asked for.
+    pub(crate) options: &'a Options,
+    /// With a rate: the distributions, if they are wanted.
+    pub(crate) spectra: Vec<Spectrum>,
     /// The rest.
     pub(crate) summary: Summary,
 }
@@ -32,7 +36,10 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "  Thread Stats{:>6}{:>11}{:>8}{:>12}", "Avg", "Stdev", "Max", "+/- Stdev")?;
         write_stats(f, "Latency", self.latency, format_time_us)?;
         write_stats(f, "Req/Sec", self.requests_per_s, format_metric)?;
-        if self.shows_distribution {
+        for (number, spectrum) in self.spectra.iter().enumerate() {
+            write!(f, "{}{spectrum}", if number > 0 { "\n" } else { "" })?;
+        }
+        if self.options.latency && self.options.rate.is_none() {
             writeln!(f, "  Latency Distribution")?;
             for percent in [50.0, 75.0, 90.0, 99.0] {
                 let latency_us = self.latency.percentile(percent);
@@ -68,7 +75,7 @@ fn write_stats(f: &mut fmt::Formatter<'_>, name: &str, stats: &Stats, format: im
 }
 
 /// The figure so that the points of a column stand below each other, whether its unit has two letters, one or none.
-fn padded(figure: &str, width: usize) -> String {
+pub(crate) fn padded(figure: &str, width: usize) -> String {
     let letters = figure.chars().rev().take(2).filter(char::is_ascii_alphabetic).count();
     let pad = 2 - letters;
     let width = width - pad;
@@ -78,6 +85,7 @@ fn padded(figure: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wrk::Url;
     use hdrhistogram::Histogram;
 
     fn stats(values: &[(u64, u64)]) -> Stats {
@@ -91,10 +99,24 @@ mod tests {
     /// All conditional lines at once. `tests/wrk.rs` compares with the real one.
     #[test]
     fn the_layout_is_wrks() {
+        let options = Options {
+            url: Url::parse("http://localhost/").unwrap(),
+            threads: 2,
+            connections: 10,
+            duration: Duration::from_secs(10),
+            headers: Vec::new(),
+            script: None,
+            arguments: Vec::new(),
+            latency: true,
+            rate: None,
+            uncorrected: false,
+            timeout: Duration::from_secs(2),
+        };
         let report = Report {
             latency: &stats(&[(250, 3), (1_000, 1), (12_920, 1)]),
             requests_per_s: &stats(&[(900, 1), (56_000, 2)]),
-            shows_distribution: true,
+            options: &options,
+            spectra: Vec::new(),
             summary: Summary {
                 runtime: Duration::from_millis(10_100),
                 complete: 5,
@@ -122,7 +144,7 @@ Transfer/sec:    290.07KB
     #[test]
     fn the_heading_is_wrks() {
         let heading = heading("http://127.0.0.1:8080/", Duration::from_secs(120), 2, 100);
-        assert_eq!(heading, "Running 2m test @ http://127.0.0.1:8080/\n  2 threads and 100 connections");
+        assert_eq!(heading, "Running 2m test @ http://127.0.0.1:8080/\n  2 threads and 100 connections\n");
     }
 
     #[test]
