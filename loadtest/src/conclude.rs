@@ -6,6 +6,7 @@ use crate::args::Options;
 use crate::latency::{Distribution, Latencies};
 use crate::load::Load;
 use crate::result::{AboveWait, Connections, Latency, Memory, RunResult};
+use crate::warning::Doubt;
 
 /// With fewer, the RAM of each cannot be told.
 const MIN_CONNECTIONS: u64 = 1_000;
@@ -25,6 +26,7 @@ pub(crate) fn conclude(load: &Load, options: &Options, result: &mut RunResult) {
     result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
     result.memory.per_connection_bytes = per_connection_bytes(&result.memory, result.connections.open_peak);
     conclude_latency(&latencies, fixed_wait, result);
+    result.histograms = latencies.encode().ok();
     warn(options, result);
 }
 
@@ -51,7 +53,7 @@ fn latency(distribution: &Distribution) -> Latency {
     let mut quantile = |name, quantile| {
         let bounded = distribution.quantile_us(quantile);
         if bounded.is_lower_bound {
-            lower_bounds.push(name);
+            lower_bounds.push(String::from(name));
         }
         bounded.value
     };
@@ -59,7 +61,7 @@ fn latency(distribution: &Distribution) -> Latency {
     let (p99, p999) = (quantile("p99", 0.99), quantile("p999", 0.999));
     let (mean, max) = (distribution.mean_us(), distribution.max_us());
     if max.is_lower_bound {
-        lower_bounds.extend(["max", "mean", "stdev"]);
+        lower_bounds.extend(["max", "mean", "stdev"].map(String::from));
     }
     let (min, stdev, mean, max) = (distribution.min_us(), distribution.stdev_us(), mean.value, max.value);
     Latency { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds }
@@ -70,28 +72,33 @@ fn warn(options: &Options, result: &mut RunResult) {
     let Connections { requested, established, held_peak, .. } = result.connections;
     let warnings = &mut result.warnings;
     if established < requested {
-        warnings.push(format!("only {established} of {requested} connections were established"));
+        let text = format!("only {established} of {requested} connections were established");
+        warnings.push(Doubt::FewerEstablished.because(text));
     }
     if result.complete && held_peak < established as u64 {
-        warnings.push(format!("the server held at most {held_peak} of {established} requests at once"));
+        let text = format!("the server held at most {held_peak} of {established} requests at once");
+        warnings.push(Doubt::FewerHeld.because(text));
     }
     let failed = result.errors_before.total() + result.errors.total();
     if failed > 0 {
-        warnings.push(format!("{failed} requests or connections failed"));
+        warnings.push(Doubt::Failures.because(format!("{failed} requests or connections failed")));
     }
     if result.complete && result.requests == 0 {
-        warnings.push("nothing was answered within the measured time: -d and --timeout must exceed the wait".into());
+        let text = "nothing was answered within the measured time: -d and --timeout must exceed the wait";
+        warnings.push(Doubt::NothingAnswered.because(text));
     }
     if let Some(latency) = &result.latency_us {
         let bounds = &latency.lower_bounds;
         if !bounds.is_empty() {
             let remedy = if result.errors.timeout > 0 { "a longer --timeout" } else { "a longer -d" };
-            warnings.push(format!("{} are lower bounds, for want of answers: try {remedy}", bounds.join(", ")));
+            let text = format!("{} are lower bounds, for want of answers: try {remedy}", bounds.join(", "));
+            warnings.push(Doubt::LowerBounds.because(text));
         }
         let wait_us = options.fixed_wait().map_or(0, |wait| wait.as_micros() as u64);
         // A histogram rounds to four digits.
         if latency.min + latency.min / 1000 < wait_us {
-            warnings.push(format!("an answer came after {} us, before the database had answered", latency.min));
+            let text = format!("an answer came after {} us, before the database had answered", latency.min);
+            warnings.push(Doubt::TooFast.because(text));
         }
     }
 }

@@ -12,9 +12,16 @@
 //! when the measured time began (left truncation).
 
 use std::iter;
+use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+
+use crate::result::Histograms;
 
 /// Four digits, so that what lies above a wait of 1 s is still known to 64 us.
 const SIGNIFICANT_DIGITS: u8 = 4;
@@ -53,11 +60,7 @@ impl Recorder {
     pub(crate) fn merged(&self) -> Latencies {
         let mut all = Latencies::new();
         for user in 0..self.shards.len() {
-            let shard = self.shard(user);
-            all.answered += &shard.answered;
-            all.refused += &shard.refused;
-            all.unanswered += &shard.unanswered;
-            all.joined += &shard.joined;
+            all += &*self.shard(user);
         }
         all
     }
@@ -78,11 +81,56 @@ pub(crate) struct Latencies {
     joined: Histogram<u64>,
 }
 
+impl AddAssign<&Latencies> for Latencies {
+    fn add_assign(&mut self, other: &Latencies) {
+        self.answered += &other.answered;
+        self.refused += &other.refused;
+        self.unanswered += &other.unanswered;
+        self.joined += &other.joined;
+    }
+}
+
 impl Latencies {
-    fn new() -> Self {
+    /// None yet.
+    pub(crate) fn new() -> Self {
         // They grow with the values: with room for an hour, each would take 3 MB.
         let empty = || Histogram::new(SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!());
         Self { answered: empty(), refused: empty(), unanswered: empty(), joined: empty() }
+    }
+
+    /// All of them, for the result.
+    ///
+    /// # Errors
+    /// A histogram cannot be encoded.
+    pub(crate) fn encode(&self) -> Result<Histograms> {
+        Ok(Histograms {
+            answered: encode(&self.answered)?,
+            refused: encode(&self.refused)?,
+            unanswered: encode(&self.unanswered)?,
+            joined: encode(&self.joined)?,
+        })
+    }
+
+    /// What a result has kept.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for what reads results"))]
+    ///
+    /// # Errors
+    /// It is no histogram.
+    pub(crate) fn decode(histograms: &Histograms) -> Result<Self> {
+        Ok(Self {
+            answered: decode(&histograms.answered).context("answered")?,
+            refused: decode(&histograms.refused).context("refused")?,
+            unanswered: decode(&histograms.unanswered).context("unanswered")?,
+            joined: decode(&histograms.joined).context("joined")?,
+        })
+    }
+
+    /// The good answers that came after `earlier` was taken.
+    pub(crate) fn answered_since(&self, earlier: &Self) -> Histogram<u64> {
+        let mut since = self.answered.clone();
+        // What was there earlier is still there, so that this cannot fail.
+        let _ = since.subtract(&earlier.answered);
+        since
     }
 
     /// How many requests were answered with what was asked for.
@@ -150,6 +198,20 @@ impl Latencies {
 fn record(histogram: &mut Histogram<u64>, value_us: u64) {
     // It grows for every number there is.
     let _ = histogram.record(value_us);
+}
+
+fn encode(histogram: &Histogram<u64>) -> Result<String> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).context("a histogram cannot be encoded")?;
+    Ok(BASE64_STANDARD.encode(bytes))
+}
+
+fn decode(text: &str) -> Result<Histogram<u64>> {
+    let bytes = BASE64_STANDARD.decode(text).context("this is not base64")?;
+    let mut histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).context("this is no HDR histogram")?;
+    // So that others can be added to it.
+    histogram.auto(true);
+    Ok(histogram)
 }
 
 fn counts(histogram: &Histogram<u64>) -> impl Iterator<Item = (u64, u64)> {
@@ -323,6 +385,22 @@ mod tests {
             assert!((found_s / expected_s - 1.0).abs() < 0.05, "{quantile}: {found_s}, not {expected_s}");
         }
         assert!((distribution.mean_us().value / 1e6 - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_is_encoded_can_be_decoded_and_added_up() {
+        let recorder = Recorder::new(2);
+        recorder.answered(0, 1_000_000, true);
+        recorder.answered(1, 2_000, false);
+        recorder.unanswered(0, 3_000_000);
+        recorder.joined(1, 4_000);
+        let once = recorder.merged();
+        let mut twice = Latencies::decode(&once.encode().unwrap()).unwrap();
+        twice += &once;
+        let kinds = [&twice.answered, &twice.refused, &twice.unanswered, &twice.joined];
+        assert_eq!(kinds.map(|histogram| histogram.len()), [2; 4]);
+        assert_eq!(twice.answered_since(&once).len(), 1);
+        assert!(Latencies::decode(&Histograms::default()).is_err());
     }
 
     #[test]

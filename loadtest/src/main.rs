@@ -20,11 +20,13 @@ mod report;
 mod requests;
 mod result;
 mod run;
+mod series;
 mod server;
 mod stdout;
 mod suite;
 mod target;
 mod user;
+mod warning;
 mod wrk;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use meter::{Cgroup, Ledger};
 
 use crate::result::Memory;
+use crate::warning::{Doubt, Warning};
 
 /// Our cgroups are named by this and our pid; [`meter::remove_stale`] finds those that a killed run has left.
 const CGROUP_PREFIX: &str = "c10k-loadtest-";
@@ -49,23 +50,28 @@ impl Account {
         Some(self.cgroup()?.cpu_usec().ok()? as f64 / 1e6)
     }
 
+    /// What the kernel charges now.
+    pub(crate) fn current_bytes(&self) -> Option<u64> {
+        self.cgroup()?.current_bytes().ok()
+    }
+
     /// Notes the RAM before the first connection.
-    pub(crate) fn read_idle(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<String>) {
-        memory.source = Some(self.source());
+    pub(crate) fn read_idle(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+        memory.source = Some(self.source().to_owned());
         memory.idle_bytes = match self {
             Account::Cgroup(cgroup) => cgroup.current_bytes().ok(),
             Account::Processes { why } => {
-                warnings.push(format!(
+                warnings.push(Doubt::Meter.because(format!(
                     "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the measured \
                      time, which leaves out other kernel memory; there is no true peak, and no CPU time of the server"
-                ));
+                )));
                 meter::ledger(pid).ok().and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
             }
         };
     }
 
     /// Notes what the kernel charged until now.
-    pub(crate) fn read_end(&self, memory: &mut Memory, warnings: &mut Vec<String>) {
+    pub(crate) fn read_end(&self, memory: &mut Memory, warnings: &mut Vec<Warning>) {
         let Some(cgroup) = self.cgroup() else { return };
         memory.end_bytes = cgroup.current_bytes().ok();
         memory.cgroup = cgroup.parts().ok();
@@ -73,22 +79,23 @@ impl Account {
             Ok(peak_bytes) => memory.peak_bytes = Some(peak_bytes),
             Err(error) => {
                 memory.peak_bytes = memory.end_bytes;
-                warnings.push(format!("the peak of RAM is what was used at the end: {error}"));
+                warnings.push(Doubt::Meter.because(format!("the peak of RAM is what was used at the end: {error}")));
             }
         }
     }
 
     /// Takes the ledger: slow with many processes, so after the window, while the load goes on.
-    pub(crate) fn read_ledger(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<String>) {
+    pub(crate) fn read_ledger(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<Warning>) {
         let ledger = match meter::ledger(pid) {
             Ok(ledger) => ledger,
             Err(error) => {
-                warnings.push(format!("no ledger: {error}"));
+                warnings.push(Doubt::Meter.because(format!("no ledger: {error}")));
                 return;
             }
         };
         *memory = with_ledger(memory, &ledger);
-        warnings.extend(ledger.missing.iter().map(|missing| format!("{}: {}", missing.figure, missing.why)));
+        let missing = ledger.missing.iter().map(|missing| format!("{}: {}", missing.figure, missing.why));
+        warnings.extend(missing.map(|text| Doubt::Meter.because(text)));
         if self.cgroup().is_none() {
             memory.peak_bytes = memory.ledger_total_bytes();
             memory.end_bytes = memory.peak_bytes;

@@ -11,6 +11,7 @@ use indicatif::{DecimalBytes, HumanCount};
 
 use crate::result::{AboveWait, Errors, Latency, Memory, RunResult};
 use crate::target::Target;
+use crate::warning::Warning;
 
 /// How many connections the article counts.
 const ARTICLE_CONNECTIONS: usize = 10_000;
@@ -26,7 +27,7 @@ pub(crate) fn of_run(result: &RunResult) -> String {
     if let Some(failure) = &result.failure {
         text += &format!("  {} {failure}\n", style(format!("{:<13}", "FAILED")).red().bold());
     }
-    for warning in &result.warnings {
+    for Warning { text: warning, .. } in &result.warnings {
         text += &format!("  {} {warning}\n", style(format!("{:<13}", "warning")).yellow());
     }
     text + "\n"
@@ -83,7 +84,7 @@ fn ram(memory: &Memory) -> String {
     format!(
         "{} at the peak ({}); {} before the first connection; {} for each connection",
         bytes(memory.peak_bytes),
-        memory.source.unwrap_or("?"),
+        memory.source.as_deref().unwrap_or("?"),
         bytes(memory.idle_bytes),
         bytes(memory.per_connection_bytes)
     )
@@ -196,7 +197,7 @@ const ROWS: [Row; 23] = [
 ];
 
 fn partial_mark(result: &RunResult) -> String {
-    if result.complete { result.target.into() } else { format!("{} (partial)", result.target) }
+    if result.complete { result.target.clone() } else { format!("{} (partial)", result.target) }
 }
 
 fn is_of_the_article(results: &[RunResult]) -> bool {
@@ -217,7 +218,8 @@ fn claim_ratio(result: &RunResult) -> String {
 
 /// What the peak is: it may differ from run to run, if one could not be metered as the others.
 fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
-    let is_any = |is_it: fn(&str) -> bool| results.iter().filter_map(|result| result.memory.source).any(is_it);
+    let is_any =
+        |is_it: fn(&str) -> bool| results.iter().filter_map(|result| result.memory.source.as_deref()).any(is_it);
     let mut notes = vec!["RAM: 1 MB = 10^6 bytes."];
     if is_any(|source| source.starts_with("cgroup")) {
         notes.push(
@@ -245,7 +247,7 @@ fn above_wait(result: &RunResult, name: &str, of: impl Fn(&AboveWait) -> u64) ->
 }
 
 fn bounded(latency: &Latency, name: &str, value_us: u64) -> String {
-    let mark = if latency.lower_bounds.contains(&name) { "≥ " } else { "" };
+    let mark = if latency.lower_bounds.iter().any(|bound| bound == name) { "≥ " } else { "" };
     format!("{mark}{}", micros(value_us))
 }
 
@@ -313,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_lower_bound_is_marked() {
-        let latency = Latency { p99: 2_000_000, lower_bounds: vec!["p99"], ..Latency::default() };
+        let latency = Latency { p99: 2_000_000, lower_bounds: vec!["p99".into()], ..Latency::default() };
         assert_eq!(bounded(&latency, "p99", latency.p99), "≥ 2.00 s");
         assert_eq!(bounded(&latency, "p50", 1_000_000), "1.00 s");
     }

@@ -2,22 +2,24 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::warning::Warning;
 
 /// The version of this layout.
-pub(crate) const SCHEMA: &str = "c10k-loadtest/1";
+pub(crate) const SCHEMA: &str = "c10k-loadtest/2";
 
 /// One run against one server.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunResult {
     /// [`SCHEMA`].
-    pub(crate) schema: &'static str,
+    pub(crate) schema: String,
     /// Whether the run went through to its end.
     pub(crate) complete: bool,
     /// Why not.
     pub(crate) failure: Option<String>,
-    /// The server's name.
-    pub(crate) target: &'static str,
+    /// The server's name: a target, or the URL.
+    pub(crate) target: String,
     /// The server's command line.
     pub(crate) command: Vec<String>,
     /// When the run began, in RFC 3339.
@@ -46,6 +48,10 @@ pub(crate) struct RunResult {
     pub(crate) latency_us: Option<Latency>,
     /// The same, above the wait for the database; null if that is drawn at random.
     pub(crate) above_wait_us: Option<AboveWait>,
+    /// All that `latency_us` was worked out from.
+    pub(crate) histograms: Option<Histograms>,
+    /// The window, second by second.
+    pub(crate) series: Vec<Second>,
     /// The server's RAM.
     pub(crate) memory: Memory,
     /// The server, besides its RAM.
@@ -53,11 +59,11 @@ pub(crate) struct RunResult {
     /// The load generator's own cost.
     pub(crate) client: Client,
     /// What to doubt.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// The machine.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// The kernel's release.
     pub(crate) kernel: Option<String>,
@@ -72,7 +78,7 @@ pub(crate) struct Host {
 }
 
 /// What was asked for, and what was reached.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Connections {
     /// Asked for.
     pub(crate) requested: usize,
@@ -93,14 +99,14 @@ pub(crate) struct Connections {
 }
 
 /// The simulated database.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Wait {
     /// As given to `--db-wait`.
     pub(crate) spec: String,
 }
 
 /// What failed, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Errors {
     /// Attempts to connect.
     pub(crate) connect: u64,
@@ -134,7 +140,7 @@ impl Errors {
 }
 
 /// Latency, in microseconds.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// The fastest answer.
     pub(crate) min: u64,
@@ -155,11 +161,11 @@ pub(crate) struct Latency {
     /// The slowest.
     pub(crate) max: u64,
     /// Which of these are only known to be at least this much, because requests were unanswered when the window ended.
-    pub(crate) lower_bounds: Vec<&'static str>,
+    pub(crate) lower_bounds: Vec<String>,
 }
 
 /// Latency above a fixed wait for the database, in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct AboveWait {
     /// The median.
     pub(crate) p50: u64,
@@ -173,11 +179,46 @@ pub(crate) struct AboveWait {
     pub(crate) max: u64,
 }
 
+/// Latencies in microseconds, each an HDR histogram (V2, deflated, base64) as the tools around HdrHistogram read it. Runs are
+/// merged by adding these up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Histograms {
+    /// Of good answers.
+    pub(crate) answered: String,
+    /// Of answers with a status of 400 or more.
+    pub(crate) refused: String,
+    /// Ages of the requests that had no answer, when they were given up or the window ended.
+    pub(crate) unanswered: String,
+    /// Ages that some of all these had when the window began.
+    pub(crate) joined: String,
+}
+
+/// One second of the window, or what was left of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Second {
+    /// When it ended, from the window's start.
+    pub(crate) end_s: f64,
+    /// Good answers a second.
+    pub(crate) rps: f64,
+    /// The median latency of those answers; null if there were none.
+    pub(crate) p50_us: Option<u64>,
+    /// Their 99th percentile.
+    pub(crate) p99_us: Option<u64>,
+    /// What failed, of all kinds.
+    pub(crate) errors: u64,
+    /// Connections that the server said were open.
+    pub(crate) open: Option<u64>,
+    /// Requests that it said it held.
+    pub(crate) held: Option<u64>,
+    /// The server's RAM, as in [`Memory::peak_bytes`]; null without a cgroup.
+    pub(crate) ram_bytes: Option<u64>,
+}
+
 /// The server's RAM.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, or `pss` (the ledger's parts added up).
-    pub(crate) source: Option<&'static str>,
+    pub(crate) source: Option<String>,
     /// The most until the window ended.
     pub(crate) peak_bytes: Option<u64>,
     /// Before the first connection.
@@ -221,7 +262,7 @@ impl Memory {
 }
 
 /// The server, besides its RAM.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Server {
     /// CPU time within the window; null without a cgroup.
     pub(crate) cpu_s: Option<f64>,
@@ -230,7 +271,7 @@ pub(crate) struct Server {
 }
 
 /// The load generator's own cost.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Client {
     /// CPU time within the window.
     pub(crate) cpu_s: Option<f64>,

@@ -14,9 +14,11 @@ use crate::interrupt::Interrupt;
 use crate::load::{Load, Phase, Plan};
 use crate::memory::Account;
 use crate::requests::Requests;
-use crate::result::{Client, Connections, Errors, Memory, RunResult, SCHEMA, Wait};
+use crate::result::{Client, Connections, Errors, Memory, RunResult, SCHEMA, Second, Wait};
+use crate::series::Series;
 use crate::server::{Server, describe};
 use crate::target::Target;
+use crate::warning::Doubt;
 use crate::{conclude, host};
 
 /// How often the server is asked while it accepts: often, because the users connect at that pace.
@@ -105,10 +107,10 @@ fn flag_value<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
 
 fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunResult {
     RunResult {
-        schema: SCHEMA,
+        schema: SCHEMA.to_owned(),
         complete: false,
         failure: None,
-        target: target.name(),
+        target: target.name().to_owned(),
         command,
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         host: host::describe(),
@@ -123,6 +125,8 @@ fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunR
         errors: Errors::default(),
         latency_us: None,
         above_wait_us: None,
+        histograms: None,
+        series: Vec::new(),
         memory: Memory::default(),
         server: Default::default(),
         client: Client::default(),
@@ -134,10 +138,11 @@ fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunR
 fn end_stragglers(account: &Account, result: &mut RunResult) {
     let Some(cgroup) = account.cgroup() else { return };
     if let Ok(kills @ 1..) = cgroup.oom_kills() {
-        result.warnings.push(format!("the kernel has killed {kills} processes of the server for want of memory (OOM)"));
+        let text = format!("the kernel has killed {kills} processes of the server for want of memory (OOM)");
+        result.warnings.push(Doubt::OutOfMemory.because(text));
     }
     if let Err(error) = cgroup.kill_all() {
-        result.warnings.push(format!("processes may be left: {error}"));
+        result.warnings.push(Doubt::Left.because(format!("processes may be left: {error}")));
     }
 }
 
@@ -278,7 +283,7 @@ impl Run<'_> {
         let own_cpu_s = || meter::cpu_time(std::process::id() as i32).ok().map(|time| time.as_secs_f64());
         let (client_before, server_before) = (own_cpu_s(), self.account.cpu_s());
         load.open_window(self.options.duration);
-        let outcome = self.watch(load, attack, &mut result.connections);
+        let outcome = self.watch(load, attack, result);
         // Also of a run that was cut short: what it cost until then.
         load.close_window();
         let spent = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
@@ -289,22 +294,31 @@ impl Run<'_> {
         self.note_held(result)
     }
 
-    fn watch(&mut self, load: &Load, attack: &mut Attack, connections: &mut Connections) -> Result<(), Ended> {
+    fn watch(&mut self, load: &Load, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
         let start = Instant::now();
+        let mut series = Series::start(load);
         let (mut held_sum, mut samples) = (0, 0);
+        let mut counters = ServerCounters::default();
         loop {
             let elapsed = start.elapsed();
             let share = elapsed.as_secs_f64() / self.options.duration.as_secs_f64();
             self.progress.set_position((share.min(1.0) * load.established() as f64) as u64);
-            let Some(remaining) = self.options.duration.checked_sub(elapsed).filter(|time| !time.is_zero()) else {
-                return Ok(());
-            };
-            if elapsed >= samples * HELD_SAMPLE_INTERVAL {
-                let counters = self.counters()?;
+            let remaining = self.options.duration.checked_sub(elapsed).filter(|time| !time.is_zero());
+            if elapsed >= samples * HELD_SAMPLE_INTERVAL && remaining.is_some() {
+                counters = self.counters()?;
                 held_sum += counters.waiting + counters.queued;
                 samples += 1;
-                connections.held_mean = Some(held_sum as f64 / f64::from(samples));
+                result.connections.held_mean = Some(held_sum as f64 / f64::from(samples));
             }
+            if series.is_due() || remaining.is_none() {
+                result.series.push(Second {
+                    open: Some(counters.open),
+                    held: Some(counters.waiting + counters.queued),
+                    ram_bytes: self.account.current_bytes(),
+                    ..series.next(load)
+                });
+            }
+            let Some(remaining) = remaining else { return Ok(()) };
             if let Some(why) = attack.failure() {
                 return Err(Ended::Failed(why));
             }
@@ -325,21 +339,23 @@ impl Run<'_> {
         result.server.exit = exit.map(describe);
         match exit {
             Some(status) if !status.success() && !had_died && !is_hurried => {
-                result.warnings.push(format!("told to stop, the server ended with {}", describe(status)));
+                let text = format!("told to stop, the server ended with {}", describe(status));
+                result.warnings.push(Doubt::Server.because(text));
             }
             Some(_) => {}
             None => {
                 self.server.kill();
                 result.server.exit = Some("killed by loadtest".into());
                 if !is_hurried {
-                    result.warnings.push(format!("told to stop, the server did not end in {patience:?}: killed"));
+                    let text = format!("told to stop, the server did not end in {patience:?}: killed");
+                    result.warnings.push(Doubt::Server.because(text));
                 }
             }
         }
         // That it cut connections off is our doing: we do not wait for those that are queued.
         let is_ours = |line: &String| line.contains("--drain-timeout");
         let warnings = self.server.stderr().into_iter().filter(|line| line.starts_with("warning:") && !is_ours(line));
-        result.warnings.extend(warnings.map(|line| format!("the server says: {line}")));
+        result.warnings.extend(warnings.map(|line| Doubt::Server.because(format!("the server says: {line}"))));
     }
 
     fn counters(&mut self) -> Result<ServerCounters, Ended> {

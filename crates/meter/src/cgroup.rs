@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::MeterError;
 
@@ -60,7 +60,7 @@ enum Files {
 /// What the kernel charges to a cgroup, taken apart. `None` is what this version of cgroups does not tell.
 ///
 /// `anon + file + kernel + sockets` is about the total. Slab, page tables and kernel stacks are within `kernel`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupParts {
     /// Everything, in bytes; see [`Cgroup::current_bytes`].
     pub total_bytes: u64,

@@ -1,0 +1,49 @@
+//! The measured time, second by second.
+
+use std::time::{Duration, Instant};
+
+use crate::latency::Latencies;
+use crate::load::Load;
+use crate::result::Second;
+
+/// How long a row of the series is.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Takes a row of the series whenever one is due.
+#[derive(Debug)]
+pub(crate) struct Series {
+    start: Instant,
+    last: Instant,
+    latencies: Latencies,
+    errors: u64,
+}
+
+impl Series {
+    /// Starts now, with the window of `load`.
+    pub(crate) fn start(load: &Load) -> Self {
+        let now = Instant::now();
+        Self { start: now, last: now, latencies: load.latencies(), errors: load.errors().1.total() }
+    }
+
+    /// Whether a row is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.last.elapsed() >= INTERVAL
+    }
+
+    /// The time since the last row. What only the server knows is to be added.
+    pub(crate) fn next(&mut self, load: &Load) -> Second {
+        let (now, latencies, errors) = (Instant::now(), load.latencies(), load.errors().1.total());
+        let answered = latencies.answered_since(&self.latencies);
+        let quantile = |quantile| (!answered.is_empty()).then(|| answered.value_at_quantile(quantile));
+        let row = Second {
+            end_s: (now - self.start).as_secs_f64(),
+            rps: answered.len() as f64 / (now - self.last).as_secs_f64(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            errors: errors - self.errors,
+            ..Second::default()
+        };
+        (self.last, self.latencies, self.errors) = (now, latencies, errors);
+        row
+    }
+}
