@@ -8,7 +8,9 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use common::db::Latency;
 
+use crate::cpus::Split;
 use crate::launch::LaunchArgs;
+use crate::subject;
 use crate::target::Target;
 use crate::wrk::{self, Url, units};
 
@@ -29,6 +31,19 @@ Examples:
   As wrk: 200 connections on 2 threads for half a minute, to a server that runs already, with percentiles:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
+  The same for somebody else's server, started, metered and stopped; and the load generator's own cost:
+    loadtest -c 1000 --exec 'nginx -g \"daemon off;\"' http://127.0.0.1:8080/
+    loadtest -c 1000 --null
+
+With a URL, stdout is wrk's; what wrk does not tell is on stderr and in --json:
+  latency     of all requests: those beyond the timeout, which wrk's line leaves out, and those that had no answer yet when
+              the time was over, which it does not know. They are wrk's figures corrected
+  in flight   requests without an answer at the end
+  errors      a refused connection is a connect error, and is tried again after a pause; wrk tries no more
+  warning     when the load generator was the bottleneck or late, when requests/s x latency does not make the connections
+              (Little's law), when backlog, ports or descriptors ran short, when something else used the machine
+An https: server may have any certificate, as with wrk.
+
 How to read the result:
   held        requests that the server itself said were waiting at one moment
   RAM         the total of the server's own memory cgroup, kernel included, if one
@@ -42,7 +57,7 @@ How to read the result:
               status: answers of 400 and above. What failed before the measured time
               is counted apart
 
-Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing; 2 wrong arguments;
+Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing with success; 2 wrong arguments;
 130 interrupted.";
 
 /// Hold 10,000 connections against a server, and say what that costs in RAM and latency
@@ -70,18 +85,39 @@ enum Command {
     /// Become a server: how loadtest starts one that cannot outlive it
     #[command(hide = true)]
     Launch(LaunchArgs),
+
+    /// Answer everything, with nothing: what --null loads
+    #[command(hide = true)]
+    NullServer,
 }
 
 /// The flags, as they were given.
 #[derive(Args, Debug)]
 struct Flags {
     /// The server to load, such as http://127.0.0.1:8084/: anybody's
-    #[arg(value_parser = Url::parse, required_unless_present = "target", conflicts_with = "target")]
+    #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
 
     /// The server to build, start and measure; all measures the five in turn, each freshly started
     #[arg(long, value_enum)]
     target: Option<Choice>,
+
+    /// Start this server for the URL, meter it, and stop it: a command for a shell, which must stay in the foreground, such as
+    /// 'nginx -g "daemon off;"'
+    #[arg(long, value_name = "CMD", requires = "url")]
+    exec: Option<String>,
+
+    /// Meter the RAM and CPU time of this process, and of all that descend from it: the server behind the URL
+    #[arg(long, value_name = "PID", requires = "url", conflicts_with = "exec")]
+    pid: Option<i32>,
+
+    /// Load a server that does nothing, which loadtest starts: what is measured is the load generator's own cost
+    #[arg(long, conflicts_with_all = ["target", "exec", "pid"])]
+    null: bool,
+
+    /// Pin the server that loadtest starts and the load generator to CPUs, such as 0:1 or 0-1:2,3
+    #[arg(long, value_name = "SERVER:CLIENT", conflicts_with = "pid")]
+    cpus: Option<Split>,
 
     /// How many connections to hold [default: 10,000, with a URL 10]
     #[arg(short, long, value_name = "N", value_parser = count)]
@@ -126,7 +162,7 @@ struct Flags {
     timeout: Option<Duration>,
 
     /// Write the result to this file: an object, or with --target all an array, rewritten after each run
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
     /// Print the version
@@ -143,6 +179,8 @@ struct Flags {
 pub(crate) enum Task {
     /// Become a server.
     Launch(LaunchArgs),
+    /// Become the null server.
+    NullServer,
     /// Start servers and measure them.
     Measure(Options),
     /// Load a URL.
@@ -161,6 +199,7 @@ impl Cli {
     fn task(self) -> Result<Task, clap::Error> {
         match (self.command, self.flags) {
             (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
+            (Some(Command::NullServer), _) => Ok(Task::NullServer),
             (None, flags) => flags.task(),
         }
     }
@@ -168,24 +207,34 @@ impl Cli {
 
 impl Flags {
     fn task(self) -> Result<Task, clap::Error> {
-        let Some(url) = self.url else {
+        if let Some(target) = self.target {
             return Ok(Task::Measure(Options {
-                target: self.target.unwrap_or(Choice::All),
+                target,
                 connections: self.connections.unwrap_or(10_000),
                 duration: self.duration,
                 db_wait: self.db_wait,
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
                 json: self.json,
+                cpus: self.cpus,
                 server_flags: self.rest,
             }));
-        };
+        }
         let connections = self.connections.unwrap_or(10);
         if connections < self.threads {
             let why = "number of connections must be >= threads\n";
             return Err(Cli::command().error(ErrorKind::ValueValidation, why));
         }
+        let subject = match (self.exec, self.pid) {
+            _ if self.null => subject::Choice::Null,
+            (Some(command), _) => subject::Choice::Exec(command),
+            (None, Some(pid)) => subject::Choice::Pid(pid),
+            (None, None) => subject::Choice::Nothing,
+        };
         Ok(Task::Load(wrk::Options {
-            url,
+            url: self.url,
+            subject,
+            cpus: self.cpus,
+            json: self.json,
             threads: self.threads,
             connections,
             duration: self.duration,
@@ -214,6 +263,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     /// Where to write the result.
     pub(crate) json: Option<PathBuf>,
+    /// The CPUs of each.
+    pub(crate) cpus: Option<Split>,
     /// Flags for the server.
     pub(crate) server_flags: Vec<String>,
 }

@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::load::Load;
-use crate::user;
+use crate::{lag, user};
 
 /// goose starts users one by one at this rate; they are then held back by the pace at which the server accepts.
 const USERS_A_SECOND: &str = "200000";
@@ -38,6 +38,7 @@ impl Attack {
         let runtime = builder.worker_threads(load.plan.threads).enable_all().thread_name("load").build();
         let runtime = runtime.context("the load generator cannot have its threads")?;
         let attack = attack(load).context("goose does not start")?;
+        runtime.spawn(lag::watch(load.clone()));
         let goose = runtime.spawn(async { attack.execute().await.map(drop) });
         Ok(Self { runtime, goose })
     }
@@ -76,7 +77,7 @@ fn attack(load: &Arc<Load>) -> Result<GooseAttack, GooseError> {
     });
     let idle_client = GooseClientBuilder::new().without_cookies().accept_invalid_certs(true);
     let scenario = Scenario::new("hold").register_transaction(Transaction::new(function));
-    Ok(GooseAttack::initialize_with_config(configuration(load.plan.address, load.plan.users)?)?
+    Ok(GooseAttack::initialize_with_config(configuration(load.plan.endpoint.address, load.plan.users)?)?
         .set_client_builder_without_cookies(idle_client)?
         .register_scenario(scenario))
 }

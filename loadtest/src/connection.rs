@@ -1,17 +1,17 @@
 //! One TCP connection: it writes a request, and reads the answer to its last byte.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::reply::{Answer, Content, Reply};
+use crate::stream::{Endpoint, Stream};
 
 /// How much is read at once. It is on the stack while bytes are there, and nowhere while the connection waits for them.
 const READ_BYTES: usize = 16 * 1024;
@@ -47,7 +47,7 @@ pub(crate) struct Exchange {
 /// One connection, which has at most one exchange in flight.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     reply: Reply,
     /// The status and content of each answer, if they are wanted.
     contents: Vec<(u16, Content)>,
@@ -57,18 +57,15 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects. With a `limit`, it must be done in that time, and so must each exchange. The content of answers is kept
     /// only if somebody `wants_content`.
-    pub(crate) async fn open(
-        address: SocketAddr,
-        limit: Option<Duration>,
-        wants_content: bool,
-    ) -> Result<Self, Failure> {
-        let connecting = TcpStream::connect(address);
+    ///
+    /// # Errors
+    /// No connection could be made.
+    pub(crate) async fn open(endpoint: &Endpoint, limit: Option<Duration>, wants_content: bool) -> io::Result<Self> {
+        let connecting = endpoint.connect();
         let stream = match limit {
-            Some(limit) => timeout(limit, connecting).await.map_err(|_| Failure::Connect)?,
-            None => connecting.await,
+            Some(limit) => timeout(limit, connecting).await??,
+            None => connecting.await?,
         };
-        let stream = stream.map_err(|_| Failure::Connect)?;
-        stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
         let reply = if wants_content { Reply::with_content() } else { Reply::default() };
         Ok(Self { stream, reply, contents: Vec::new(), timeout: limit.map(Timeout::new) })
     }
@@ -85,6 +82,7 @@ impl Connection {
             let count = poll_fn(|context| self.poll_write(context, unsent)).await?;
             unsent = &unsent[count..];
         }
+        poll_fn(|context| self.poll_flush(context)).await?;
         let mut exchange = Exchange { answers: 0, refusals: 0, bytes: 0, is_persistent: true };
         poll_fn(|context| self.poll_answers(context, answers, &mut exchange)).await?;
         Ok(exchange)
@@ -112,6 +110,13 @@ impl Connection {
         match Pin::new(&mut self.stream).poll_write(context, unsent) {
             Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(count)),
             Poll::Ready(_) => Poll::Ready(Err(Failure::Write)),
+            Poll::Pending => self.poll_overdue(context).map(Err),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|_| Failure::Write)),
             Poll::Pending => self.poll_overdue(context).map(Err),
         }
     }

@@ -17,6 +17,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
+use crate::cpus::Cpus;
+
 /// What the launched process is told.
 #[derive(Args, Debug)]
 pub(crate) struct LaunchArgs {
@@ -26,20 +28,26 @@ pub(crate) struct LaunchArgs {
     /// Files to write the own pid into, in order to join a cgroup
     #[arg(long)]
     join: Vec<PathBuf>,
+    /// The CPUs that it may use
+    #[arg(long)]
+    cpus: Option<Cpus>,
     /// The server and its flags
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }
 
-/// The command that starts `argv`, joined to the cgroup of `join_paths`, in a process group of its own.
+/// The command that starts `argv`, joined to the cgroup of `join_paths`, on some `cpus` only, in a process group of its own.
 ///
 /// It must be spawned by a thread that lives as long as loadtest: the kernel takes the end of the spawning *thread* for the
 /// death of the parent.
-pub(crate) fn command(argv: &[String], join_paths: &[PathBuf]) -> Command {
+pub(crate) fn command(argv: &[String], join_paths: &[PathBuf], cpus: Option<&Cpus>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg("launch").arg("--parent").arg(id().to_string());
     for path in join_paths {
         command.arg("--join").arg(path);
+    }
+    if let Some(cpus) = cpus {
+        command.arg("--cpus").arg(cpus.to_string());
     }
     command.arg("--").args(argv);
     // What a server is told stands in the result: nothing may come from elsewhere.
@@ -68,6 +76,7 @@ fn become_server(args: &LaunchArgs) -> Result<Infallible> {
     for path in &args.join {
         join(path)?;
     }
+    args.cpus.as_ref().map_or(Ok(()), Cpus::pin)?;
     let Some((program, flags)) = args.argv.split_first() else { bail!("nothing to start") };
     let error = Command::new(program).args(flags).exec();
     Err(error).with_context(|| format!("{program} cannot be run"))

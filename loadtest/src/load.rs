@@ -7,18 +7,21 @@
 //! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
 //! TIME_WAIT, and it must not be the client, which has only some 28,000.
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::connection::{Exchange, Failure};
+use crate::lag::Lag;
 use crate::latency::{Latencies, Recorder};
 use crate::requests::Requests;
 use crate::result::Errors;
+use crate::stream::Endpoint;
 
 /// No time: before the window is set, and for a user without a request in flight.
 const NEVER: u64 = u64::MAX;
@@ -38,7 +41,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Where to connect.
-    pub(crate) address: SocketAddr,
+    pub(crate) endpoint: Endpoint,
     /// What to send.
     pub(crate) requests: Requests,
     /// How many users there are to be, and so connections.
@@ -51,6 +54,13 @@ pub(crate) struct Plan {
     pub(crate) spread: Duration,
     /// How often each user is to send; as soon as it has an answer, if nothing.
     pub(crate) interval: Option<Duration>,
+}
+
+impl Plan {
+    /// Whether each user sends as soon as it has an answer.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        self.interval.is_none() && matches!(self.requests, Requests::Same(_))
+    }
 }
 
 /// What all users of one run share.
@@ -82,6 +92,16 @@ pub(crate) struct Load {
     uncorrected: Recorder,
     failures_before: Failures,
     failures: Failures,
+    shortage: Shortage,
+    /// How late the load generator is to look at what has come.
+    pub(crate) lag: Lag,
+}
+
+/// What this machine had not enough of.
+#[derive(Debug, Default)]
+struct Shortage {
+    ports: AtomicU64,
+    descriptors: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +157,8 @@ impl Load {
             uncorrected: Recorder::new(plan.threads),
             failures_before: Failures::default(),
             failures: Failures::default(),
+            shortage: Shortage::default(),
+            lag: Lag::default(),
             plan,
         }
     }
@@ -180,6 +202,12 @@ impl Load {
         (start_us != NEVER).then(|| Duration::from_micros(end_us.saturating_sub(start_us)))
     }
 
+    /// Whether the window is open.
+    pub(crate) fn is_measuring(&self) -> bool {
+        let (start_us, end_us) = self.window_us();
+        (start_us..end_us).contains(&self.now_us())
+    }
+
     fn window_us(&self) -> (u64, u64) {
         (self.window_start_us.load(Relaxed), self.window_end_us.load(Relaxed))
     }
@@ -217,11 +245,22 @@ impl Load {
         self.reconnected.load(Relaxed)
     }
 
-    /// A failure that is the server's, or the network's; what fails while the server stops is our doing.
-    pub(crate) fn count_failure(&self, failure: Failure) {
-        self.count_failures(failure, 1, self.now_us());
+    /// No connection could be made.
+    pub(crate) fn count_unconnected(&self, error: &io::Error) {
+        self.count_failures(Failure::Connect, 1, self.now_us());
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EADDRNOTAVAIL) => drop(self.shortage.ports.fetch_add(1, Relaxed)),
+            Some(Errno::EMFILE | Errno::ENFILE) => drop(self.shortage.descriptors.fetch_add(1, Relaxed)),
+            _ => {}
+        }
     }
 
+    /// How often there was no port to connect from, and no descriptor to connect with.
+    pub(crate) fn shortages(&self) -> (u64, u64) {
+        (self.shortage.ports.load(Relaxed), self.shortage.descriptors.load(Relaxed))
+    }
+
+    /// What fails while the server stops is our doing, and does not count.
     fn count_failures(&self, failure: Failure, count: u64, now_us: u64) {
         let (start_us, end_us) = self.window_us();
         if now_us >= end_us || self.is_stopping() {
@@ -280,8 +319,7 @@ impl Load {
 
     /// `user` has had an answer to a request that was due before it was sent.
     pub(crate) fn note_uncorrected(&self, user: usize, latency_us: u64) {
-        let (start_us, end_us) = self.window_us();
-        if (start_us..end_us).contains(&self.now_us()) {
+        if self.is_measuring() {
             self.uncorrected.answered(user, latency_us, true);
         }
     }
@@ -333,7 +371,7 @@ mod tests {
 
     fn load() -> Load {
         let load = Load::new(Plan {
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            endpoint: Endpoint::tcp(([127, 0, 0, 1], 1).into()),
             requests: Requests::Same(Vec::new()),
             users: 4,
             threads: 2,

@@ -7,13 +7,17 @@ mod args;
 mod attack;
 mod conclude;
 mod connection;
+mod cpus;
 mod host;
 mod interrupt;
 mod json;
+mod lag;
 mod latency;
 mod launch;
 mod load;
+mod machine;
 mod memory;
+mod null;
 mod pace;
 mod reply;
 mod report;
@@ -23,6 +27,8 @@ mod run;
 mod series;
 mod server;
 mod stdout;
+mod stream;
+mod subject;
 mod suite;
 mod target;
 mod user;
@@ -36,6 +42,7 @@ use crate::args::Task;
 fn main() -> ExitCode {
     let outcome = match args::parse() {
         Task::Launch(launch) => launch::exec(&launch),
+        Task::NullServer => null::serve(),
         Task::Measure(options) => suite::run(&options),
         Task::Load(options) => wrk::run(&options),
     };

@@ -20,6 +20,8 @@ pub(crate) enum Account {
         /// Why not.
         why: String,
     },
+    /// None: of the server nothing is known but its address.
+    Nothing,
 }
 
 impl Account {
@@ -32,6 +34,11 @@ impl Account {
         }
     }
 
+    /// Of a server that runs already: it cannot be moved to a cgroup with what it has allocated.
+    pub(crate) fn of_running() -> Self {
+        Account::Processes { why: "the server was not started by loadtest (--exec would)".into() }
+    }
+
     /// Where the server writes its pid in order to be metered.
     pub(crate) fn join_paths(&self) -> Vec<PathBuf> {
         self.cgroup().map(Cgroup::join_paths).unwrap_or_default()
@@ -41,13 +48,20 @@ impl Account {
     pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Account::Cgroup(cgroup) => Some(cgroup),
-            Account::Processes { .. } => None,
+            Account::Processes { .. } | Account::Nothing => None,
         }
     }
 
-    /// CPU time of the server so far, in seconds.
-    pub(crate) fn cpu_s(&self) -> Option<f64> {
-        Some(self.cgroup()?.cpu_usec().ok()? as f64 / 1e6)
+    /// CPU time so far of the server whose root is `pid`, in seconds.
+    pub(crate) fn cpu_s(&self, pid: i32) -> Option<f64> {
+        match self {
+            Account::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
+            Account::Processes { .. } => {
+                let times = meter::process_tree(pid).into_iter().flat_map(meter::run_time);
+                Some(times.map(|time| time.as_secs_f64()).sum())
+            }
+            Account::Nothing => None,
+        }
     }
 
     /// What the kernel charges now.
@@ -56,17 +70,19 @@ impl Account {
     }
 
     /// Notes the RAM before the first connection.
-    pub(crate) fn read_idle(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<Warning>) {
-        memory.source = Some(self.source().to_owned());
+    pub(crate) fn read_idle(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+        memory.source = self.source().map(str::to_owned);
         memory.idle_bytes = match self {
             Account::Cgroup(cgroup) => cgroup.current_bytes().ok(),
             Account::Processes { why } => {
                 warnings.push(Doubt::Meter.because(format!(
                     "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the measured \
-                     time, which leaves out other kernel memory; there is no true peak, and no CPU time of the server"
+                     time, which leaves out other kernel memory; there is no true peak, and CPU time of the server's ended threads is not counted"
                 )));
-                meter::ledger(pid).ok().and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
+                pid.and_then(|pid| meter::ledger(pid).ok())
+                    .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
             }
+            Account::Nothing => None,
         };
     }
 
@@ -85,7 +101,8 @@ impl Account {
     }
 
     /// Takes the ledger: slow with many processes, so after the window, while the load goes on.
-    pub(crate) fn read_ledger(&self, pid: i32, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+    pub(crate) fn read_ledger(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+        let Some(pid) = pid else { return };
         let ledger = match meter::ledger(pid) {
             Ok(ledger) => ledger,
             Err(error) => {
@@ -102,14 +119,15 @@ impl Account {
         }
     }
 
-    fn source(&self) -> &'static str {
-        match self {
+    fn source(&self) -> Option<&'static str> {
+        Some(match self {
             Account::Cgroup(cgroup) => {
                 let is_v1 = |join: &PathBuf| join.with_file_name("memory.usage_in_bytes").exists();
                 if cgroup.join_paths().iter().any(is_v1) { "cgroup v1" } else { "cgroup v2" }
             }
             Account::Processes { .. } => "pss",
-        }
+            Account::Nothing => return None,
+        })
     }
 }
 

@@ -33,17 +33,28 @@ pub(crate) fn of_run(result: &RunResult) -> String {
     text + "\n"
 }
 
+/// One run, for stderr.
+pub(crate) fn of_run_on_stderr(result: &RunResult) -> String {
+    let text = of_run(result);
+    if console::colors_enabled_stderr() { text } else { console::strip_ansi_codes(&text).into_owned() }
+}
+
 fn heading(result: &RunResult) -> String {
     let measured = result.duration_s.map_or("nothing measured".into(), |time_s| {
         format!("measured for {}", duration(Duration::from_secs_f64(time_s)))
     });
     let connections = HumanCount(result.connections.requested as u64);
     let partial = if result.complete { "" } else { " (partial)" };
-    format!("{}: {connections} connections, database wait {}, {measured}{partial}", result.target, result.wait.spec)
+    let wait =
+        if result.wait.spec.is_empty() { String::new() } else { format!("database wait {}, ", result.wait.spec) };
+    format!("{}: {connections} connections, {wait}{measured}{partial}", result.target)
 }
 
 fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("held", held(result))];
+    let mut lines = Vec::new();
+    if result.connections.held_mean.is_some() || result.connections.held_peak > 0 {
+        lines.push(("held", held(result)));
+    }
     if result.memory.peak_bytes.is_some() {
         lines.push(("RAM", ram(&result.memory)));
         lines.push(("ledger", ledger(&result.memory)));
@@ -59,10 +70,18 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
         lines.push(("errors before", errors(&result.errors_before)));
     }
     lines.push(("errors", errors(&result.errors)));
-    if let (Some(server_s), Some(client_s)) = (result.server.cpu_s, result.client.cpu_s) {
-        lines.push(("CPU", format!("server {server_s:.2} s, load generator {client_s:.2} s")));
-    }
+    let cpu = [("server", result.server.cpu_s), ("load generator", result.client.cpu_s)];
+    let cpu = cpu.iter().filter_map(|&(who, time_s)| Some(cpu_text(who, time_s?, result.requests)));
+    let cpu = cpu.collect::<Vec<_>>().join(", ");
+    lines.extend((!cpu.is_empty()).then_some(("CPU", cpu)));
     lines
+}
+
+fn cpu_text(who: &str, time_s: f64, requests: u64) -> String {
+    match requests {
+        0 => format!("{who} {time_s:.2} s"),
+        _ => format!("{who} {time_s:.2} s ({:.1} µs a request)", time_s * 1e6 / requests as f64),
+    }
 }
 
 fn held(result: &RunResult) -> String {

@@ -1,9 +1,11 @@
 //! What one run gives: these structs are the JSON, field by field. What could not be measured is null.
 
 use std::ops::AddAssign;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host;
 use crate::warning::Warning;
 
 /// The version of this layout.
@@ -62,6 +64,38 @@ pub(crate) struct RunResult {
     pub(crate) warnings: Vec<Warning>,
 }
 
+impl RunResult {
+    /// Of a run that begins now.
+    pub(crate) fn new(target: &str, command: Vec<String>, connections: usize) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            complete: false,
+            failure: None,
+            target: target.to_owned(),
+            command,
+            started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            host: host::describe(),
+            connections: Connections { requested: connections, ..Connections::default() },
+            wait: Wait::default(),
+            duration_s: None,
+            requests: 0,
+            rps: None,
+            rps_ceiling: None,
+            in_flight: 0,
+            errors_before: Errors::default(),
+            errors: Errors::default(),
+            latency_us: None,
+            above_wait_us: None,
+            histograms: None,
+            series: Vec::new(),
+            memory: Memory::default(),
+            server: Server::default(),
+            client: Client::default(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// The machine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Host {
@@ -99,9 +133,9 @@ pub(crate) struct Connections {
 }
 
 /// The simulated database.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Wait {
-    /// As given to `--db-wait`.
+    /// As given to `--db-wait`; empty if the server is not ours.
     pub(crate) spec: String,
 }
 
@@ -264,7 +298,7 @@ impl Memory {
 /// The server, besides its RAM.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Server {
-    /// CPU time within the window; null without a cgroup.
+    /// CPU time within the window; null for a server that is not metered.
     pub(crate) cpu_s: Option<f64>,
     /// How it ended.
     pub(crate) exit: Option<String>,
@@ -277,4 +311,6 @@ pub(crate) struct Client {
     pub(crate) cpu_s: Option<f64>,
     /// The highest RSS of this run.
     pub(crate) rss_peak_bytes: Option<u64>,
+    /// How late its timers were, which is how late it looks at answers: the 99th percentile.
+    pub(crate) lag_p99_us: Option<u64>,
 }

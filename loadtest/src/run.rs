@@ -1,9 +1,11 @@
 //! One run: start a server, hold the connections, measure, stop it.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -12,13 +14,12 @@ use crate::args::Options;
 use crate::attack::Attack;
 use crate::interrupt::Interrupt;
 use crate::load::{Load, Phase, Plan};
-use crate::memory::Account;
 use crate::requests::Requests;
-use crate::result::{Client, Connections, Errors, Memory, RunResult, SCHEMA, Second, Wait};
+use crate::result::{RunResult, Second};
 use crate::series::Series;
-use crate::server::{Server, describe};
+use crate::stream::Endpoint;
+use crate::subject::Subject;
 use crate::target::Target;
-use crate::warning::Doubt;
 use crate::{conclude, host};
 
 /// How often the server is asked while it accepts: often, because the users connect at that pace.
@@ -62,16 +63,19 @@ pub(crate) fn run(
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     // Puts the file into the page cache before the server does, which would be charged for it if it was the first to read it.
     let _ = std::fs::read(executable);
-    let account = Account::open();
     let drain_timeout = drain_timeout(options);
     let command = command(target, executable, options, drain_timeout);
-    let mut result = empty_result(target, command, options);
-    match Server::start(target.package(), &result.command, &account.join_paths(), interrupt) {
-        Ok(server) => Run { server, account: &account, options, interrupt, progress }.go(&mut result, drain_timeout),
+    let mut result = RunResult::new(target.name(), command, options.connections);
+    result.wait.spec = options.db_wait.to_string();
+    let cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
+    match Subject::launch(target.package(), &result.command, cpus, interrupt) {
+        Ok((subject, address, admin)) => {
+            let run = Run { subject, address, admin, options, interrupt, progress };
+            run.go(&mut result, drain_timeout);
+        }
         Err(error) => result.failure = Some(format!("{error:#}")),
     }
     progress.finish_and_clear();
-    end_stragglers(&account, &mut result);
     result
 }
 
@@ -105,51 +109,13 @@ fn flag_value<'a>(options: &'a Options, name: &str) -> Option<&'a str> {
     })
 }
 
-fn empty_result(target: Target, command: Vec<String>, options: &Options) -> RunResult {
-    RunResult {
-        schema: SCHEMA.to_owned(),
-        complete: false,
-        failure: None,
-        target: target.name().to_owned(),
-        command,
-        started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        host: host::describe(),
-        connections: Connections { requested: options.connections, ..Connections::default() },
-        wait: Wait { spec: options.db_wait.to_string() },
-        duration_s: None,
-        requests: 0,
-        rps: None,
-        rps_ceiling: None,
-        in_flight: 0,
-        errors_before: Errors::default(),
-        errors: Errors::default(),
-        latency_us: None,
-        above_wait_us: None,
-        histograms: None,
-        series: Vec::new(),
-        memory: Memory::default(),
-        server: Default::default(),
-        client: Client::default(),
-        warnings: Vec::new(),
-    }
-}
-
-/// After a server was killed, its children may need a moment, and a cgroup can only be removed empty.
-fn end_stragglers(account: &Account, result: &mut RunResult) {
-    let Some(cgroup) = account.cgroup() else { return };
-    if let Ok(kills @ 1..) = cgroup.oom_kills() {
-        let text = format!("the kernel has killed {kills} processes of the server for want of memory (OOM)");
-        result.warnings.push(Doubt::OutOfMemory.because(text));
-    }
-    if let Err(error) = cgroup.kill_all() {
-        result.warnings.push(Doubt::Left.because(format!("processes may be left: {error}")));
-    }
-}
-
 /// A run whose server listens.
 struct Run<'a> {
-    server: Server,
-    account: &'a Account,
+    subject: Subject,
+    /// Where the server serves.
+    address: SocketAddr,
+    /// Where it tells about itself.
+    admin: SocketAddr,
     options: &'a Options,
     interrupt: &'a Interrupt,
     progress: &'a ProgressBar,
@@ -159,10 +125,10 @@ impl Run<'_> {
     fn go(mut self, result: &mut RunResult, drain_timeout: Duration) {
         let Options { connections, timeout, .. } = *self.options;
         let spread = self.options.fixed_wait().unwrap_or_default();
-        let address = self.server.address;
+        let address = self.address;
         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
         let load = Arc::new(Load::new(Plan {
-            address,
+            endpoint: Endpoint::tcp(address),
             requests: Requests::Same(request),
             users: connections,
             threads: thread::available_parallelism().map_or(1, usize::from),
@@ -177,23 +143,24 @@ impl Run<'_> {
             Ok(()) => result.complete = true,
             Err(Ended::Interrupted) => {
                 result.failure = Some("interrupted".into());
-                self.account.read_ledger(self.server.pid(), &mut result.memory, &mut result.warnings);
+                self.subject.read_ledger();
             }
             Err(Ended::Failed(why)) => result.failure = Some(why),
-            Err(Ended::ServerDied) => {
-                let exit = self.server.exit();
-                result.failure = Some(self.server.death(exit));
-            }
+            Err(Ended::ServerDied) => result.failure = Some(self.subject.death()),
         }
-        self.stop(&load, drain_timeout, result);
+        // The server is stopped while the users still hold their sockets: so it closes first.
+        self.say("stopping");
+        load.enter(Phase::Stop);
+        let is_hurried = self.interrupt.is_raised();
+        let patience = if is_hurried { HURRIED_STOP_PATIENCE } else { drain_timeout + STOP_PATIENCE };
+        self.subject.close(patience, is_hurried, result);
         if let Some(attack) = attack {
             attack.end();
         }
-        conclude::conclude(&load, self.options, result);
+        conclude::conclude(&[load], self.options.fixed_wait(), result);
     }
 
     fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
-        self.account.read_idle(self.server.pid(), &mut result.memory, &mut result.warnings);
         let attack = attack.insert(Attack::start(load).map_err(failed)?);
         self.connect(load, attack)?;
         self.hold(load, result)?;
@@ -201,7 +168,7 @@ impl Run<'_> {
         self.measure(load, attack, result)?;
         self.say("ledger");
         self.pause(ADMIN_LINGER)?;
-        self.account.read_ledger(self.server.pid(), &mut result.memory, &mut result.warnings);
+        self.subject.read_ledger();
         self.pause(Duration::ZERO)
     }
 
@@ -278,25 +245,21 @@ impl Run<'_> {
     }
 
     /// Measures for the given time, and reads what it cost.
-    fn measure(&mut self, load: &Load, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
+    fn measure(&mut self, load: &Arc<Load>, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
         self.say("measuring");
-        let own_cpu_s = || meter::cpu_time(std::process::id() as i32).ok().map(|time| time.as_secs_f64());
-        let (client_before, server_before) = (own_cpu_s(), self.account.cpu_s());
+        self.subject.begin();
         load.open_window(self.options.duration);
         let outcome = self.watch(load, attack, result);
         // Also of a run that was cut short: what it cost until then.
         load.close_window();
-        let spent = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
-        result.client.cpu_s = spent(client_before, own_cpu_s());
-        result.server.cpu_s = spent(server_before, self.account.cpu_s());
-        self.account.read_end(&mut result.memory, &mut result.warnings);
+        self.subject.end(load.plan.threads);
         outcome?;
         self.note_held(result)
     }
 
-    fn watch(&mut self, load: &Load, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
+    fn watch(&mut self, load: &Arc<Load>, attack: &mut Attack, result: &mut RunResult) -> Result<(), Ended> {
         let start = Instant::now();
-        let mut series = Series::start(load);
+        let mut series = Series::start(slice::from_ref(load));
         let (mut held_sum, mut samples) = (0, 0);
         let mut counters = ServerCounters::default();
         loop {
@@ -314,8 +277,8 @@ impl Run<'_> {
                 result.series.push(Second {
                     open: Some(counters.open),
                     held: Some(counters.waiting + counters.queued),
-                    ram_bytes: self.account.current_bytes(),
-                    ..series.next(load)
+                    ram_bytes: self.subject.current_bytes(),
+                    ..series.next(slice::from_ref(load))
                 });
             }
             let Some(remaining) = remaining else { return Ok(()) };
@@ -326,40 +289,8 @@ impl Run<'_> {
         }
     }
 
-    /// Stops the server while the users still hold their sockets: so it closes first.
-    fn stop(&mut self, load: &Load, drain_timeout: Duration, result: &mut RunResult) {
-        self.say("stopping");
-        load.enter(Phase::Stop);
-        let had_died = self.server.exit().is_some();
-        self.server.terminate();
-        // Who interrupts does not want to wait for the answers in flight.
-        let is_hurried = self.interrupt.is_raised();
-        let patience = if is_hurried { HURRIED_STOP_PATIENCE } else { drain_timeout + STOP_PATIENCE };
-        let exit = self.server.wait(Instant::now() + patience);
-        result.server.exit = exit.map(describe);
-        match exit {
-            Some(status) if !status.success() && !had_died && !is_hurried => {
-                let text = format!("told to stop, the server ended with {}", describe(status));
-                result.warnings.push(Doubt::Server.because(text));
-            }
-            Some(_) => {}
-            None => {
-                self.server.kill();
-                result.server.exit = Some("killed by loadtest".into());
-                if !is_hurried {
-                    let text = format!("told to stop, the server did not end in {patience:?}: killed");
-                    result.warnings.push(Doubt::Server.because(text));
-                }
-            }
-        }
-        // That it cut connections off is our doing: we do not wait for those that are queued.
-        let is_ours = |line: &String| line.contains("--drain-timeout");
-        let warnings = self.server.stderr().into_iter().filter(|line| line.starts_with("warning:") && !is_ours(line));
-        result.warnings.extend(warnings.map(|line| Doubt::Server.because(format!("the server says: {line}"))));
-    }
-
     fn counters(&mut self) -> Result<ServerCounters, Ended> {
-        ServerCounters::fetch(self.server.admin).or_else(|error| {
+        ServerCounters::fetch(self.admin).or_else(|error| {
             // It may have died just now: then that is the cause.
             self.pause(Duration::from_millis(100))?;
             Err(Ended::Failed(format!("the server does not answer on its admin port: {error}")))
@@ -372,7 +303,7 @@ impl Run<'_> {
         if self.interrupt.is_raised() {
             return Err(Ended::Interrupted);
         }
-        self.server.exit().map_or(Ok(()), |_| Err(Ended::ServerDied))
+        self.subject.exit().map_or(Ok(()), |_| Err(Ended::ServerDied))
     }
 
     fn say(&self, what: &'static str) {

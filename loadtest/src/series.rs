@@ -1,5 +1,6 @@
 //! The measured time, second by second.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::latency::Latencies;
@@ -19,10 +20,10 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Starts now, with the window of `load`.
-    pub(crate) fn start(load: &Load) -> Self {
+    /// Starts now, with the window of these loads.
+    pub(crate) fn start(loads: &[Arc<Load>]) -> Self {
         let now = Instant::now();
-        Self { start: now, last: now, latencies: load.latencies(), errors: load.errors().1.total() }
+        Self { start: now, last: now, latencies: latencies(loads), errors: errors(loads) }
     }
 
     /// Whether a row is due.
@@ -31,8 +32,8 @@ impl Series {
     }
 
     /// The time since the last row. What only the server knows is to be added.
-    pub(crate) fn next(&mut self, load: &Load) -> Second {
-        let (now, latencies, errors) = (Instant::now(), load.latencies(), load.errors().1.total());
+    pub(crate) fn next(&mut self, loads: &[Arc<Load>]) -> Second {
+        let (now, latencies, errors) = (Instant::now(), latencies(loads), errors(loads));
         let answered = latencies.answered_since(&self.latencies);
         let quantile = |quantile| (!answered.is_empty()).then(|| answered.value_at_quantile(quantile));
         let row = Second {
@@ -46,4 +47,14 @@ impl Series {
         (self.last, self.latencies, self.errors) = (now, latencies, errors);
         row
     }
+}
+
+fn latencies(loads: &[Arc<Load>]) -> Latencies {
+    let mut all = Latencies::new();
+    loads.iter().for_each(|load| all += &load.latencies());
+    all
+}
+
+fn errors(loads: &[Arc<Load>]) -> u64 {
+    loads.iter().map(|load| load.errors().1.total()).sum()
 }

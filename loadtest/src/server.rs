@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cpus::Cpus;
 use crate::interrupt::{Interrupt, kill_group};
 use crate::launch;
 
@@ -26,15 +27,13 @@ const STDERR_LINES: usize = 10;
 /// How long to wait for the end of its stderr when it has died.
 const STDERR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A server that listens.
+/// A server that was started.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     name: &'static str,
-    /// Where it serves.
-    pub(crate) address: SocketAddr,
-    /// Where it tells about itself.
-    pub(crate) admin: SocketAddr,
+    /// Its lines on stdout.
+    stdout: Receiver<String>,
     stderr: Lines,
     exit: Option<ExitStatus>,
     interrupt: Interrupt,
@@ -55,33 +54,28 @@ struct Kept {
 }
 
 impl Server {
-    /// Starts `argv` and waits until it listens. To be called on the main thread: see [`launch::command`].
-    pub(crate) fn start(
+    /// Starts `argv`. To be called on the main thread: see [`launch::command`].
+    pub(crate) fn spawn(
         name: &'static str,
         argv: &[String],
         join_paths: &[PathBuf],
+        cpus: Option<&Cpus>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let mut command = launch::command(argv, join_paths);
+        let mut command = launch::command(argv, join_paths, cpus);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         interrupt.guard(child.id() as i32);
         let stderr = child.stderr.take().map(keep_lines).unwrap_or_default();
-        let stdout = child.stdout.take().map(send_lines);
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let interrupt = interrupt.clone();
-        let mut server = Self { child, name, address: unknown, admin: unknown, stderr, exit: None, interrupt };
-        let lines = stdout.context("its output cannot be read")?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        server.address = server.announced(&lines, "listening on http://", deadline)?;
-        server.admin = server.announced(&lines, "admin on http://", deadline)?;
-        Ok(server)
+        let stdout = child.stdout.take().map(send_lines).context("its output cannot be read")?;
+        Ok(Self { child, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
     }
 
-    /// Reads the next line, which announces an address.
-    fn announced(&mut self, lines: &Receiver<String>, prefix: &str, deadline: Instant) -> Result<SocketAddr> {
+    /// Waits until it says in its next line where it listens.
+    pub(crate) fn announced(&mut self, prefix: &str) -> Result<SocketAddr> {
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            match lines.recv_timeout(POLL_INTERVAL) {
+            match self.stdout.recv_timeout(POLL_INTERVAL) {
                 Ok(line) => {
                     let address = line.strip_prefix(prefix).and_then(|address| address.trim().parse().ok());
                     return address.with_context(|| format!("{} said {line:?}, not \"{prefix}ADDR\"", self.name));
@@ -95,6 +89,21 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Waits until it listens, of which it does not tell.
+    pub(crate) fn wait_until(&mut self, listens: impl Fn() -> bool) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !listens() {
+            if let Some(exit) = self.exit() {
+                let hint = if exit.success() { "; it must stay in the foreground" } else { "" };
+                bail!("{}{hint}", self.death(Some(exit)));
+            }
+            ensure!(!self.interrupt.is_raised(), "interrupted");
+            ensure!(Instant::now() < deadline, "{} does not listen there after {START_TIMEOUT:?}", self.name);
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
     }
 
     /// The process, the root of the server's tree.

@@ -18,6 +18,7 @@ use crate::{host, report, run, target};
 /// Measures every target that was asked for.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     host::prepare_for(options.connections, limits::SPARE_DESCRIPTORS)?;
+    options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let json = options.json.as_deref().map(|path| JsonFile::prepare(path, options.is_series())).transpose()?;
     let interrupt = Interrupt::install()?;
     let executables = match target::build(options.targets(), &interrupt) {

@@ -78,9 +78,9 @@ async fn request(load: &Load, user: usize, bytes: &[u8], due_us: Option<u64>, co
 async fn connect(load: &Load) -> Option<Connection> {
     let mut pause = FIRST_PAUSE;
     while !load.is_stopping() {
-        match Connection::open(load.plan.address, load.plan.timeout, load.plan.requests.wants_content()).await {
+        match Connection::open(&load.plan.endpoint, load.plan.timeout, load.plan.requests.wants_content()).await {
             Ok(connection) => return Some(connection),
-            Err(failure) => load.count_failure(failure),
+            Err(error) => load.count_unconnected(&error),
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -103,7 +103,10 @@ fn a_run_gives_a_report_for_people_and_one_for_machines() {
     // Neither is a terminal: no colours, no progress bar.
     assert!(!report.contains('\x1b') && !stderr(&output).contains('\x1b'));
     let result = read_json(&json);
-    assert_eq!(result["schema"], "c10k-loadtest/1");
+    assert_eq!(result["schema"], "c10k-loadtest/2");
+    let series = result["series"].as_array().unwrap();
+    assert!(series.iter().all(|second| second["rps"].as_f64() > Some(0.0) && second["open"] == 50), "{series:?}");
+    assert!(result["histograms"]["answered"].as_str().unwrap().len() > 10);
     assert_eq!(result["connections"]["held_peak"], 50);
     assert_eq!(result["server"]["exit"], "exit status 0");
     assert_eq!(result["wait"]["spec"], "100ms");

@@ -31,5 +31,5 @@ mod tree;
 pub use cgroup::{Cgroup, CgroupParts, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, Missing, ledger};
-pub use process::{cpu_time, rss_peak_bytes};
+pub use process::{cpu_time, rss_peak_bytes, run_time};
 pub use tree::process_tree;

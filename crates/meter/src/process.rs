@@ -1,5 +1,8 @@
-//! Two figures of a single process: the load generator's own cost.
+//! Figures of a single process: the load generator's own cost.
 
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procfs::ProcError;
@@ -20,6 +23,27 @@ pub fn cpu_time(pid: i32) -> Result<Duration, MeterError> {
     let stat = stat.map_err(|error| gone(pid, error))?;
     let ticks = stat.utime + stat.stime;
     Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
+}
+
+/// Time on a CPU that the living threads of the process have had so far: of the first field of `/proc/PID/task/TID/schedstat`,
+/// in nanoseconds. Unlike [`cpu_time`] it is exact, so that it can be added up over 10,000 children; but what ended threads
+/// have used is not in it.
+///
+/// # Errors
+/// [`MeterError::NoSuchProcess`]; [`MeterError::File`] on a kernel without `CONFIG_SCHED_INFO`.
+pub fn run_time(pid: i32) -> Result<Duration, MeterError> {
+    let path = PathBuf::from(format!("/proc/{pid}/task"));
+    let tasks = fs::read_dir(&path).map_err(|_| MeterError::NoSuchProcess { pid })?;
+    let mut run_ns = 0;
+    for task in tasks.flatten() {
+        // A thread may end between readdir and read.
+        if let Ok(text) = fs::read_to_string(task.path().join("schedstat")) {
+            let number = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            let no_number = || MeterError::File { path: task.path(), source: io::ErrorKind::InvalidData.into() };
+            run_ns += number.ok_or_else(no_number)?;
+        }
+    }
+    Ok(Duration::from_nanos(run_ns))
 }
 
 /// The highest RSS that the process ever had, in bytes: `VmHWM` of `/proc/PID/status`. A lifetime maximum, not this run's.

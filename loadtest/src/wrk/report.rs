@@ -20,9 +20,9 @@ pub(crate) fn heading(url: &str, duration: Duration, threads: usize, connections
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     /// In microseconds.
-    pub(crate) latency: &'a Stats,
+    pub(crate) latency: Stats,
     /// Of one thread, each tenth of a second.
-    pub(crate) requests_per_s: &'a Stats,
+    pub(crate) requests_per_s: Stats,
     /// What was asked for.
     pub(crate) options: &'a Options,
     /// With a rate: the distributions, if they are wanted.
@@ -34,8 +34,8 @@ pub(crate) struct Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  Thread Stats{:>6}{:>11}{:>8}{:>12}", "Avg", "Stdev", "Max", "+/- Stdev")?;
-        write_stats(f, "Latency", self.latency, format_time_us)?;
-        write_stats(f, "Req/Sec", self.requests_per_s, format_metric)?;
+        write_stats(f, "Latency", &self.latency, format_time_us)?;
+        write_stats(f, "Req/Sec", &self.requests_per_s, format_metric)?;
         for (number, spectrum) in self.spectra.iter().enumerate() {
             write!(f, "{}{spectrum}", if number > 0 { "\n" } else { "" })?;
         }
@@ -85,6 +85,7 @@ pub(crate) fn padded(figure: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::Choice;
     use crate::wrk::Url;
     use hdrhistogram::Histogram;
 
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn the_layout_is_wrks() {
         let options = Options {
-            url: Url::parse("http://localhost/").unwrap(),
+            url: Some(Url::parse("http://localhost/").unwrap()),
+            subject: Choice::Nothing,
+            cpus: None,
+            json: None,
             threads: 2,
             connections: 10,
             duration: Duration::from_secs(10),
@@ -113,8 +117,8 @@ mod tests {
             timeout: Duration::from_secs(2),
         };
         let report = Report {
-            latency: &stats(&[(250, 3), (1_000, 1), (12_920, 1)]),
-            requests_per_s: &stats(&[(900, 1), (56_000, 2)]),
+            latency: stats(&[(250, 3), (1_000, 1), (12_920, 1)]),
+            requests_per_s: stats(&[(900, 1), (56_000, 2)]),
             options: &options,
             spectra: Vec::new(),
             summary: Summary {

@@ -258,7 +258,7 @@ fn wrk(lua: &Lua) -> mlua::Result<Table> {
 /// Makes the global `wrk`.
 fn define_wrk(lua: &Lua, url: &Url, fields: &[String]) -> mlua::Result<()> {
     let wrk = lua.create_table()?;
-    wrk.set("scheme", "http")?;
+    wrk.set("scheme", url.scheme())?;
     wrk.set("host", url.host())?;
     wrk.set("port", url.given_port().map(|port| port.to_string()))?;
     wrk.set("path", url.path())?;

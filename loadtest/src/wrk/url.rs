@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use http::Uri;
 
+use crate::stream::Endpoint;
+
 /// How long an address may take to answer before the load starts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -17,25 +19,29 @@ pub(crate) struct Url {
     authority: String,
     host: String,
     port: u16,
+    /// Whether TLS is spoken.
+    is_tls: bool,
     /// Path and query.
     path: String,
 }
 
 impl Url {
-    /// Reads an `http:` URL.
+    /// Reads an `http:` or `https:` URL.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|error| format!("{error}; write http://127.0.0.1:8084/"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some(scheme) => return Err(format!("{scheme} is not supported; write http://")),
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(scheme) => return Err(format!("{scheme} is not supported; write http:// or https://")),
             None => return Err("there is no scheme; write http://127.0.0.1:8084/".into()),
-        }
+        };
         let authority = uri.authority().ok_or("there is no host")?;
         Ok(Self {
             text: text.to_owned(),
             authority: authority.as_str().rsplit('@').next().unwrap_or_default().to_owned(),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            is_tls,
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         })
     }
@@ -58,6 +64,14 @@ impl Url {
         Err(error.context(format!("unable to connect to {host}:{port}")))
     }
 
+    /// How to connect to `address`, which is one of its own.
+    ///
+    /// # Errors
+    /// The host is no name that TLS knows.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Result<Endpoint> {
+        if self.is_tls { Endpoint::tls(address, &self.host) } else { Ok(Endpoint::tcp(address)) }
+    }
+
     /// A GET request for it, with further fields: `Name: value`. A Host among them replaces its own.
     pub(crate) fn request(&self, fields: &[String]) -> String {
         let has_host =
@@ -70,6 +84,11 @@ impl Url {
             request += &format!("{field}\r\n");
         }
         request + "\r\n"
+    }
+
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// The host, an IPv6 address without its brackets.
@@ -117,6 +136,8 @@ mod tests {
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 80, "/"));
         assert_eq!(url.given_port(), None);
         assert_eq!(url.request(&[]), "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n");
+        let url = Url::parse("https://localhost/").unwrap();
+        assert_eq!((url.scheme(), url.port, url.given_port()), ("https", 443, None));
     }
 
     #[test]

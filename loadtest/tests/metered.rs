@@ -1,0 +1,166 @@
+//! Servers that are not this project's: started with `--exec`, running already with `--pid`, doing nothing with `--null`,
+//! speaking TLS.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
+}
+
+/// Runs loadtest, and gives the result with what was printed on stdout and stderr.
+fn measure(arguments: &[&str]) -> (Value, String, String) {
+    let directory = TempDir::new().unwrap();
+    let json = directory.path().join("run.json");
+    let output = run(&[&["--json", json.to_str().unwrap()], arguments].concat());
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+    (serde_json::from_slice(&fs::read(json).unwrap()).unwrap(), stdout, stderr)
+}
+
+/// The executable of a server, built by loadtest.
+fn server_executable() -> String {
+    let (result, ..) = measure(&["--target", "prefork", "-c", "1", "-d", "1s", "--db-wait", "10ms"]);
+    result["command"][0].as_str().unwrap().to_owned()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn is_listening(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+#[test]
+fn a_server_that_is_started_for_the_url_is_metered_and_stopped() {
+    let port = free_port();
+    let command = format!("{} --listen 127.0.0.1:{port} --db-wait 20ms", server_executable());
+    let url = format!("http://127.0.0.1:{port}/");
+    let (result, stdout, stderr) = measure(&["-c", "20", "-d", "2s", "--exec", &command, &url]);
+    assert!(stdout.starts_with("Running 2s test") && stdout.trim_end().ends_with('B'), "{stdout}");
+    assert!(stderr.contains("RAM") && stderr.contains("in flight at the end"), "{stderr}");
+    assert_eq!((&result["target"], &result["command"][2]), (&Value::from(url), &Value::from(command)));
+    assert!(result["memory"]["pss_bytes"].as_u64() > Some(100_000), "{result}");
+    assert!(result["memory"]["processes"].as_u64() > Some(20), "{result}");
+    assert_eq!(result["series"].as_array().unwrap().len(), 1, "{result}");
+    assert!(!is_listening(port));
+}
+
+#[test]
+fn a_command_that_does_not_serve_is_reported() {
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    for (command, expected) in [("echo oh no >&2; exit 3", "oh no"), ("true", "it must stay in the foreground")] {
+        let output = run(&["--exec", command, &url]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = run(&["--exec", "sleep 60", &format!("http://{}/", taken.local_addr().unwrap())]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("somebody listens"), "{output:?}");
+}
+
+#[test]
+fn a_server_that_dies_under_the_load_is_reported() {
+    let port = free_port();
+    let command = format!("{} --listen 127.0.0.1:{port} & sleep 1.5; kill -9 $!; exit 7", server_executable());
+    let output = run(&["-d", "10s", "--exec", &command, &format!("http://127.0.0.1:{port}/")]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("exit status 7"), "{stderr}");
+    assert!(!is_listening(port));
+}
+
+/// Killed and reaped with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_that_runs_already_is_metered_with_its_children_and_left_running() {
+    let mut command = Command::new(server_executable());
+    command.args(["--listen", "127.0.0.1:0", "--db-wait", "20ms", "--start", "10"]);
+    let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().trim_start_matches("listening on ");
+    let pid = server.0.id().to_string();
+    let (result, ..) = measure(&["-c", "10", "-d", "1s", "--pid", &pid, url]);
+    assert_eq!(result["memory"]["source"], "pss");
+    assert!(result["memory"]["processes"].as_u64() > Some(10), "{result}");
+    assert!(result["server"]["cpu_s"].as_f64() > Some(0.0), "{result}");
+    assert!(Path::new(&format!("/proc/{pid}/fd/0")).exists());
+    assert!(server.0.try_wait().unwrap().is_none());
+    let output = run(&["--pid", "999999999", url]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_null_server_answers_everything() {
+    let (result, stdout, _) = measure(&["--null", "-c", "20", "-d", "1s"]);
+    assert!(stdout.contains("requests in"), "{stdout}");
+    assert!(result["requests"].as_u64() > Some(100));
+    let errors = result["errors"].as_object().unwrap();
+    assert!(errors.values().all(|count| count == 0), "{result}");
+}
+
+#[test]
+fn cpus_are_those_that_were_named() {
+    let output = run(&["--null", "-d", "1s", "--cpus", "0:0"]);
+    assert!(output.status.success(), "{output:?}");
+    let output = run(&["--null", "-d", "1s", "--cpus", "0:4095"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("--cpus"), "{stderr}");
+}
+
+/// A server with a certificate that nobody has signed; answers each head that comes in one piece.
+fn start_tls_server() -> u16 {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = own.signing_key.serialize_der().try_into().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let config = config.clone();
+            thread::spawn(move || {
+                let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
+                let mut bytes = [0; 4096];
+                while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
+                    thread::sleep(Duration::from_millis(5));
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn https_is_spoken() {
+    let url = format!("https://localhost:{}/", start_tls_server());
+    let (result, stdout, _) = measure(&["-c", "10", "-d", "1s", &url]);
+    assert!(stdout.contains("requests in") && !stdout.contains("Socket errors"), "{stdout}");
+    assert!(result["requests"].as_u64() > Some(10), "{result}");
+}
