@@ -22,6 +22,31 @@ pub(crate) struct ServerCounters {
     pub(crate) waiting_peak: u64,
     /// Requests waiting for a worker now.
     pub(crate) queued: u64,
+    /// Its RAM.
+    pub(crate) memory: ServerMemory,
+}
+
+/// What a server tells of its own RAM. What it does not tell is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerMemory {
+    /// The total of its cgroup.
+    pub(crate) total_bytes: Option<u64>,
+    /// The highest that this ever was.
+    pub(crate) peak_bytes: Option<u64>,
+    /// What it may not exceed.
+    pub(crate) limit_bytes: Option<u64>,
+    /// Processes of the cgroup that were killed for want of memory.
+    pub(crate) oom_kills: u64,
+    /// RSS of all processes added up.
+    pub(crate) rss_sum_bytes: Option<u64>,
+    /// PSS of all processes added up.
+    pub(crate) pss_bytes: Option<u64>,
+    /// Page tables.
+    pub(crate) page_tables_bytes: Option<u64>,
+    /// Kernel stacks.
+    pub(crate) kernel_stacks_bytes: Option<u64>,
+    /// The kernel's part of sockets.
+    pub(crate) sockets_bytes: Option<u64>,
 }
 
 impl ServerCounters {
@@ -56,16 +81,33 @@ impl ServerCounters {
                 "c10k_requests_waiting" => counters.waiting = value,
                 "c10k_requests_waiting_peak" => counters.waiting_peak = value,
                 "c10k_requests_queued" => counters.queued = value,
-                _ => {}
+                _ => counters.memory.parse(name, value),
             }
         }
         counters
     }
 
-    /// Requests that the server held at once, as far as this reading tells.
-    pub(crate) fn held(&self) -> u64 {
-        // The peak is exact, but knows only those that wait for the database; the queue has no peak.
-        self.waiting_peak.max(self.waiting + self.queued)
+    /// Connections that have come so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.accepted + self.refused
+    }
+}
+
+impl ServerMemory {
+    fn parse(&mut self, name: &str, value: u64) {
+        let figure = match name {
+            "c10k_cgroup_memory_bytes" => &mut self.total_bytes,
+            "c10k_cgroup_memory_peak_bytes" => &mut self.peak_bytes,
+            "c10k_cgroup_memory_limit_bytes" => &mut self.limit_bytes,
+            "c10k_memory_rss_sum_bytes" => &mut self.rss_sum_bytes,
+            "c10k_memory_bytes{part=\"pss\"}" => &mut self.pss_bytes,
+            "c10k_memory_bytes{part=\"page_tables\"}" => &mut self.page_tables_bytes,
+            "c10k_memory_bytes{part=\"kernel_stacks\"}" => &mut self.kernel_stacks_bytes,
+            "c10k_memory_bytes{part=\"sockets\"}" => &mut self.sockets_bytes,
+            "c10k_cgroup_oom_kills_total" => return self.oom_kills = value,
+            _ => return,
+        };
+        *figure = Some(value);
     }
 }
 
@@ -77,9 +119,12 @@ mod tests {
     fn counters_are_read_from_prometheus_text() {
         let text = "# HELP c10k_connections_open Connections open now.\n# TYPE c10k_connections_open gauge\n\
             c10k_connections_open 12\nc10k_connections_accepted_total 15 1700000000\nc10k_requests_waiting 3\n\
-            c10k_requests_waiting_peak 4\nc10k_requests_queued 7.0\nother{label=\"a b\"} 9\n# EOF\n";
-        let expected = ServerCounters { open: 12, accepted: 15, refused: 0, waiting: 3, waiting_peak: 4, queued: 7 };
+            c10k_requests_waiting_peak 4\nc10k_requests_queued 7.0\nother{label=\"a b\"} 9\n\
+            c10k_memory_bytes{part=\"pss\"} 2048\nc10k_cgroup_memory_limit_bytes 5.36870912e+08\n";
+        let memory = ServerMemory { pss_bytes: Some(2048), limit_bytes: Some(536_870_912), ..ServerMemory::default() };
+        let expected =
+            ServerCounters { open: 12, accepted: 15, refused: 0, waiting: 3, waiting_peak: 4, queued: 7, memory };
         assert_eq!(ServerCounters::parse(text), expected);
-        assert_eq!(expected.held(), 10);
+        assert_eq!(expected.connections(), 15);
     }
 }

@@ -10,6 +10,7 @@ use common::db::Latency;
 
 use crate::cpus::Split;
 use crate::launch::LaunchArgs;
+use crate::remote::Remote;
 use crate::subject;
 use crate::target::Target;
 use crate::wrk::{self, Url, units};
@@ -111,6 +112,16 @@ struct Flags {
     #[arg(long, value_name = "PID", requires = "url", conflicts_with = "exec")]
     pid: Option<i32>,
 
+    /// Where the server behind the URL, if it is one of this project's, tells about itself (its --admin): its RAM is read there
+    #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid"])]
+    admin_url: Option<Url>,
+
+    /// With --target: it runs already, elsewhere; it is neither built nor started nor stopped, and tells of its RAM itself, on
+    /// its --admin port. As often as there are targets. Each request asks it for the wait of --db-wait, if that is fixed; else
+    /// the server's own --db-wait counts
+    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target", env = "C10K_REMOTES", value_delimiter = ' ')]
+    remote: Vec<Remote>,
+
     /// Load a server that does nothing, which loadtest starts: what is measured is the load generator's own cost
     #[arg(long, conflicts_with_all = ["target", "exec", "pid"])]
     null: bool,
@@ -184,7 +195,7 @@ pub(crate) enum Task {
     /// Start servers and measure them.
     Measure(Options),
     /// Load a URL.
-    Load(wrk::Options),
+    Load(Box<wrk::Options>),
 }
 
 /// Reads the command line. Ends the process if it is wrong, or asks for help.
@@ -216,6 +227,7 @@ impl Flags {
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
                 json: self.json,
                 cpus: self.cpus,
+                remotes: self.remote,
                 server_flags: self.rest,
             }));
         }
@@ -228,9 +240,9 @@ impl Flags {
             _ if self.null => subject::Choice::Null,
             (Some(command), _) => subject::Choice::Exec(command),
             (None, Some(pid)) => subject::Choice::Pid(pid),
-            (None, None) => subject::Choice::Nothing,
+            (None, None) => self.admin_url.map_or(subject::Choice::Nothing, subject::Choice::Admin),
         };
-        Ok(Task::Load(wrk::Options {
+        Ok(Task::Load(Box::new(wrk::Options {
             url: self.url,
             subject,
             cpus: self.cpus,
@@ -245,7 +257,7 @@ impl Flags {
             rate: self.rate,
             uncorrected: self.uncorrected,
             timeout: self.timeout.unwrap_or(Duration::from_secs(2)),
-        }))
+        })))
     }
 }
 
@@ -265,6 +277,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// The CPUs of each.
     pub(crate) cpus: Option<Split>,
+    /// The targets that run elsewhere.
+    pub(crate) remotes: Vec<Remote>,
     /// Flags for the server.
     pub(crate) server_flags: Vec<String>,
 }
@@ -287,20 +301,26 @@ enum Choice {
 
 impl Options {
     /// The servers to measure, in the order of the table.
-    pub(crate) fn targets(&self) -> &'static [Target] {
+    pub(crate) fn targets(&self) -> Vec<Target> {
         match self.target {
-            Choice::Prefork => &[Target::Prefork],
-            Choice::Threads => &[Target::Threads],
-            Choice::Threadpool => &[Target::Threadpool],
-            Choice::Async => &[Target::Async],
-            Choice::AsyncCodec => &[Target::AsyncCodec],
-            Choice::All => &Target::ALL,
+            Choice::Prefork => vec![Target::Prefork],
+            Choice::Threads => vec![Target::Threads],
+            Choice::Threadpool => vec![Target::Threadpool],
+            Choice::Async => vec![Target::Async],
+            Choice::AsyncCodec => vec![Target::AsyncCodec],
+            Choice::All if self.remotes.is_empty() => Target::ALL.to_vec(),
+            Choice::All => self.remotes.iter().map(|remote| remote.target).collect(),
         }
+    }
+
+    /// Where `target` runs, if that is elsewhere.
+    pub(crate) fn remote(&self, target: Target) -> Option<&Remote> {
+        self.remotes.iter().find(|remote| remote.target == target)
     }
 
     /// Whether the result is a list, even if it is short because the run was interrupted.
     pub(crate) fn is_series(&self) -> bool {
-        self.targets().len() > 1
+        self.target == Choice::All
     }
 
     /// How long every query takes; nothing if it is drawn at random.
@@ -352,7 +372,7 @@ mod tests {
 
     fn load(line: &str) -> wrk::Options {
         let Ok(Task::Load(options)) = task(line) else { panic!("{line} loads no URL") };
-        options
+        *options
     }
 
     #[test]

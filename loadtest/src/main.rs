@@ -19,6 +19,7 @@ mod machine;
 mod memory;
 mod null;
 mod pace;
+mod remote;
 mod reply;
 mod report;
 mod requests;

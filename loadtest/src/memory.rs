@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use meter::{Cgroup, Ledger};
 
+use crate::admin::ServerMemory;
+use crate::remote::Told;
 use crate::result::Memory;
 use crate::warning::{Doubt, Warning};
 
@@ -20,6 +22,8 @@ pub(crate) enum Account {
         /// Why not.
         why: String,
     },
+    /// What the server tells on its admin port: it runs elsewhere.
+    Told(Box<Told>),
     /// None: of the server nothing is known but its address.
     Nothing,
 }
@@ -48,7 +52,7 @@ impl Account {
     pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Account::Cgroup(cgroup) => Some(cgroup),
-            Account::Processes { .. } | Account::Nothing => None,
+            Account::Processes { .. } | Account::Told(_) | Account::Nothing => None,
         }
     }
 
@@ -60,13 +64,24 @@ impl Account {
                 let times = meter::process_tree(pid).into_iter().flat_map(meter::run_time);
                 Some(times.map(|time| time.as_secs_f64()).sum())
             }
-            Account::Nothing => None,
+            Account::Told(_) | Account::Nothing => None,
+        }
+    }
+
+    /// The server has told of its RAM.
+    pub(crate) fn note(&mut self, memory: ServerMemory) {
+        if let Account::Told(told) = self {
+            told.note(memory);
         }
     }
 
     /// What the kernel charges now.
     pub(crate) fn current_bytes(&self) -> Option<u64> {
-        self.cgroup()?.current_bytes().ok()
+        match self {
+            Account::Cgroup(cgroup) => cgroup.current_bytes().ok(),
+            Account::Told(told) => told.current_bytes(),
+            Account::Processes { .. } | Account::Nothing => None,
+        }
     }
 
     /// Notes the RAM before the first connection.
@@ -82,12 +97,16 @@ impl Account {
                 pid.and_then(|pid| meter::ledger(pid).ok())
                     .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
             }
+            Account::Told(told) => told.current_bytes(),
             Account::Nothing => None,
         };
     }
 
     /// Notes what the kernel charged until now.
     pub(crate) fn read_end(&self, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+        if let Account::Told(told) = self {
+            (memory.peak_bytes, memory.end_bytes) = (told.peak_bytes(), told.current_bytes());
+        }
         let Some(cgroup) = self.cgroup() else { return };
         memory.end_bytes = cgroup.current_bytes().ok();
         memory.cgroup = cgroup.parts().ok();
@@ -102,6 +121,9 @@ impl Account {
 
     /// Takes the ledger: slow with many processes, so after the window, while the load goes on.
     pub(crate) fn read_ledger(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+        if let Account::Told(told) = self {
+            *memory = told.ledger(memory);
+        }
         let Some(pid) = pid else { return };
         let ledger = match meter::ledger(pid) {
             Ok(ledger) => ledger,
@@ -126,6 +148,7 @@ impl Account {
                 if cgroup.join_paths().iter().any(is_v1) { "cgroup v1" } else { "cgroup v2" }
             }
             Account::Processes { .. } => "pss",
+            Account::Told(_) => "admin",
             Account::Nothing => return None,
         })
     }

@@ -251,7 +251,8 @@ pub(crate) struct Second {
 /// The server's RAM.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
-    /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, or `pss` (the ledger's parts added up).
+    /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, `pss` (the ledger's parts added up), or
+    /// `admin` (the server's own cgroup, as it tells on its admin port).
     pub(crate) source: Option<String>,
     /// The most until the window ended.
     pub(crate) peak_bytes: Option<u64>,
@@ -273,6 +274,8 @@ pub(crate) struct Memory {
     pub(crate) kernel_stacks_bytes: Option<u64>,
     /// The kernel's part of sockets.
     pub(crate) sockets_bytes: Option<u64>,
+    /// What the cgroup may not exceed; null without a limit.
+    pub(crate) limit_bytes: Option<u64>,
     /// Processes.
     pub(crate) processes: Option<u64>,
     /// Threads in all processes.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use indicatif::ProgressBar;
 
 use crate::admin::ServerCounters;
@@ -14,6 +15,7 @@ use crate::args::Options;
 use crate::attack::Attack;
 use crate::interrupt::Interrupt;
 use crate::load::{Load, Phase, Plan};
+use crate::remote::Remote;
 use crate::requests::Requests;
 use crate::result::{RunResult, Second};
 use crate::series::Series;
@@ -43,6 +45,15 @@ const HURRIED_STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// The most connections that a server takes unless told otherwise.
 const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 
+/// Where the server is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// It is to be started from this executable.
+    Here(&'a Path),
+    /// It runs already.
+    Elsewhere(&'a Remote),
+}
+
 /// Why a run does not go through to its end.
 #[derive(Debug)]
 enum Ended {
@@ -54,29 +65,51 @@ enum Ended {
 /// Runs the load against a fresh server. Whatever happens, the result says so, and no process is left.
 pub(crate) fn run(
     target: Target,
-    executable: &Path,
+    place: Place<'_>,
     options: &Options,
     interrupt: &Interrupt,
     progress: &ProgressBar,
 ) -> RunResult {
     // The peak of our own RAM starts anew; without the right to do so it is the highest of all runs so far.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    // Puts the file into the page cache before the server does, which would be charged for it if it was the first to read it.
-    let _ = std::fs::read(executable);
     let drain_timeout = drain_timeout(options);
-    let command = command(target, executable, options, drain_timeout);
+    let command = match place {
+        Place::Here(executable) => command(target, executable, options, drain_timeout),
+        Place::Elsewhere(_) => Vec::new(),
+    };
     let mut result = RunResult::new(target.name(), command, options.connections);
     result.wait.spec = options.db_wait.to_string();
-    let cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
-    match Subject::launch(target.package(), &result.command, cpus, interrupt) {
+    match open(target, place, &result.command, options, interrupt) {
         Ok((subject, address, admin)) => {
-            let run = Run { subject, address, admin, options, interrupt, progress };
+            let is_elsewhere = matches!(place, Place::Elsewhere(_));
+            let run = Run { subject, address, admin, is_elsewhere, options, interrupt, progress };
             run.go(&mut result, drain_timeout);
         }
         Err(error) => result.failure = Some(format!("{error:#}")),
     }
     progress.finish_and_clear();
     result
+}
+
+/// The server, where it serves, and where it tells about itself.
+fn open(
+    target: Target,
+    place: Place<'_>,
+    command: &[String],
+    options: &Options,
+    interrupt: &Interrupt,
+) -> Result<(Subject, SocketAddr, SocketAddr)> {
+    match place {
+        Place::Here(executable) => {
+            // Puts the file into the page cache before the server does, which would be charged for it if it was the first.
+            let _ = std::fs::read(executable);
+            Subject::launch(target.package(), command, options.cpus.as_ref().map(|cpus| &cpus.server), interrupt)
+        }
+        Place::Elsewhere(remote) => {
+            let (address, admin) = remote.addresses()?;
+            Ok((Subject::remote(admin)?, address, admin))
+        }
+    }
 }
 
 fn command(target: Target, executable: &Path, options: &Options, drain_timeout: Duration) -> Vec<String> {
@@ -116,6 +149,8 @@ struct Run<'a> {
     address: SocketAddr,
     /// Where it tells about itself.
     admin: SocketAddr,
+    /// It ran before us, and will after us.
+    is_elsewhere: bool,
     options: &'a Options,
     interrupt: &'a Interrupt,
     progress: &'a ProgressBar,
@@ -126,7 +161,10 @@ impl Run<'_> {
         let Options { connections, timeout, .. } = *self.options;
         let spread = self.options.fixed_wait().unwrap_or_default();
         let address = self.address;
-        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+        // A server elsewhere was not told how long its database is to take: each request says so.
+        let wait = self.options.fixed_wait().filter(|_| self.is_elsewhere);
+        let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
+        let request = format!("GET /{query} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
         let load = Arc::new(Load::new(Plan {
             endpoint: Endpoint::tcp(address),
             requests: Requests::Same(request),
@@ -177,11 +215,13 @@ impl Run<'_> {
         self.say("connecting");
         let users = self.options.connections;
         let backlog_room = (host::somaxconn().min(4096) / 4).max(16) as usize;
+        let seen_before = self.counters()?.connections();
         let mut granted = 0;
         let mut last_progress = (Instant::now(), 0);
         loop {
             let counters = self.counters()?;
-            let goal = users.min((counters.accepted + counters.refused) as usize + backlog_room);
+            let seen = counters.connections().saturating_sub(seen_before);
+            let goal = users.min(seen as usize + backlog_room);
             if goal > granted {
                 load.connect_permits.add_permits(goal - granted);
                 granted = goal;
@@ -237,9 +277,11 @@ impl Run<'_> {
     fn note_held(&mut self, result: &mut RunResult) -> Result<(), Ended> {
         let counters = self.counters()?;
         let connections = &mut result.connections;
+        // The peak that a server elsewhere tells of may be of an earlier run.
+        let waiting_peak = if self.is_elsewhere { counters.waiting } else { counters.waiting_peak };
         connections.open_peak = connections.open_peak.max(counters.open);
-        connections.held_peak = connections.held_peak.max(counters.held());
-        connections.waiting_peak = connections.waiting_peak.max(counters.waiting_peak);
+        connections.held_peak = connections.held_peak.max(waiting_peak.max(counters.waiting + counters.queued));
+        connections.waiting_peak = connections.waiting_peak.max(waiting_peak);
         connections.queued_peak = connections.queued_peak.max(counters.queued);
         Ok(())
     }
@@ -290,11 +332,18 @@ impl Run<'_> {
     }
 
     fn counters(&mut self) -> Result<ServerCounters, Ended> {
-        ServerCounters::fetch(self.admin).or_else(|error| {
-            // It may have died just now: then that is the cause.
-            self.pause(Duration::from_millis(100))?;
-            Err(Ended::Failed(format!("the server does not answer on its admin port: {error}")))
-        })
+        match ServerCounters::fetch(self.admin) {
+            Ok(counters) => {
+                self.subject.note(counters.memory);
+                Ok(counters)
+            }
+            Err(error) => {
+                // It may have died just now: then that is the cause.
+                self.pause(Duration::from_millis(100))?;
+                let cause = self.subject.last_words().map_or_else(String::new, |words| format!("; {words}"));
+                Err(Ended::Failed(format!("the server does not answer on its admin port: {error}{cause}")))
+            }
+        }
     }
 
     /// Waits, unless there is a reason to stop.

@@ -8,12 +8,15 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use meter::Cgroup;
 use nix::sys::signal::Signal;
 
+use crate::admin::ServerMemory;
 use crate::cpus::Cpus;
 use crate::interrupt::Interrupt;
 use crate::machine::{self, Machine};
 use crate::memory::Account;
+use crate::remote::Told;
 use crate::result::{Memory, RunResult};
 use crate::server::{Server, describe};
 use crate::warning::{Doubt, Warning};
@@ -30,6 +33,8 @@ pub(crate) enum Choice {
     Pid(i32),
     /// The null server, which we start.
     Null,
+    /// What this URL, the admin port of one of this project's servers, tells.
+    Admin(Url),
 }
 
 /// A server, and the account of its RAM.
@@ -72,6 +77,7 @@ impl Subject {
     pub(crate) fn open(choice: &Choice, url: &Url, cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<Self> {
         match choice {
             Choice::Nothing | Choice::Null => Ok(Self::new(None, None, Account::Nothing)),
+            Choice::Admin(url) => Self::remote(url.connectable_address()?),
             Choice::Pid(pid) => {
                 meter::ledger(*pid).with_context(|| format!("--pid {pid} cannot be metered"))?;
                 Ok(Self::new(Some(*pid), None, Account::of_running()))
@@ -87,6 +93,14 @@ impl Subject {
                 Ok(Self::new(Some(server.pid()), Some(server), account))
             }
         }
+    }
+
+    /// A server that runs elsewhere, and tells about itself.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn remote(admin: SocketAddr) -> Result<Self> {
+        Ok(Self::new(None, None, Account::Told(Box::new(Told::ask(admin)?))))
     }
 
     /// Starts the null server, and says where it serves.
@@ -135,6 +149,19 @@ impl Subject {
     /// What the kernel charges to the server now, in bytes.
     pub(crate) fn current_bytes(&self) -> Option<u64> {
         self.account.current_bytes()
+    }
+
+    /// The server has told of its RAM, which matters if there is no better account.
+    pub(crate) fn note(&mut self, memory: ServerMemory) {
+        self.account.note(memory);
+    }
+
+    /// Why a server that runs elsewhere may be gone.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        match &self.account {
+            Account::Told(told) => Some(told.describe()),
+            _ => None,
+        }
     }
 
     fn cpu_s(&self) -> Option<f64> {
@@ -197,12 +224,16 @@ impl Subject {
 
     /// After a server was killed, its children may need a moment, and a cgroup can only be removed empty.
     fn end_stragglers(&mut self) {
-        let Some(cgroup) = self.account.cgroup() else { return };
-        if let Ok(kills @ 1..) = cgroup.oom_kills() {
+        let oom_kills = match &self.account {
+            Account::Cgroup(cgroup) => cgroup.oom_kills().unwrap_or(0),
+            Account::Told(told) => told.oom_kills(),
+            Account::Processes { .. } | Account::Nothing => 0,
+        };
+        if let kills @ 1.. = oom_kills {
             let text = format!("the kernel has killed {kills} processes of the server for want of memory (OOM)");
             self.warnings.push(Doubt::OutOfMemory.because(text));
         }
-        if let Err(error) = cgroup.kill_all() {
+        if let Some(Err(error)) = self.account.cgroup().map(Cgroup::kill_all) {
             self.warnings.push(Doubt::Left.because(format!("processes may be left: {error}")));
         }
     }
@@ -219,7 +250,7 @@ fn complaints(server: &Server) -> impl Iterator<Item = Warning> {
 /// The command of a server, as the result has it.
 pub(crate) fn command_of(choice: &Choice) -> Vec<String> {
     match choice {
-        Choice::Nothing | Choice::Null => Vec::new(),
+        Choice::Nothing | Choice::Null | Choice::Admin(_) => Vec::new(),
         Choice::Exec(command) => ["sh", "-c", command].map(String::from).to_vec(),
         Choice::Pid(pid) => {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

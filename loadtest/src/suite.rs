@@ -11,6 +11,7 @@ use crate::args::Options;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
 use crate::json::JsonFile;
 use crate::result::RunResult;
+use crate::run::Place;
 use crate::stdout::print;
 use crate::target::Target;
 use crate::{host, report, run, target};
@@ -21,18 +22,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let json = options.json.as_deref().map(|path| JsonFile::prepare(path, options.is_series())).transpose()?;
     let interrupt = Interrupt::install()?;
-    let executables = match target::build(options.targets(), &interrupt) {
+    let targets = options.targets();
+    let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
+    let executables = match target::build(&local, &interrupt) {
         Err(_) if interrupt.is_raised() => return Ok(ExitCode::from(EXIT_STATUS)),
         built => built?,
     };
     let mut results = Vec::new();
     let mut written = Ok(());
-    for target in options.targets() {
+    for &target in &targets {
         if interrupt.is_raised() {
             break;
         }
-        let progress = progress_bar(*target, options.connections);
-        let result = run::run(*target, &executables[target], options, &interrupt, &progress);
+        let progress = progress_bar(target, options.connections);
+        let place = match options.remote(target) {
+            Some(remote) => Place::Elsewhere(remote),
+            None => Place::Here(&executables[&target]),
+        };
+        let result = run::run(target, place, options, &interrupt, &progress);
         let text = report::of_run(&result);
         results.push(result);
         // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.

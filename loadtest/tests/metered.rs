@@ -113,6 +113,23 @@ fn a_server_that_runs_already_is_metered_with_its_children_and_left_running() {
 }
 
 #[test]
+fn a_target_that_runs_elsewhere_is_asked_and_left_running() {
+    let mut command = Command::new(server_executable());
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", "1h"]);
+    let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let lines: Vec<_> = BufReader::new(server.0.stdout.take().unwrap()).lines().take(2).flatten().collect();
+    let [url, admin] = [0, 1].map(|index: usize| lines[index].split(" on ").nth(1).unwrap());
+    let remote = format!("prefork={url},{admin}");
+    let arguments = ["--target", "all", "--remote", &remote, "-c", "20", "-d", "1s", "--db-wait", "100ms"];
+    let (results, stdout, _) = measure(&arguments);
+    let [result] = &results.as_array().unwrap()[..] else { panic!("{results}") };
+    assert_eq!((&result["target"], &result["connections"]["held_peak"]), (&"prefork".into(), &20.into()), "{stdout}");
+    assert!(result["latency_us"]["min"].as_u64() >= Some(99_000), "{result}");
+    assert_eq!(result["command"], Value::Array(Vec::new()));
+    assert!(server.0.try_wait().unwrap().is_none());
+}
+
+#[test]
 fn the_null_server_answers_everything() {
     let (result, stdout, _) = measure(&["--null", "-c", "20", "-d", "1s"]);
     assert!(stdout.contains("requests in"), "{stdout}");

@@ -1,0 +1,143 @@
+//! Servers that run elsewhere: they are neither built nor started nor stopped, and tell of their RAM themselves.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result};
+
+use crate::admin::{ServerCounters, ServerMemory};
+use crate::result::Memory;
+use crate::target::Target;
+use crate::wrk::Url;
+
+/// Where a target runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    /// Which it is.
+    pub(crate) target: Target,
+    /// Where it serves.
+    pub(crate) url: Url,
+    /// Where it tells about itself.
+    pub(crate) admin: Url,
+}
+
+impl FromStr for Remote {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, urls) = text.split_once('=').ok_or("write NAME=URL,ADMIN-URL")?;
+        let (url, admin) = urls.split_once(',').ok_or("there is no ADMIN-URL: write NAME=URL,ADMIN-URL")?;
+        let target = Target::ALL.into_iter().find(|target| target.name() == name);
+        let target = target.ok_or_else(|| {
+            let known = Target::ALL.map(Target::name).join(", ");
+            format!("{name:?} is none of {known}")
+        })?;
+        Ok(Self { target, url: Url::parse(url)?, admin: Url::parse(admin)? })
+    }
+}
+
+impl Remote {
+    /// Where it serves, and where it tells about itself.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn addresses(&self) -> Result<(SocketAddr, SocketAddr)> {
+        let name = self.target.name();
+        let address = self.url.connectable_address().with_context(|| format!("{name} is not there"))?;
+        let admin = self.admin.connectable_address().with_context(|| format!("{name} has no admin port there"))?;
+        Ok((address, admin))
+    }
+}
+
+/// What a server has told of its RAM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    at_start: ServerMemory,
+    last: ServerMemory,
+    /// The highest total of all that it told.
+    highest_bytes: Option<u64>,
+}
+
+impl Told {
+    /// Asks for the first time.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) fn ask(admin: SocketAddr) -> Result<Self> {
+        let counters = ServerCounters::fetch(admin).with_context(|| format!("nobody tells of a server at {admin}"))?;
+        let memory = counters.memory;
+        Ok(Self { at_start: memory, last: memory, highest_bytes: memory.total_bytes })
+    }
+
+    /// It has told again.
+    pub(crate) fn note(&mut self, memory: ServerMemory) {
+        self.highest_bytes = self.highest_bytes.max(memory.total_bytes);
+        self.last = memory;
+    }
+
+    /// What is charged to its cgroup now.
+    pub(crate) fn current_bytes(&self) -> Option<u64> {
+        self.last.total_bytes
+    }
+
+    /// Its cgroup's peak, if that is of this run; else the highest total that it told.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        self.last.peak_bytes.filter(|_| self.last.peak_bytes > self.at_start.peak_bytes).or(self.highest_bytes)
+    }
+
+    /// Processes killed for want of memory since the start.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.last.oom_kills.saturating_sub(self.at_start.oom_kills)
+    }
+
+    /// How near it was to its limit when it last told: what may have ended it since.
+    pub(crate) fn describe(&self) -> String {
+        let figure = |bytes: Option<u64>| bytes.map(|bytes| indicatif::DecimalBytes(bytes).to_string());
+        match (figure(self.last.total_bytes), figure(self.last.limit_bytes)) {
+            (Some(total), Some(limit)) => format!("its cgroup had {total} of at most {limit} when it last told"),
+            (Some(total), None) => format!("its cgroup had {total}, without a limit, when it last told"),
+            (None, _) => "it told nothing of its RAM".into(),
+        }
+    }
+
+    /// Its own ledger.
+    pub(crate) fn ledger(&self, memory: &Memory) -> Memory {
+        let ServerMemory { pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, .. } = self.last;
+        Memory {
+            rss_sum_bytes: self.last.rss_sum_bytes,
+            pss_bytes,
+            page_tables_bytes,
+            kernel_stacks_bytes,
+            sockets_bytes,
+            limit_bytes: self.last.limit_bytes,
+            ..memory.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_server_has_a_name_and_two_addresses() {
+        let remote: Remote = "threads=http://a:8082/,http://a:9082/".parse().unwrap();
+        assert_eq!((remote.target, remote.admin.as_str()), (Target::Threads, "http://a:9082/"));
+        for text in ["", "threads", "threads=http://a/", "fork=http://a/,http://b/", "threads=a,b"] {
+            assert!(text.parse::<Remote>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_peak_of_an_earlier_run_is_not_ours() {
+        let memory =
+            |total, peak| ServerMemory { total_bytes: Some(total), peak_bytes: Some(peak), ..ServerMemory::default() };
+        let start = memory(10, 100);
+        let mut told = Told { at_start: start, last: start, highest_bytes: Some(10) };
+        told.note(memory(50, 100));
+        told.note(memory(40, 100));
+        assert_eq!(told.peak_bytes(), Some(50));
+        told.note(memory(90, 120));
+        assert_eq!(told.peak_bytes(), Some(120));
+    }
+}
