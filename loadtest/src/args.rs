@@ -8,9 +8,12 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use common::db::Latency;
 
+use crate::condition::Conditions;
 use crate::cpus::Split;
 use crate::launch::LaunchArgs;
+use crate::output::OutputArgs;
 use crate::remote::Remote;
+use crate::review::ReportArgs;
 use crate::subject;
 use crate::target::Target;
 use crate::wrk::{self, Url, units};
@@ -25,6 +28,12 @@ Examples:
 
   One server, fewer connections, another database, the result kept as JSON:
     loadtest --target threads -c 2000 --db-wait exp:100ms --json threads.json
+
+  For CI: status 3 if latency or RAM is above a limit, a table for the log, a row for the archive:
+    loadtest --target async --fail-if 'p99 > 1200ms' --fail-if 'memory.peak > 200MB' --markdown a.md --csv a.csv
+
+  Before and after, with the spread of three runs each:
+    loadtest report before.json after.json
 
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
@@ -58,8 +67,8 @@ How to read the result:
               status: answers of 400 and above. What failed before the measured time
               is counted apart
 
-Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing with success; 2 wrong arguments;
-130 interrupted.";
+Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing with success, or a file could
+not be written; 2 wrong arguments; 3 a condition of --fail-if holds; 130 interrupted.";
 
 /// Hold 10,000 connections against a server, and say what that costs in RAM and latency
 ///
@@ -70,7 +79,7 @@ Exit status: 0 measured; 1 a server failed, could not be started, or answered no
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>..."
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -90,6 +99,9 @@ enum Command {
     /// Answer everything, with nothing: what --null loads
     #[command(hide = true)]
     NullServer,
+
+    /// Print results again, compare them, or merge those of several load generators
+    Report(ReportArgs),
 }
 
 /// The flags, as they were given.
@@ -172,9 +184,11 @@ struct Flags {
     #[arg(short = 'T', long, value_name = "TIME", value_parser = positive_duration)]
     timeout: Option<Duration>,
 
-    /// Write the result to this file: an object, or with --target all an array, rewritten after each run
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: OutputArgs,
+
+    #[command(flatten)]
+    conditions: Conditions,
 
     /// Print the version
     #[arg(short, long, action = ArgAction::Version)]
@@ -196,6 +210,8 @@ pub(crate) enum Task {
     Measure(Options),
     /// Load a URL.
     Load(Box<wrk::Options>),
+    /// Look at results again.
+    Report(ReportArgs),
 }
 
 /// Reads the command line. Ends the process if it is wrong, or asks for help.
@@ -211,6 +227,7 @@ impl Cli {
         match (self.command, self.flags) {
             (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
             (Some(Command::NullServer), _) => Ok(Task::NullServer),
+            (Some(Command::Report(args)), _) => Ok(Task::Report(args)),
             (None, flags) => flags.task(),
         }
     }
@@ -225,9 +242,10 @@ impl Flags {
                 duration: self.duration,
                 db_wait: self.db_wait,
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
-                json: self.json,
                 cpus: self.cpus,
                 remotes: self.remote,
+                outputs: self.outputs,
+                conditions: self.conditions,
                 server_flags: self.rest,
             }));
         }
@@ -246,7 +264,8 @@ impl Flags {
             url: self.url,
             subject,
             cpus: self.cpus,
-            json: self.json,
+            outputs: self.outputs,
+            conditions: self.conditions,
             threads: self.threads,
             connections,
             duration: self.duration,
@@ -274,7 +293,9 @@ pub(crate) struct Options {
     /// After what time a request is given up, counted as a timeout, and its connection replaced.
     pub(crate) timeout: Duration,
     /// Where to write the result.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) outputs: OutputArgs,
+    /// What it must not be.
+    pub(crate) conditions: Conditions,
     /// The CPUs of each.
     pub(crate) cpus: Option<Split>,
     /// The targets that run elsewhere.
@@ -406,6 +427,9 @@ mod tests {
             "loadtest --target all http://localhost/",
             "loadtest --target all --latency",
             "loadtest localhost:80",
+            "loadtest http://localhost/ --fail-if p98>1s",
+            "loadtest --target all --fail-if p98>1s",
+            "loadtest report",
             "loadtest -c 5 -t 6 http://localhost/",
             "loadtest -d 0 http://localhost/",
         ] {

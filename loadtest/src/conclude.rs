@@ -54,12 +54,13 @@ pub(crate) fn conclude(loads: &[Arc<Load>], fixed_wait: Option<Duration>, result
 
 /// What the connections added, each; nothing if they are so few that the coarseness of the figures shows: a cgroup v1 is
 /// charged 256 KiB at a time and CPU.
-fn per_connection_bytes(memory: &Memory, connections: u64) -> Option<u64> {
+pub(crate) fn per_connection_bytes(memory: &Memory, connections: u64) -> Option<u64> {
     let added = memory.peak_bytes?.saturating_sub(memory.idle_bytes?);
     (connections >= MIN_CONNECTIONS).then(|| added / connections)
 }
 
-fn conclude_latency(latencies: &Latencies, fixed_wait: Option<Duration>, result: &mut RunResult) {
+/// The percentiles, of the latency and of what is above a fixed wait.
+pub(crate) fn conclude_latency(latencies: &Latencies, fixed_wait: Option<Duration>, result: &mut RunResult) {
     let Some(distribution) = latencies.distribution() else { return };
     let latency = latency(&distribution);
     result.above_wait_us = fixed_wait.map(|wait| {

@@ -112,7 +112,6 @@ impl Latencies {
     }
 
     /// What a result has kept.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what reads results"))]
     ///
     /// # Errors
     /// It is no histogram.
@@ -401,6 +400,20 @@ mod tests {
         assert_eq!(kinds.map(|histogram| histogram.len()), [2; 4]);
         assert_eq!(twice.answered_since(&once).len(), 1);
         assert!(Latencies::decode(&Histograms::default()).is_err());
+    }
+
+    /// By the Python implementation, with four digits: 90 times 1 ms, 9 times 2.5 ms, once 1000.383 ms.
+    const OF_PYTHON: &str = "HISTFAAAACx4nJNpmSzMwMDAzQABLFCaEURcm7yEwf4DROA8/xbGreJC6w/yMgEAn3gIgw==";
+
+    #[test]
+    fn histograms_of_another_implementation_are_read() {
+        let histogram = decode(OF_PYTHON).unwrap();
+        assert_eq!([histogram.len(), histogram.min(), histogram.value_at_quantile(0.9)], [100, 1_000, 1_000]);
+        assert_eq!([histogram.value_at_quantile(0.99), histogram.max()], [2_500, 1_000_383]);
+        let mut more = Latencies::new().answered;
+        more += &histogram;
+        record(&mut more, 3_600_000_000);
+        assert_eq!(more.len(), 101);
     }
 
     #[test]

@@ -5,25 +5,32 @@
 mod admin;
 mod args;
 mod attack;
+mod chart;
+mod compare;
 mod conclude;
+mod condition;
 mod connection;
 mod cpus;
+mod figure;
+mod format;
 mod host;
 mod interrupt;
-mod json;
 mod lag;
 mod latency;
 mod launch;
 mod load;
 mod machine;
 mod memory;
+mod merge;
 mod null;
+mod output;
 mod pace;
 mod remote;
 mod reply;
 mod report;
 mod requests;
 mod result;
+mod review;
 mod run;
 mod series;
 mod server;
@@ -46,6 +53,7 @@ fn main() -> ExitCode {
         Task::NullServer => null::serve(),
         Task::Measure(options) => suite::run(&options),
         Task::Load(options) => wrk::run(&options),
+        Task::Report(args) => review::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

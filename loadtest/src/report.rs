@@ -1,22 +1,21 @@
 //! The result as text, on stdout: a block for each run, and a table of all.
-//!
-//! RAM is in decimal units (1 MB = 10^6 bytes), as in the claim that it is compared with.
 
 use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use console::style;
-use indicatif::{DecimalBytes, HumanCount};
+use indicatif::HumanCount;
 
-use crate::result::{AboveWait, Errors, Latency, Memory, RunResult};
+use crate::chart;
+use crate::figure::{Figure, Figures};
+use crate::format::{UNKNOWN, bytes, count, duration, micros, significant};
+use crate::result::{AboveWait, Errors, Host, Latency, Memory, RunResult};
 use crate::target::Target;
 use crate::warning::Warning;
 
 /// How many connections the article counts.
 const ARTICLE_CONNECTIONS: usize = 10_000;
-/// What stands where nothing could be measured.
-const UNKNOWN: &str = "-";
 
 /// One run.
 pub(crate) fn of_run(result: &RunResult) -> String {
@@ -41,13 +40,19 @@ pub(crate) fn of_run_on_stderr(result: &RunResult) -> String {
 
 fn heading(result: &RunResult) -> String {
     let measured = result.duration_s.map_or("nothing measured".into(), |time_s| {
-        format!("measured for {}", duration(Duration::from_secs_f64(time_s)))
+        format!("measured for {}", duration(Duration::try_from_secs_f64(time_s).unwrap_or_default()))
     });
     let connections = HumanCount(result.connections.requested as u64);
     let partial = if result.complete { "" } else { " (partial)" };
-    let wait =
-        if result.wait.spec.is_empty() { String::new() } else { format!("database wait {}, ", result.wait.spec) };
-    format!("{}: {connections} connections, {wait}{measured}{partial}", result.target)
+    format!("{}: {connections} connections{}, {measured}{partial}", result.target, wait(result))
+}
+
+/// The database's wait, after a comma; of a server that is not ours nothing is known.
+pub(crate) fn wait(result: &RunResult) -> String {
+    match result.wait.spec.as_str() {
+        "" => String::new(),
+        spec => format!(", database wait {spec}"),
+    }
 }
 
 fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
@@ -162,60 +167,96 @@ pub(crate) fn of_all(results: &[RunResult]) -> String {
     if results.is_empty() {
         return String::new();
     }
-    format!("{}\n{}\n", table(results), source_notes(results).join("\n"))
+    let peaks: Vec<_> = results.iter().map(|result| (column_title(result), result.memory.peak_bytes)).collect();
+    let chart = chart::on_terminal("RAM, peak", &peaks);
+    format!("{}\n{chart}{}\n", table(&cells(results)), source_notes(results).join("\n"))
 }
 
-fn table(results: &[RunResult]) -> Table {
+/// The rows of a table, of as many cells each; the first is the header, and the first of each row its label.
+pub(crate) type Cells = Vec<Vec<String>>;
+
+/// All runs: a column for each.
+pub(crate) fn cells(results: &[RunResult]) -> Cells {
+    let figures: Vec<Figures> = results.iter().map(Figures::of).collect();
+    let row = |label: &str, content: &Content| {
+        let cell = |(result, figures): (&RunResult, &Figures)| match content {
+            Of(figure) => figure.text(figures.get(*figure)),
+            Text(of) => of(result),
+        };
+        [label.to_owned()].into_iter().chain(results.iter().zip(&figures).map(cell)).collect()
+    };
+    let is_shown = |label: &str| !label.starts_with("the article") || is_of_the_article(results);
+    let rows = ROWS.iter().filter(|(label, _)| is_shown(label)).map(|(label, content)| row(label, content));
+    [row("", &Text(column_title))].into_iter().chain(rows).collect()
+}
+
+/// A table for the terminal.
+pub(crate) fn table(cells: &Cells) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
-    let cells = |label: &str, of: &dyn Fn(&RunResult) -> String| {
-        [label.to_owned()].into_iter().chain(results.iter().map(of)).collect::<Vec<_>>()
-    };
-    table.set_header(cells("", &|result| partial_mark(result)));
-    for (label, of) in ROWS {
-        if label.starts_with("the article") && !is_of_the_article(results) {
-            continue;
-        }
-        table.add_row(cells(label, of));
-    }
+    let mut rows = cells.iter();
+    table.set_header(rows.next().into_iter().flatten());
+    table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
+/// The figures of the table, under its labels.
+pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
+    ROWS.iter().filter_map(|(label, content)| match content {
+        Content::Of(figure) => Some((*label, *figure)),
+        Content::Text(_) => None,
+    })
+}
+
+/// The machine, in a line.
+pub(crate) fn machine(host: &Host) -> String {
+    let kernel = host.kernel.as_ref().map_or_else(String::new, |kernel| format!(", Linux {kernel}"));
+    format!("{} CPUs, {} of RAM{kernel}", host.cpus, bytes(host.ram_bytes))
+}
+
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = NOTHING.top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-type Row = (&'static str, &'static (dyn Fn(&RunResult) -> String + Sync));
+/// What stands in a row.
+enum Content {
+    Of(Figure),
+    Text(fn(&RunResult) -> String),
+}
 
-const ROWS: [Row; 23] = [
-    ("connections held at once", &|result| HumanCount(result.connections.held_peak).to_string()),
-    ("  on average while measured", &|result| result.connections.held_mean.map_or(UNKNOWN.into(), count)),
-    ("  waiting for the database", &|result| HumanCount(result.connections.waiting_peak).to_string()),
-    ("RAM, peak", &|result| bytes(result.memory.peak_bytes)),
-    ("the article says", &|result| bytes(claimed_bytes(result))),
-    ("the article / measured", &|result| claim_ratio(result)),
-    ("RAM a connection", &|result| bytes(result.memory.per_connection_bytes)),
-    ("  PSS", &|result| bytes(result.memory.pss_bytes)),
-    ("  page tables", &|result| bytes(result.memory.page_tables_bytes)),
-    ("  kernel stacks", &|result| bytes(result.memory.kernel_stacks_bytes)),
-    ("  sockets", &|result| bytes(result.memory.sockets_bytes)),
-    ("  other kernel memory", &|result| bytes(result.memory.unledgered_kernel_bytes())),
-    ("RSS added up", &|result| bytes(result.memory.rss_sum_bytes)),
-    ("requests/s", &|result| result.rps.map_or(UNKNOWN.into(), count)),
-    ("latency p50", &|result| percentile(result, "p50", |latency| latency.p50)),
-    ("  p99", &|result| percentile(result, "p99", |latency| latency.p99)),
-    ("  max", &|result| percentile(result, "max", |latency| latency.max)),
-    ("above the wait, p50", &|result| above_wait(result, "p50", |above| above.p50)),
-    ("  p99", &|result| above_wait(result, "p99", |above| above.p99)),
-    ("  max", &|result| above_wait(result, "max", |above| above.max)),
-    ("server's CPU, s", &|result| result.server.cpu_s.map_or(UNKNOWN.into(), |time_s| format!("{time_s:.2}"))),
-    ("errors", &|result| HumanCount(result.errors_before.total() + result.errors.total()).to_string()),
-    ("warnings", &|result| result.warnings.len().to_string()),
+use Content::{Of, Text};
+
+const ROWS: [(&str, Content); 24] = [
+    ("connections held at once", Of(Figure("connections.held_peak"))),
+    ("  on average while measured", Of(Figure("connections.held_mean"))),
+    ("  waiting for the database", Of(Figure("connections.waiting_peak"))),
+    ("RAM, peak", Of(Figure("memory.peak_bytes"))),
+    ("the article says", Text(|result| bytes(claimed_bytes(result)))),
+    ("the article / measured", Text(claim_ratio)),
+    ("RAM a connection", Of(Figure("memory.per_connection_bytes"))),
+    ("  PSS", Of(Figure("memory.pss_bytes"))),
+    ("  page tables", Of(Figure("memory.page_tables_bytes"))),
+    ("  kernel stacks", Of(Figure("memory.kernel_stacks_bytes"))),
+    ("  sockets", Of(Figure("memory.sockets_bytes"))),
+    ("  other kernel memory", Text(|result| bytes(result.memory.unledgered_kernel_bytes()))),
+    ("RSS added up", Of(Figure("memory.rss_sum_bytes"))),
+    ("requests/s", Of(Figure("rps"))),
+    ("latency p50", Of(Figure("latency_us.p50"))),
+    ("  p99", Of(Figure("latency_us.p99"))),
+    ("  max", Of(Figure("latency_us.max"))),
+    ("above the wait, p50", Of(Figure("above_wait_us.p50"))),
+    ("  p99", Of(Figure("above_wait_us.p99"))),
+    ("  max", Of(Figure("above_wait_us.max"))),
+    ("server's CPU", Of(Figure("server.cpu_s"))),
+    ("errors", Of(Figure("errors"))),
+    ("  before the measured time", Of(Figure("errors_before"))),
+    ("warnings", Of(Figure("warnings"))),
 ];
 
-fn partial_mark(result: &RunResult) -> String {
+/// The server's name, marked if the run was cut short.
+fn column_title(result: &RunResult) -> String {
     if result.complete { result.target.clone() } else { format!("{} (partial)", result.target) }
 }
 
@@ -256,75 +297,15 @@ fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
     notes
 }
 
-fn percentile(result: &RunResult, name: &str, of: impl Fn(&Latency) -> u64) -> String {
-    result.latency_us.as_ref().map_or(UNKNOWN.into(), |latency| bounded(latency, name, of(latency)))
-}
-
-fn above_wait(result: &RunResult, name: &str, of: impl Fn(&AboveWait) -> u64) -> String {
-    let figures = result.latency_us.as_ref().zip(result.above_wait_us.as_ref());
-    figures.map_or(UNKNOWN.into(), |(latency, above)| bounded(latency, name, of(above)))
-}
-
 fn bounded(latency: &Latency, name: &str, value_us: u64) -> String {
     let mark = if latency.lower_bounds.iter().any(|bound| bound == name) { "≥ " } else { "" };
     format!("{mark}{}", micros(value_us))
 }
 
-fn bytes(bytes: Option<u64>) -> String {
-    bytes.map_or(UNKNOWN.into(), |bytes| DecimalBytes(bytes).to_string())
-}
-
-fn count(value: f64) -> String {
-    HumanCount(value.round() as u64).to_string()
-}
-
-fn micros(micros: u64) -> String {
-    duration(Duration::from_micros(micros))
-}
-
-/// Three digits and a unit: `7.39 ms`, `1.18 s`.
-fn duration(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    // A figure that would be rounded up to 1000 belongs to the next unit.
-    match seconds {
-        _ if seconds >= 0.9995 => format!("{} s", significant(seconds)),
-        _ if seconds >= 0.000_999_5 => format!("{} ms", significant(seconds * 1e3)),
-        _ => format!("{} µs", significant(seconds * 1e6)),
-    }
-}
-
-/// Three significant digits, or all that are before the point.
-fn significant(value: f64) -> String {
-    let decimals = match value {
-        _ if value >= 99.95 || value == 0.0 => 0,
-        _ if value >= 9.995 => 1,
-        _ => 2,
-    };
-    format!("{value:.decimals$}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_three_digits_and_a_unit() {
-        let cases = [
-            (0, "0 µs"),
-            (7, "7.00 µs"),
-            (999, "999 µs"),
-            (1_000, "1.00 ms"),
-            (7_391, "7.39 ms"),
-            (95_359, "95.4 ms"),
-            (999_400, "999 ms"),
-            (999_600, "1.00 s"),
-            (1_180_364, "1.18 s"),
-            (60_000_000, "60.0 s"),
-        ];
-        for (value_us, expected) in cases {
-            assert_eq!(micros(value_us), expected);
-        }
-    }
+    use crate::result::sample;
 
     #[test]
     fn kinds_of_errors_are_named() {
@@ -337,5 +318,22 @@ mod tests {
         let latency = Latency { p99: 2_000_000, lower_bounds: vec!["p99".into()], ..Latency::default() };
         assert_eq!(bounded(&latency, "p99", latency.p99), "≥ 2.00 s");
         assert_eq!(bounded(&latency, "p50", 1_000_000), "1.00 s");
+    }
+
+    #[test]
+    fn the_table_has_a_column_for_each_run_and_only_known_figures() {
+        let table = table(&cells(&[sample("threads"), sample("threadpool")])).to_string();
+        let row = |label| table.lines().find(|line| line.contains(label)).unwrap();
+        for (label, expected) in [
+            ("RAM, peak", ["377.43 MB", "54.10 MB"]),
+            ("the article / measured", ["26.5x", "-"]),
+            ("latency p50", ["1.00 s", "≥ 10.2 s"]),
+            ("server's CPU", ["2.43 s", "80.3 ms"]),
+        ] {
+            assert!(expected.iter().all(|figure| row(label).contains(figure)), "{}", row(label));
+        }
+        for (label, figure) in rows() {
+            assert_eq!(Figure::called(figure.0), Some(figure), "{label}");
+        }
     }
 }

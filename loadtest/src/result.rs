@@ -317,3 +317,10 @@ pub(crate) struct Client {
     /// How late its timers were, which is how late it looks at answers: the 99th percentile.
     pub(crate) lag_p99_us: Option<u64>,
 }
+
+/// The run of this target in a file of results, at 10,000 connections.
+#[cfg(test)]
+pub(crate) fn sample(target: &str) -> RunResult {
+    let runs: Vec<RunResult> = serde_json::from_str(include_str!("../tests/data/runs.json")).unwrap();
+    runs.into_iter().find(|run| run.target == target).unwrap()
+}

@@ -1,5 +1,6 @@
 //! The whole command: check, build, run each target, report.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,18 +10,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Options;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
-use crate::json::JsonFile;
+use crate::output::{self, Outputs};
 use crate::result::RunResult;
 use crate::run::Place;
 use crate::stdout::print;
 use crate::target::Target;
-use crate::{host, report, run, target};
+use crate::{condition, host, report, run, target};
 
 /// Measures every target that was asked for.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     host::prepare_for(options.connections, limits::SPARE_DESCRIPTORS)?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
-    let json = options.json.as_deref().map(|path| JsonFile::prepare(path, options.is_series())).transpose()?;
+    let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let interrupt = Interrupt::install()?;
     let targets = options.targets();
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
@@ -43,23 +44,30 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let text = report::of_run(&result);
         results.push(result);
         // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.
-        written = json.as_ref().map_or(Ok(()), |json| json.write(&results));
+        written = outputs.write(&results);
         print(&text)?;
+        if let Err(error) = &written {
+            // Whoever sees this in time can make room. stderr may be closed.
+            drop(writeln!(io::stderr(), "warning: {error:#}; it is tried again after the next run, and at the end"));
+        }
     }
     if options.is_series() {
         print(&report::of_all(&results))?;
     }
-    written?;
-    Ok(exit_code(&results, &interrupt))
+    let is_failed = options.conditions.fail(&results);
+    written.or_else(|_| outputs.write(&results)).map_err(|error| output::rescue(&results, error))?;
+    Ok(exit_code(&results, &interrupt, is_failed))
 }
 
-fn exit_code(results: &[RunResult], interrupt: &Interrupt) -> ExitCode {
+fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> ExitCode {
     if interrupt.is_raised() {
         ExitCode::from(EXIT_STATUS)
-    } else if results.iter().all(|result| result.complete && result.requests > 0) {
-        ExitCode::SUCCESS
-    } else {
+    } else if !results.iter().all(|result| result.complete && result.requests > 0) {
         ExitCode::FAILURE
+    } else if is_failed {
+        ExitCode::from(condition::EXIT_STATUS)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Doubt {
     Server,
     /// Processes may be left.
     Left,
+    /// Merged runs may not be of the same time.
+    Merge,
 }
 
 impl Doubt {

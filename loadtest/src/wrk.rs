@@ -25,12 +25,13 @@ use self::spectrum::Spectrum;
 use self::stats::Stats;
 pub(crate) use self::url::Url;
 use crate::attack::Attack;
+use crate::condition::{self, Conditions};
 use crate::cpus::Split;
 use crate::host;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
-use crate::json::JsonFile;
 use crate::latency::Latencies;
 use crate::load::{Load, Phase, Plan};
+use crate::output::{self, OutputArgs, Outputs};
 use crate::requests::Requests;
 use crate::result::{Errors, RunResult, Second};
 use crate::series::Series;
@@ -52,7 +53,9 @@ pub(crate) struct Options {
     /// The CPUs of each.
     pub(crate) cpus: Option<Split>,
     /// Where to write the result.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) outputs: OutputArgs,
+    /// What it must not be.
+    pub(crate) conditions: Conditions,
     /// Threads, which share the connections.
     pub(crate) threads: usize,
     /// Connections in all.
@@ -78,7 +81,7 @@ pub(crate) struct Options {
 /// Loads the URL, and prints what wrk prints; on stderr, what wrk does not tell.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
-    let json = options.json.as_deref().map(|path| JsonFile::prepare(path, false)).transpose()?;
+    let outputs = Outputs::prepare(&options.outputs, false)?;
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let server_cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
@@ -96,15 +99,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     print_report(&report, setup.as_ref())?;
     // stderr may be closed.
     let _ = write!(io::stderr(), "{}", crate::report::of_run_on_stderr(&result));
-    json.map_or(Ok(()), |json| json.write(slice::from_ref(&result)))?;
+    let results = slice::from_ref(&result);
+    let is_failed = options.conditions.fail(results);
+    outputs.write(results).map_err(|error| output::rescue(results, error))?;
     if let Some(error) = threads.iter().find_map(|thread| thread.error()) {
         bail!("{error}");
     }
     let has_success = report.summary.complete > report.summary.errors.status;
     Ok(match interrupt.is_raised() {
         true => ExitCode::from(EXIT_STATUS),
-        false if has_success && result.failure.is_none() => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+        false if !has_success || result.failure.is_some() => ExitCode::FAILURE,
+        false if is_failed => ExitCode::from(condition::EXIT_STATUS),
+        false => ExitCode::SUCCESS,
     })
 }
 

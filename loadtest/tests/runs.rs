@@ -81,7 +81,11 @@ fn stdout(output: &Output) -> String {
 }
 
 fn json_path(directory: &TempDir) -> String {
-    directory.path().join("run.json").to_str().unwrap().to_owned()
+    path(directory, "run.json")
+}
+
+fn path(directory: &TempDir, name: &str) -> String {
+    directory.path().join(name).to_str().unwrap().to_owned()
 }
 
 fn read_json(path: impl AsRef<Path>) -> Value {
@@ -92,7 +96,10 @@ fn read_json(path: impl AsRef<Path>) -> Value {
 fn a_run_gives_a_report_for_people_and_one_for_machines() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
-    let output = run(&["--target", "async", "-c", "50", "-d", "2s", "--db-wait", "100ms", "--json", &json]);
+    let [csv, csv_series, markdown] = ["run.csv", "series.csv", "run.md"].map(|name| path(&directory, name));
+    let arguments = ["--target", "async", "-c", "50", "-d", "2s", "--db-wait", "100ms", "--json", &json];
+    let further = ["--csv", &csv, "--csv-series", &csv_series, "--markdown", &markdown, "--fail-if", "errors > 0"];
+    let output = run(&[&arguments[..], &further].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let report = stdout(&output);
     for expected in
@@ -114,6 +121,36 @@ fn a_run_gives_a_report_for_people_and_one_for_machines() {
         assert!(!result["host"][part].is_null(), "{part}");
     }
     assert!(result["client"]["rss_peak_bytes"].as_u64().unwrap() > 0);
+    let lines = |path: &str| fs::read_to_string(path).unwrap().lines().count();
+    assert_eq!((lines(&csv), lines(&csv_series)), (2, 1 + series.len()));
+    assert!(fs::read_to_string(&markdown).unwrap().contains("server-async --listen"));
+}
+
+#[test]
+fn a_limit_that_is_exceeded_sets_the_status() {
+    let arguments = ["--target", "async", "-c", "100", "-d", "1s", "--db-wait", "100ms"];
+    let output = run(&[&arguments[..], &["--fail-if", "p50 > 50ms", "--fail-if", "errors > 0"]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("failed: async, 100 connections: p50 > 50ms: it is 1"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("errors > 0"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_cannot_be_written_in_the_end_is_kept_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = json_path(&directory);
+    let loadtest =
+        Loadtest::start(&["--target", "async", "-c", "100", "-d", "1s", "--db-wait", "50ms", "--json", &json]);
+    loadtest.server();
+    drop(directory);
+    let output = loadtest.output();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let complaint = stderr(&output);
+    assert!(complaint.contains("error: what was measured is in ") && complaint.contains("run.json cannot be written"));
+    let kept = complaint.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');
+    let result = read_json(kept);
+    fs::remove_file(kept).unwrap();
+    assert!(result[0]["requests"].as_u64().unwrap() > 0, "{result}");
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub(crate) fn padded(figure: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::Conditions;
+    use crate::output::OutputArgs;
     use crate::subject::Choice;
     use crate::wrk::Url;
     use hdrhistogram::Histogram;
@@ -104,7 +106,8 @@ mod tests {
             url: Some(Url::parse("http://localhost/").unwrap()),
             subject: Choice::Nothing,
             cpus: None,
-            json: None,
+            outputs: OutputArgs::default(),
+            conditions: Conditions::default(),
             threads: 2,
             connections: 10,
             duration: Duration::from_secs(10),

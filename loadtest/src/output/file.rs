@@ -1,74 +1,84 @@
-//! The JSON file: whole or not at all, and known to be writable before the load runs.
+//! A file for results: whole or not at all, and known to be writable before the load runs.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::result::RunResult;
+/// What must be free where a file is to go: more than the results of a few minutes take.
+const PROBE_BYTES: usize = 1 << 20;
 
 /// Where results go.
 #[derive(Debug)]
-pub(crate) struct JsonFile {
-    /// As it was given.
-    name: PathBuf,
-    /// What it leads to, if it is a link.
+pub(super) struct OutputFile {
+    /// The flag and the name, as they were given.
+    name: String,
+    /// What the name leads to, if it is a link.
     path: PathBuf,
-    /// Whether it holds an array.
-    is_series: bool,
 }
 
-impl JsonFile {
+impl OutputFile {
     /// Makes sure now that it can be written later.
-    pub(crate) fn prepare(path: &Path, is_series: bool) -> Result<Self> {
-        ensure!(!path.is_dir(), "--json {} is a directory: name a file", path.display());
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let file = Self { name: path.to_owned(), path: target, is_series };
+    pub(super) fn prepare(flag: &str, path: &Path) -> Result<Self> {
+        let name = format!("{flag} {}", path.display());
+        ensure!(!path.is_dir(), "{name} is a directory: name a file");
+        let file = Self { name, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) };
         file.probe().with_context(|| file.complaint())?;
         Ok(file)
     }
 
-    /// Replaces the file by these results.
-    pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
-        let outcome = match results {
-            [one] if !self.is_series => self.replace(one),
-            _ => self.replace(&results),
-        };
-        outcome.with_context(|| self.complaint())
+    /// Replaces the file by this content.
+    pub(super) fn write(&self, content: &[u8]) -> Result<()> {
+        self.replace(content).with_context(|| self.complaint())
+    }
+
+    /// Whether both are the same file, so that one would overwrite the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.path == other.path && !self.is_device()
+    }
+
+    /// The flag and the name, as they were given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     fn complaint(&self) -> String {
-        format!("--json {} cannot be written", self.name.display())
+        format!("{} cannot be written", self.name)
     }
 
     fn probe(&self) -> io::Result<()> {
         if self.is_device() {
-            return File::options().write(true).open(&self.path).map(drop);
+            // Nothing is written, and yet /dev/full complains.
+            return self.open_device()?.write(&[]).map(drop);
         }
         let mut probe = NamedTempFile::new_in(self.directory())?;
-        probe.write_all(b"{}")?;
+        probe.write_all(&vec![0; PROBE_BYTES])?;
         probe.as_file().sync_all()
     }
 
-    fn replace(&self, content: &impl Serialize) -> Result<()> {
+    fn replace(&self, content: &[u8]) -> io::Result<()> {
         if self.is_device() {
-            return write_json(File::options().write(true).open(&self.path)?, content);
+            return self.open_device()?.write_all(content);
         }
-        let file = NamedTempFile::new_in(self.directory())?;
-        write_json(file.as_file(), content)?;
+        let mut file = NamedTempFile::new_in(self.directory())?;
+        file.write_all(content)?;
         file.as_file().set_permissions(self.permissions())?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
-        Ok(())
+        // So that the new name, too, outlives a power cut.
+        File::open(self.directory())?.sync_all()
     }
 
     /// A device or a pipe is written to: to replace it would be to destroy it.
     fn is_device(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file())
+    }
+
+    fn open_device(&self) -> io::Result<File> {
+        File::options().write(true).open(&self.path)
     }
 
     /// Those of the file that is replaced, else what every new file gets; a temporary file is its owner's alone.
@@ -85,13 +95,6 @@ impl JsonFile {
     }
 }
 
-fn write_json(file: impl Write, content: &impl Serialize) -> Result<()> {
-    let mut writer = BufWriter::new(file);
-    serde_json::to_writer_pretty(&mut writer, content)?;
-    writeln!(writer)?;
-    Ok(writer.flush()?)
-}
-
 /// The permissions that new files do not get. The system call that tells it also changes it.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -104,6 +107,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    fn write(path: &Path, content: &str) {
+        OutputFile::prepare("--json", path).unwrap().write(content.as_bytes()).unwrap();
+    }
+
     #[test]
     fn a_link_is_followed_and_permissions_are_kept() {
         let directory = tempfile::tempdir().unwrap();
@@ -111,18 +118,22 @@ mod tests {
         fs::write(&real, "old").unwrap();
         fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
         symlink(&real, &link).unwrap();
-        JsonFile::prepare(&link, true).unwrap().write(&[]).unwrap();
-        assert_eq!(fs::read_to_string(&real).unwrap(), "[]\n");
+        write(&link, "new");
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         assert!(link.is_symlink());
     }
 
     #[test]
     fn a_device_stays_one() {
-        let file = JsonFile::prepare(Path::new("/dev/null"), true).unwrap();
-        assert!(file.is_device());
-        file.write(&[]).unwrap();
+        write(Path::new("/dev/null"), "new");
         assert!(!Path::new("/dev/null").is_file());
+    }
+
+    #[test]
+    fn a_full_device_is_known_before_anything_is_written() {
+        let error = OutputFile::prepare("--json", Path::new("/dev/full")).unwrap_err();
+        assert!(format!("{error:#}").starts_with("--json /dev/full cannot be written: No space left"), "{error:#}");
     }
 
     #[test]
@@ -130,7 +141,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [ours, plain] = ["ours.json", "plain"].map(|name| directory.path().join(name));
         fs::write(&plain, "").unwrap();
-        JsonFile::prepare(&ours, true).unwrap().write(&[]).unwrap();
+        write(&ours, "new");
         let mode = |path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(ours), mode(plain));
     }
