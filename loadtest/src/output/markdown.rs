@@ -11,7 +11,7 @@ use crate::result::RunResult;
 
 /// The table of all runs, and below it the machine and the servers' command lines.
 pub(super) fn of_runs(results: &[RunResult]) -> String {
-    format!("{}\n{}\n{}", table(&report::cells(results)), machines(results), commands(results))
+    format!("{}\n{}{}", table(&report::cells(results)), machines(results), commands(results))
 }
 
 /// A table, with a dash for each level of indentation, which Markdown would drop.
@@ -41,9 +41,18 @@ fn machines(results: &[RunResult]) -> String {
     results.iter().map(line).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// Nothing, if loadtest has started no server.
 fn commands(results: &[RunResult]) -> String {
-    let commands: BTreeSet<String> = results.iter().map(|result| command_line(&result.command) + "\n").collect();
-    format!("```sh\n{}```\n", commands.into_iter().collect::<String>())
+    let commands: BTreeSet<String> = results
+        .iter()
+        .filter(|result| !result.command.is_empty())
+        .map(|result| command_line(&result.command) + "\n")
+        .collect();
+    if commands.is_empty() {
+        String::new()
+    } else {
+        format!("\n```sh\n{}```\n", commands.into_iter().collect::<String>())
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +73,8 @@ mod tests {
         let (table, below) = text.split_once("\n\n").unwrap();
         assert!(table.starts_with("| ") && table.lines().all(|line| line.matches('|').count() == 5), "{table}");
         assert_eq!(below.matches("2 CPUs, 25.28 GB of RAM, Linux 6.18.44, database wait 1s, 2026-11-24\n").count(), 1);
+        let elsewhere = RunResult { command: Vec::new(), ..sample("threads") };
+        assert!(of_runs(&[elsewhere]).ends_with(", 2026-11-24\n"));
         assert_eq!(below.matches("\ntarget/release/server-threads --listen 127.0.0.1:0").count(), 1);
     }
 }
