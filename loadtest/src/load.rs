@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
@@ -89,7 +90,7 @@ pub(crate) struct Load {
     bytes: AtomicU64,
     recorder: Recorder,
     /// With an interval: latencies from when a request was sent, not from when it was due.
-    uncorrected: Recorder,
+    uncorrected: Option<Recorder>,
     failures_before: Failures,
     failures: Failures,
     shortage: Shortage,
@@ -154,7 +155,7 @@ impl Load {
             complete: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             recorder: Recorder::new(plan.threads),
-            uncorrected: Recorder::new(plan.threads),
+            uncorrected: plan.interval.map(|_| Recorder::new(plan.threads)),
             failures_before: Failures::default(),
             failures: Failures::default(),
             shortage: Shortage::default(),
@@ -319,8 +320,8 @@ impl Load {
 
     /// `user` has had an answer to a request that was due before it was sent.
     pub(crate) fn note_uncorrected(&self, user: usize, latency_us: u64) {
-        if self.is_measuring() {
-            self.uncorrected.answered(user, latency_us, true);
+        if let Some(uncorrected) = self.uncorrected.as_ref().filter(|_| self.is_measuring()) {
+            uncorrected.answered(user, latency_us, true);
         }
     }
 
@@ -329,9 +330,14 @@ impl Load {
         self.recorder.merged()
     }
 
+    /// The latencies of the good answers so far.
+    pub(crate) fn good_answers(&self) -> Histogram<u64> {
+        self.recorder.good_answers()
+    }
+
     /// Latencies from when requests were sent, though they were due earlier.
     pub(crate) fn uncorrected(&self) -> Latencies {
-        self.uncorrected.merged()
+        self.uncorrected.as_ref().map_or_else(Latencies::new, Recorder::merged)
     }
 
     /// Answers within the window so far, of whatever status.

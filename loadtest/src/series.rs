@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use crate::latency::Latencies;
 use crate::load::Load;
 use crate::result::Second;
@@ -15,7 +17,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Series {
     start: Instant,
     last: Instant,
-    latencies: Latencies,
+    good_answers: Histogram<u64>,
     errors: u64,
 }
 
@@ -23,7 +25,7 @@ impl Series {
     /// Starts now, with the window of these loads.
     pub(crate) fn start(loads: &[Arc<Load>]) -> Self {
         let now = Instant::now();
-        Self { start: now, last: now, latencies: latencies(loads), errors: errors(loads) }
+        Self { start: now, last: now, good_answers: good_answers(loads), errors: errors(loads) }
     }
 
     /// Whether a row is due.
@@ -33,8 +35,10 @@ impl Series {
 
     /// The time since the last row. What only the server knows is to be added.
     pub(crate) fn next(&mut self, loads: &[Arc<Load>]) -> Second {
-        let (now, latencies, errors) = (Instant::now(), latencies(loads), errors(loads));
-        let answered = latencies.answered_since(&self.latencies);
+        let (now, good_answers, errors) = (Instant::now(), good_answers(loads), errors(loads));
+        let mut answered = good_answers.clone();
+        // What was there then is still there, so that this cannot fail.
+        let _ = answered.subtract(&self.good_answers);
         let quantile = |quantile| (!answered.is_empty()).then(|| answered.value_at_quantile(quantile));
         let row = Second {
             end_s: (now - self.start).as_secs_f64(),
@@ -44,14 +48,14 @@ impl Series {
             errors: errors - self.errors,
             ..Second::default()
         };
-        (self.last, self.latencies, self.errors) = (now, latencies, errors);
+        (self.last, self.good_answers, self.errors) = (now, good_answers, errors);
         row
     }
 }
 
-fn latencies(loads: &[Arc<Load>]) -> Latencies {
-    let mut all = Latencies::new();
-    loads.iter().for_each(|load| all += &load.latencies());
+fn good_answers(loads: &[Arc<Load>]) -> Histogram<u64> {
+    let mut all = Latencies::empty();
+    loads.iter().for_each(|load| all += &load.good_answers());
     all
 }
 
