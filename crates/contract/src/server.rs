@@ -88,12 +88,23 @@ impl Server {
         self.child.try_wait().expect("the server can be waited for").is_none()
     }
 
-    /// A metric, such as `c10k_connections_open`.
+    /// A metric, such as `c10k_connections_open` or `c10k_requests_total{code="200"}`.
     pub fn metric(&self, name: &str) -> u64 {
+        self.number(name) as u64
+    }
+
+    /// A metric that need not be whole.
+    pub fn number(&self, name: &str) -> f64 {
         let metrics = Client::connect(self.admin).get("/metrics");
-        let line =
-            metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+        let value = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
+    /// All metrics whose names, with their labels, start with `prefix`, in their order.
+    pub fn metrics(&self, prefix: &str) -> Vec<u64> {
+        let metrics = Client::connect(self.admin).get("/metrics");
+        let lines = metrics.text().lines().filter(|line| line.starts_with(prefix));
+        lines.map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")).collect()
     }
 
     /// Waits until a metric has this value.

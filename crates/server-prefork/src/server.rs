@@ -46,6 +46,13 @@ pub(crate) struct Shared {
     pub(crate) bell: EventFd,
 }
 
+impl Shared {
+    /// The children.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0)
+    }
+}
+
 /// What the supervisor knows of a child. It is in shared memory not only because the child writes its state: a page that
 /// the supervisor changes after a fork would stay behind in the child, as its own copy.
 #[derive(Default)]
@@ -73,7 +80,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let address = listener.local_addr()?;
     let listener = Socket::from(listener);
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared = Shared {
         database: config.database(),
@@ -122,7 +129,8 @@ pub(crate) fn accept(child: &Child<'_>) {
 fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
     let _open = child.shared.counters.open();
     let _stoppable = process::stoppable(stream.as_fd());
-    let mut connection = Connection::new(stream, child.shared.config.limits(), child.shared.config.timeouts())?;
+    let (config, counters) = (&child.shared.config, child.shared.counters);
+    let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, child);
         if process::is_stopping() {

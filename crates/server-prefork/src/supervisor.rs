@@ -83,7 +83,7 @@ impl<'a> Supervisor<'a> {
             }
             self.refused.turn();
             if let Some(admin) = &mut self.admin {
-                admin.turn(self.shared.counters);
+                admin.turn(self.shared.counters, || self.shared.pids().collect());
             }
         }
         Ok(())
@@ -133,7 +133,9 @@ impl<'a> Supervisor<'a> {
         let (number, admin, refused) = (self.spawned, &mut self.admin, &mut self.refused);
         let pid = process::spawn(&self.signals, || {
             // The child has copies of these descriptors, and would keep their connections open.
-            drop(admin.take());
+            if let Some(admin) = admin.take() {
+                admin.close_in_child();
+            }
             drop(std::mem::take(refused));
             child.seed(number);
             server::accept(&child);
@@ -248,7 +250,7 @@ impl<'a> Supervisor<'a> {
 
     /// Sends `signal` to every child.
     pub(crate) fn signal(&self, signal: Signal) {
-        for pid in self.shared.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0) {
+        for pid in self.shared.pids() {
             // It may have died meanwhile, but its pid is not given to another before it is reaped.
             let _ = kill(Pid::from_raw(pid), signal);
         }

@@ -47,7 +47,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let shutdown = Shutdown::install()?;
     let listener = listener::bind("--listen", config.listen, config.backlog)?;
     listener.set_nonblocking(true)?;
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
         config,
@@ -138,7 +138,7 @@ fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpS
 
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts())?;
+    let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts(), &shared.counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, shared);
         if shared.is_draining.load(Relaxed) {

@@ -129,6 +129,7 @@ pub fn help(target: &Target) {
     for flag in [
         "--listen",
         "--admin",
+        "--ledger-interval",
         "--db-wait",
         "--max-connections",
         "--overload",
@@ -154,7 +155,7 @@ pub fn admin(target: &Target) {
     let metrics = ask("/metrics");
     assert_eq!(metrics.status, 200);
     assert!(metrics.field("content-type").is_some_and(|kind| kind.contains("version=")), "{metrics:?}");
-    for name in ["c10k_connections_open", "c10k_requests_waiting", "c10k_connections_accepted"] {
+    for name in ["c10k_connections_open", "c10k_requests_waiting", "c10k_connections_accepted_total"] {
         assert!(metrics.text().contains(&format!("# TYPE {name} ")), "{}", metrics.text());
     }
     let mut client = server.connect();
