@@ -1,8 +1,15 @@
-//! The admin port: `/metrics` and `/healthz`, answered without a worker and without blocking.
+//! The admin port: `/metrics`, `/healthz` and `/readyz`, answered without a worker and without blocking, until the process
+//! ends.
+//!
+//! `/healthz` says that the process is up; who gets no answer restarts it. `/readyz` says whether a connection that comes
+//! now would be taken at once, so that a load balancer may choose another server: 503 while this one drains, and also
+//! while it is full, because then a new connection would get a 503 itself, or wait. Connections that are open already are
+//! not concerned.
 
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -115,12 +122,23 @@ impl Admin {
                 self.memory.begin_if_due(&children);
                 Response::new(Status::Ok, metrics::MEDIA_TYPE, self.metrics(counters, children.len()).into_bytes())
             }
-            (Method::Get | Method::Head, "/healthz") => Response::new(Status::Ok, "text/plain", &b"ok\n"[..]),
-            _ => Response::text(Status::NotFound, "there are /metrics and /healthz"),
+            (Method::Get | Method::Head, "/healthz") => ok(),
+            (Method::Get | Method::Head, "/readyz") => match self.unready(counters) {
+                Some(why) => Response::text(Status::ServiceUnavailable, why),
+                None => ok(),
+            },
+            _ => Response::text(Status::NotFound, "there are /metrics, /healthz and /readyz"),
         };
         response.head_only = request.method == Method::Head;
         response.persistence = Persistence::Close;
         response
+    }
+
+    /// Why a connection that comes now would not be taken at once.
+    fn unready(&self, counters: &Counters) -> Option<&'static str> {
+        let is_full = counters.open.load(Relaxed) >= self.max_connections as u64;
+        let is_draining = counters.is_draining.load(Relaxed);
+        is_draining.then_some("the server is draining").or(is_full.then_some("the server is full"))
     }
 
     fn metrics(&self, counters: &Counters, children: usize) -> String {
@@ -169,6 +187,10 @@ impl Admin {
             }
         }
     }
+}
+
+fn ok() -> Response {
+    Response::new(Status::Ok, "text/plain", &b"ok\n"[..])
 }
 
 impl AsFd for Admin {

@@ -1,6 +1,6 @@
 //! What a server counts of itself: the load generator asks it how many connections it really holds.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::http::Status;
@@ -26,6 +26,8 @@ pub struct Counters {
     pub waiting_peak: AtomicU64,
     /// Requests that wait for a worker now.
     pub queued: AtomicU64,
+    /// SIGTERM or SIGINT has come: nothing more is accepted.
+    pub is_draining: AtomicBool,
     /// Answers to requests, in the order of [`Status::ALL`].
     answers: [AtomicU64; Status::ALL.len()],
     durations: Durations,
@@ -50,6 +52,11 @@ impl Counters {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    /// Notes that nothing more is accepted.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Relaxed);
+    }
+
     /// Counts an answer that was handed to the kernel, to a request that was whole at `start`. There is no such moment if
     /// it was refused before.
     pub fn answer(&self, status: Status, start: Option<Instant>) {
@@ -67,6 +74,8 @@ impl Counters {
         gauge("requests_waiting", "Requests waiting for the database now.", &self.waiting);
         gauge("requests_waiting_peak", "The most requests that ever waited at once.", &self.waiting_peak);
         gauge("requests_queued", "Requests waiting for a worker now.", &self.queued);
+        let is_draining = f64::from(u8::from(self.is_draining.load(Relaxed)));
+        metrics.gauge("draining", "Whether the server was told to stop: 1 if it was, else 0.", is_draining);
         let mut counter = |name, help, value: &AtomicU64| metrics.counter(name, help, value.load(Relaxed));
         counter("connections_accepted_total", "Connections accepted and kept.", &self.accepted);
         counter("connections_refused_total", "Connections answered with 503.", &self.refused);

@@ -42,7 +42,7 @@ macro_rules! tests {
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
             help admin admin_answers_when_full leaves_no_orphan);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
-            memory_is_told children_and_threads_are_counted);
+            readiness memory_is_told children_and_threads_are_counted);
         $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);
     };
     (@$module:ident #[$ignore:meta] $case:ident) => {

@@ -265,6 +265,7 @@ async fn handle(request: Request, shared: &Shared) -> Response {
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 async fn drain(listener: TcpListener, shared: &Shared) {
     drop(listener);
+    shared.counters.drain();
     shared.draining.cancel();
     shared.tasks.close();
     if timeout(shared.config.drain_timeout, shared.tasks.wait()).await.is_err() {

@@ -162,6 +162,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
 fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
+    shared.counters.drain();
     // Wakes the children that wait in `accept`, all of them: closing our copy would not.
     shared.listener.shutdown(net::Shutdown::Read)?;
     supervisor.signal(Signal::SIGTERM);

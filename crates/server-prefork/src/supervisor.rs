@@ -82,11 +82,15 @@ impl<'a> Supervisor<'a> {
                 self.refuse();
             }
             self.refused.turn();
-            if let Some(admin) = &mut self.admin {
-                admin.turn(self.shared.counters, || self.shared.pids().collect());
-            }
+            self.turn_admin();
         }
         Ok(())
+    }
+
+    fn turn_admin(&mut self) {
+        if let Some(admin) = &mut self.admin {
+            admin.turn(self.shared.counters, || self.shared.pids().collect());
+        }
     }
 
     pub(crate) fn children(&self) -> usize {
@@ -266,10 +270,11 @@ impl<'a> Supervisor<'a> {
             if self.children == 0 || remaining.is_zero() {
                 return Ok(self.children == 0);
             }
-            let _ = poll(
-                &mut [PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)],
-                remaining.try_into().unwrap_or(PollTimeout::MAX),
-            );
+            let mut ready = vec![PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)];
+            ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));
+            let turn = self.admin.as_ref().and_then(Admin::next_turn).unwrap_or(remaining).min(remaining);
+            let _ = poll(&mut ready, turn.try_into().unwrap_or(PollTimeout::MAX));
+            self.turn_admin();
             if let Some(signal) = self.stop_signal()? {
                 std::process::exit(128 + signal as i32);
             }

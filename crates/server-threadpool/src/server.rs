@@ -175,6 +175,7 @@ fn handle(work: Work, shared: &Shared) {
 /// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
 fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     drop(listener);
+    server.shared.counters.drain();
     server.has_backlog = false;
     let deadline = Instant::now() + server.shared.config.drain_timeout;
     server.end_silent_connections();

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::server::wait_until;
 use crate::{Client, Server, Target};
 
@@ -97,6 +99,26 @@ pub fn durations_are_of_whole_requests(target: &Target) {
     let counts = server.metrics("c10k_request_duration_seconds_bucket{");
     assert!(counts.is_sorted() && counts.last() == Some(&10), "{counts:?}");
     assert_eq!(server.metric(&bucket("10")), 10, "all are within the histogram");
+}
+
+pub fn readiness(target: &Target) {
+    let mut server = Server::start(target, &["--max-connections", "2", "--drain-timeout", "60s"]);
+    let admin = server.admin;
+    let ask = |path: &str| Client::connect(admin).get(path).status;
+    assert_eq!((ask("/healthz"), ask("/readyz")), (200, 200));
+    let (mut client, other) = (server.connect(), server.connect());
+    server.wait_for_metric("c10k_connections_open", 2);
+    assert_eq!((ask("/healthz"), ask("/readyz")), (200, 503), "it is full");
+    drop(other);
+    server.wait_for_metric("c10k_connections_open", 1);
+    assert_eq!(ask("/readyz"), 200);
+    client.send(b"GET /?wait=1s HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    server.wait_for_metric("c10k_draining", 1);
+    assert_eq!((ask("/healthz"), ask("/readyz")), (200, 503), "it is draining");
+    assert_eq!(client.read_response().status, 200);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 pub fn memory_is_told(target: &Target) {
