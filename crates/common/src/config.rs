@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
+use crate::log::{Format, Verbosity};
 
 /// The flags that all four servers have; each adds its model's own.
 #[derive(Args, Clone, Debug)]
@@ -71,6 +72,14 @@ pub struct Config {
     /// The longest body of a request, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "C10K_MAX_BODY")]
     pub max_body: usize,
+
+    /// What a line on standard error looks like
+    #[arg(long, value_enum, default_value = "text", env = "C10K_LOG_FORMAT")]
+    pub log_format: Format,
+
+    /// What is said there: this, and what is more serious
+    #[arg(long, value_enum, default_value = "warn", env = "C10K_LOG_LEVEL")]
+    pub log_level: Verbosity,
 
     /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server
     #[arg(long, value_parser = FalseyValueParser::new(), env = "C10K_ALLOW_CHAOS")]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::http::Status;
+use crate::log;
 use crate::metrics::Metrics;
 
 /// The upper bounds of the buckets of request durations, in microseconds: 1 ms to 10 s.
@@ -52,8 +53,9 @@ impl Counters {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// Notes that nothing more is accepted.
+    /// Notes, and says, that nothing more is accepted.
     pub fn drain(&self) {
+        log::info!("draining: {} connections are open", self.open.load(Relaxed));
         self.is_draining.store(true, Relaxed);
     }
 

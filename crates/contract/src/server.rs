@@ -40,7 +40,19 @@ pub struct Exit {
 impl Server {
     /// Starts a server on free ports, with queries that take 1 ms unless `flags` say otherwise.
     pub fn start(target: &Target, flags: &[&str]) -> Self {
+        Self::spawn(command(target), flags)
+    }
+
+    /// The same, with what it writes on standard error.
+    pub fn start_logged(target: &Target, flags: &[&str]) -> (Self, ChildStderr) {
         let mut command = command(target);
+        command.stderr(Stdio::piped());
+        let mut server = Self::spawn(command, flags);
+        let stderr = server.child.stderr.take().expect("it is piped");
+        (server, stderr)
+    }
+
+    fn spawn(mut command: Command, flags: &[&str]) -> Self {
         if !flags.contains(&"--db-wait") {
             command.args(["--db-wait", "1ms"]);
         }

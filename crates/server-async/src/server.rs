@@ -269,6 +269,6 @@ async fn drain(listener: TcpListener, shared: &Shared) {
     shared.draining.cancel();
     shared.tasks.close();
     if timeout(shared.config.drain_timeout, shared.tasks.wait()).await.is_err() {
-        log::warn(format_args!("{} connections were cut off by --drain-timeout", shared.tasks.len()));
+        log::warn!("{} connections were cut off by --drain-timeout", shared.tasks.len());
     }
 }

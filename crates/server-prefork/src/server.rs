@@ -167,7 +167,7 @@ fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
     shared.listener.shutdown(net::Shutdown::Read)?;
     supervisor.signal(Signal::SIGTERM);
     if !supervisor.wait_for_all(shared.config.drain_timeout)? {
-        log::warn(format_args!("{} children were killed after --drain-timeout", supervisor.children()));
+        log::warn!("{} children were killed after --drain-timeout", supervisor.children());
         supervisor.signal(Signal::SIGKILL);
         supervisor.wait_for_all(KILL_TIMEOUT)?;
     }

@@ -111,7 +111,7 @@ impl<'a> Supervisor<'a> {
             let Some(slot) = self.free_slot() else { return };
             if let Err(errno) = self.spawn(slot) {
                 self.refusals.pause();
-                log::warn(format_args!("no child could be forked: {errno}; {} are there", self.children));
+                log::warn!("no child could be forked: {errno}; {} are there", self.children);
             }
         }
     }
@@ -165,7 +165,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
-        log::warn(format_args!("child {pid} {cause}"));
+        log::warn!("child {pid} {cause}");
         self.crashes.pause();
         self.bury(pid);
     }

@@ -181,7 +181,7 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     server.end_silent_connections();
     while !server.connections.is_empty() {
         if Instant::now() >= deadline {
-            log::warn(format_args!("{} connections were cut off by --drain-timeout", server.connections.len()));
+            log::warn!("{} connections were cut off by --drain-timeout", server.connections.len());
             return;
         }
         server.turn(events);

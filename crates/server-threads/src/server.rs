@@ -178,7 +178,7 @@ fn drain(listener: TcpListener, shared: &Shared) {
     while !connections.is_empty() {
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
-            log::warn(format_args!("{} connections were cut off by --drain-timeout", connections.len()));
+            log::warn!("{} connections were cut off by --drain-timeout", connections.len());
             return;
         }
         let woken = shared.connection_closed.wait_timeout(connections, remaining);

@@ -1,6 +1,7 @@
 //! Start, stop, and what the operator sees.
 #![expect(missing_docs, reason = "the names say it")]
 
+use std::io;
 use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
@@ -141,10 +142,60 @@ pub fn help(target: &Target) {
         "--drain-timeout",
         "--max-head",
         "--max-body",
+        "--log-format",
+        "--log-level",
         "--allow-chaos",
     ] {
         assert!(exit.stdout.contains(flag), "{flag} is not in {}", exit.stdout);
     }
+}
+
+/// What a server says in a life with a request that panics, one that is cut off, and these flags.
+fn log_of(target: &Target, flags: &[&str]) -> Vec<String> {
+    let (mut server, log) =
+        Server::start_logged(target, &[flags, &["--drain-timeout", "100ms", "--allow-chaos"]].concat());
+    let mut panics = server.connect();
+    panics.send(b"POST /chaos/panic HTTP/1.1\r\nHost: a\r\n\r\n");
+    panics.assert_cut_off();
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    io::read_to_string(log).expect("it is text").lines().map(str::to_owned).collect()
+}
+
+pub fn log_lines(target: &Target) {
+    let has =
+        |log: &[String], start: &str, part: &str| log.iter().any(|line| line.starts_with(start) && line.contains(part));
+    let log = log_of(target, &[]);
+    assert!(has(&log, "warning: ", "--drain-timeout") && has(&log, "error: ", "panic"), "{log:?}");
+    assert!(!has(&log, "info: ", ""), "{log:?}");
+    let log = log_of(target, &["--log-level", "error"]);
+    assert!(!has(&log, "warning: ", "") && has(&log, "error: ", "panic"), "{log:?}");
+    let log = log_of(target, &["--log-level", "info", "--log-format", "json"]);
+    assert!(log.iter().all(|line| line.starts_with("{\"timestamp\":\"2") && line.ends_with('}')), "{log:?}");
+    for (level, part) in [
+        ("INFO", "listening on"),
+        ("INFO", "draining"),
+        ("WARN", "--drain-timeout"),
+        ("ERROR", "panic"),
+        ("INFO", "stopped"),
+    ] {
+        let of_level = |line: &String| line.contains(&format!("\"level\":\"{level}\"")) && line.contains(part);
+        assert_eq!(log.iter().filter(|&line| of_level(line)).count(), 1, "{level} {part}: {log:?}");
+    }
+}
+
+/// A log that cannot be written does no harm.
+pub fn log_without_reader(target: &Target) {
+    let (mut server, log) = Server::start_logged(target, &["--drain-timeout", "100ms", "--log-level", "info"]);
+    drop(log);
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 pub fn admin(target: &Target) {
