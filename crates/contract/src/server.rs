@@ -52,6 +52,25 @@ impl Server {
         (server, stderr)
     }
 
+    /// The same, as the first process of a new PID namespace, as it is in a container. The process of [`pid`](Self::pid) is
+    /// then the one that waits for it outside; the second value is the server. `None`, and a word on standard error, where
+    /// that is not allowed.
+    pub fn start_as_first_process(target: &Target, flags: &[&str]) -> Option<(Self, Pid, ChildStderr)> {
+        const UNSHARE: [&str; 3] = ["--pid", "--fork", "--mount-proc"];
+        let probe = Command::new("unshare").args(UNSHARE).arg("true").output().expect("unshare is installed");
+        if !probe.status.success() {
+            eprintln!("skipped: no PID namespace here, run it as root: {}", String::from_utf8_lossy(&probe.stderr));
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(UNSHARE).arg(target.program).args(target.flags);
+        command.process_group(0).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut server = Self::spawn(command, flags);
+        let stderr = server.child.stderr.take().expect("it is piped");
+        let first = children_of(server.pid())[0];
+        Some((server, Pid::from_raw(first), stderr))
+    }
+
     fn spawn(mut command: Command, flags: &[&str]) -> Self {
         if !flags.contains(&"--db-wait") {
             command.args(["--db-wait", "1ms"]);
@@ -179,14 +198,25 @@ pub fn wait_until(condition: impl Fn() -> bool, complaint: impl Fn() -> String) 
 
 /// The processes of a group that are alive; the dead that nobody has reaped are not.
 pub fn processes_of_group(group: Pid) -> Vec<i32> {
+    let group = group.to_string();
+    processes(|state, _, pgrp| pgrp == group && state != "Z" && state != "X")
+}
+
+/// The children of a process, those included that are dead and that it has not reaped.
+pub fn children_of(parent: Pid) -> Vec<i32> {
+    let parent = parent.to_string();
+    processes(|_, ppid, _| ppid == parent)
+}
+
+/// The processes of that state, parent and group.
+fn processes(matches: impl Fn(&str, &str, &str) -> bool) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc can be read");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         // pid (comm) state ppid pgrp ...
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let (state, _, pgrp) = (fields.next(), fields.next(), fields.next());
-        pgrp == Some(&group.to_string()) && state != Some("Z") && state != Some("X")
+        matches!((fields.next(), fields.next(), fields.next()), (Some(state), Some(ppid), Some(pgrp)) if matches(state, ppid, pgrp))
     })
     .collect()
 }

@@ -109,8 +109,6 @@ pub(crate) fn accept(child: &Child<'_>) {
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
                 let _serving = child.enter(state::SERVING);
-                // A bell that has rung too often to be counted has been heard anyway.
-                let _ = child.shared.bell.write(1);
                 // The connection failed: that is the end of it, and of nothing else.
                 let _ = serve(&TcpStream::from(socket), child);
             }
@@ -128,6 +126,8 @@ pub(crate) fn accept(child: &Child<'_>) {
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
     let _open = child.shared.counters.open();
+    // Only now does the supervisor count one idle child less. A bell that has rung too often has been heard anyway.
+    let _ = child.shared.bell.write(1);
     let _stoppable = process::stoppable(stream.as_fd());
     let (config, counters) = (&child.shared.config, child.shared.counters);
     let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;

@@ -153,15 +153,21 @@ impl<'a> Supervisor<'a> {
     fn reap(&mut self) {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                // An orphan, which has become our child if this process is the first of a container.
+                Ok(status) if status.pid().is_some_and(|pid| self.slot_of(pid).is_none()) => {}
                 Ok(WaitStatus::Exited(pid, 0)) => self.bury(pid),
                 Ok(WaitStatus::Exited(pid, status)) => self.bury_dead_of(pid, &format!("exited with status {status}")),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => self.bury_dead_of(pid, &format!("was killed by {signal}")),
                 // It counts as idle or busy, and does nothing, not even time out: better another one.
                 Ok(WaitStatus::Stopped(pid, _)) => drop(kill(pid, Signal::SIGKILL)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(_) => {}
             }
         }
+    }
+
+    fn slot_of(&self, pid: Pid) -> Option<&'a Slot> {
+        self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw())
     }
 
     fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
@@ -172,8 +178,7 @@ impl<'a> Supervisor<'a> {
 
     /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
     fn bury(&mut self, pid: Pid) {
-        // Somebody else's child, if this process is the first of a container.
-        let Some(slot) = self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw()) else { return };
+        let Some(slot) = self.slot_of(pid) else { return };
         let counters = self.shared.counters;
         let last_state = slot.state.swap(state::IDLE, Relaxed);
         if last_state != state::IDLE {

@@ -1,10 +1,11 @@
 //! Start, stop, and what the operator sees.
 #![expect(missing_docs, reason = "the names say it")]
 
+use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::server::{processes_of_group, run, wait_until};
 use crate::{Client, Server, Target};
@@ -229,6 +230,28 @@ pub fn admin_answers_when_full(target: &Target) {
     // Somebody who never asks does not keep it from others.
     let _silent = Client::connect(server.admin);
     assert_eq!(Client::connect(server.admin).get("/healthz").status, 200);
+}
+
+/// The kernel keeps signals from the first process of a container, unless it handles them.
+pub fn first_process_of_a_container(target: &Target) {
+    for (request, signals, code) in [(SLOW_GET, 1, 0), (ENDLESS_GET, 2, 128 + Signal::SIGTERM as i32)] {
+        let flags = ["--drain-timeout", "60s"];
+        let Some((mut server, first, _stderr)) = Server::start_as_first_process(target, &flags) else { return };
+        let status = fs::read_to_string(format!("/proc/{first}/status")).expect("it is there");
+        assert!(status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1")), "{status}");
+        let mut client = server.connect();
+        client.send(request);
+        server.wait_for_metric("c10k_requests_waiting", 1);
+        kill(first, Signal::SIGTERM).expect("it is there");
+        if signals == 1 {
+            let response = client.read_response();
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        } else {
+            wait_until_refused(&server);
+            kill(first, Signal::SIGTERM).expect("it is there");
+        }
+        assert_eq!(server.wait().code(), Some(code));
+    }
 }
 
 /// However the process that was started dies.
