@@ -159,12 +159,21 @@ impl Drop for Server {
 
 /// Runs a server that is expected to end by itself.
 pub fn run(target: &Target, flags: &[&str]) -> Exit {
-    let mut child = command(target)
-        .args(flags)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the server's binary can be run");
+    let mut command = command(target);
+    command.args(flags);
+    wait_for_end(command)
+}
+
+/// The same, without flags, with an environment variable.
+pub fn run_with_variable(target: &Target, name: &str, value: &str) -> Exit {
+    let mut command = command(target);
+    command.env(name, value);
+    wait_for_end(command)
+}
+
+fn wait_for_end(mut command: Command) -> Exit {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server's binary can be run");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (sender, receiver) = mpsc::channel();
@@ -174,7 +183,7 @@ pub fn run(target: &Target, flags: &[&str]) -> Exit {
     });
     let Ok((status, (stdout, stderr))) = receiver.recv_timeout(PATIENCE) else {
         let _ = killpg(pid, Signal::SIGKILL);
-        panic!("the server did not end within {PATIENCE:?}, given {flags:?}");
+        panic!("{command:?} did not end within {PATIENCE:?}");
     };
     Exit { status: status.expect("the server can be waited for"), stdout, stderr }
 }

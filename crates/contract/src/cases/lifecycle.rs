@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::server::{processes_of_group, run, wait_until};
+use crate::server::{processes_of_group, run, run_with_variable, wait_until};
 use crate::{Client, Server, Target};
 
 const SLOW_GET: &[u8] = b"GET /?wait=500ms HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -148,6 +148,24 @@ pub fn help(target: &Target) {
         "--allow-chaos",
     ] {
         assert!(exit.stdout.contains(flag), "{flag} is not in {}", exit.stdout);
+    }
+}
+
+/// Every flag, those of one model included.
+pub fn flags_are_environment_variables(target: &Target) {
+    let help = run(target, &["--help"]).stdout;
+    let flags: Vec<&str> =
+        help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next()).collect();
+    assert!(flags.len() > 17 && flags.contains(&"log-level"), "{flags:?} in {help}");
+    for flag in flags {
+        let variable = format!("C10K_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&format!("[env: {variable}=")), "--{flag} does not name {variable}: {help}");
+        // That one takes any word for a yes.
+        if flag != "allow-chaos" {
+            let exit = run_with_variable(target, &variable, "nonsense");
+            assert_eq!(exit.code(), Some(2), "{variable}=nonsense: {exit:?}");
+            assert!(exit.stderr.contains(&format!("--{flag}")), "it does not say what is wrong: {exit:?}");
+        }
     }
 }
 
