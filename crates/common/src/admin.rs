@@ -1,18 +1,28 @@
-//! The admin port: `/metrics` and `/healthz`, answered without a worker and without blocking.
+//! The admin port: `/metrics`, `/healthz` and `/readyz`, answered without a worker and without blocking, until the process
+//! ends.
+//!
+//! `/healthz` says that the process is up; who gets no answer restarts it. `/readyz` says whether a connection that comes
+//! now would be taken at once, so that a load balancer may choose another server: 503 while this one drains, and also
+//! while it is full, because then a new connection would get a 503 itself, or wait. Connections that are open already are
+//! not concerned.
 
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::{Decoder, Limits, Method, Persistence, Request, Response, Status, Step};
 use crate::linger::{Lingerers, TURN_INTERVAL};
 use crate::listener::{self, AcceptError, EXHAUSTED_PAUSE};
+use crate::memory::Memory;
+use crate::metrics::{self, Metrics};
 
 const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 0 };
 /// How long a client may take to ask.
@@ -20,8 +30,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most clients at once; the others stay in the backlog.
 const MAX_CLIENTS: usize = 64;
 const BACKLOG: u32 = 64;
-/// What Prometheus expects of the OpenMetrics text format.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The admin port. Every client gets one answer.
 #[derive(Debug)]
@@ -29,6 +37,9 @@ pub struct Admin {
     listener: TcpListener,
     clients: Vec<Client>,
     lingerers: Lingerers,
+    server: &'static str,
+    max_connections: usize,
+    memory: Memory,
     /// The last `accept` failed for want of descriptors or memory.
     is_exhausted: bool,
 }
@@ -41,14 +52,23 @@ struct Client {
 }
 
 impl Admin {
-    /// Listens on `address`.
+    /// Listens where `--admin` says, for the `server` of that name; nothing if nobody wants it to.
     ///
     /// # Errors
     /// Those of [`listener::bind`].
-    pub fn bind(address: SocketAddr) -> Result<Self> {
+    pub fn bind(config: &Config, server: &'static str, max_connections: usize) -> Result<Option<Self>> {
+        let Some(address) = config.admin else { return Ok(None) };
         let listener = listener::bind("--admin", address, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, clients: Vec::new(), lingerers: Lingerers::default(), is_exhausted: false })
+        Ok(Some(Self {
+            listener,
+            clients: Vec::new(),
+            lingerers: Lingerers::default(),
+            server,
+            max_connections,
+            memory: Memory::new(config.ledger_interval),
+            is_exhausted: false,
+        }))
     }
 
     /// Where it listens.
@@ -69,22 +89,66 @@ impl Admin {
     pub fn next_turn(&self) -> Option<Duration> {
         match self.is_exhausted {
             true => Some(EXHAUSTED_PAUSE),
-            false => (!self.clients.is_empty() || !self.lingerers.is_empty()).then_some(TURN_INTERVAL),
+            false => self.is_busy().then_some(TURN_INTERVAL),
         }
     }
 
-    /// Does all that can be done without waiting.
-    pub fn turn(&mut self, counters: &Counters) {
+    fn is_busy(&self) -> bool {
+        !self.clients.is_empty() || !self.lingerers.is_empty() || self.memory.is_walking()
+    }
+
+    /// Does all that can be done without waiting. `children` lists the processes that serve for this one.
+    pub fn turn(&mut self, counters: &Counters, children: impl Fn() -> Vec<i32>) {
         self.accept();
         let now = Instant::now();
         for mut client in std::mem::take(&mut self.clients) {
             match client.read() {
-                Ok(Some(request)) => self.lingerers.push(client.stream, answer(&request, counters).encode()),
+                Ok(Some(request)) => {
+                    let response = self.answer(&request, counters, &children);
+                    self.lingerers.push(client.stream, response.encode());
+                }
                 Ok(None) if now < client.deadline => self.clients.push(client),
                 Ok(None) | Err(_) => {}
             }
         }
         self.lingerers.turn();
+        self.memory.turn();
+    }
+
+    fn answer(&mut self, request: &Request, counters: &Counters, children: impl Fn() -> Vec<i32>) -> Response {
+        let mut response = match (request.method, request.target.as_str()) {
+            (Method::Get | Method::Head, "/metrics") => {
+                let children = children();
+                self.memory.begin_if_due(&children);
+                Response::new(Status::Ok, metrics::MEDIA_TYPE, self.metrics(counters, children.len()).into_bytes())
+            }
+            (Method::Get | Method::Head, "/healthz") => ok(),
+            (Method::Get | Method::Head, "/readyz") => match self.unready(counters) {
+                Some(why) => Response::text(Status::ServiceUnavailable, why),
+                None => ok(),
+            },
+            _ => Response::text(Status::NotFound, "there are /metrics, /healthz and /readyz"),
+        };
+        response.head_only = request.method == Method::Head;
+        response.persistence = Persistence::Close;
+        response
+    }
+
+    /// Why a connection that comes now would not be taken at once.
+    fn unready(&self, counters: &Counters) -> Option<&'static str> {
+        let is_full = counters.open.load(Relaxed) >= self.max_connections as u64;
+        let is_draining = counters.is_draining.load(Relaxed);
+        is_draining.then_some("the server is draining").or(is_full.then_some("the server is full"))
+    }
+
+    fn metrics(&self, counters: &Counters, children: usize) -> String {
+        let mut metrics = Metrics::default();
+        let build = [("server", self.server), ("version", env!("CARGO_PKG_VERSION"))];
+        metrics.gauges("build_info", "Which server this is; always 1.", [(&build[..], 1.0)]);
+        metrics.gauge("connections_max", "The most connections at once.", self.max_connections as f64);
+        counters.report(&mut metrics);
+        self.memory.report(children, &mut metrics);
+        metrics.encode()
     }
 
     fn accept(&mut self) {
@@ -106,17 +170,27 @@ impl Admin {
         }
     }
 
-    /// Answers for ever, for a server that has a thread to spare.
+    /// Closes everything in a forked child. What is only memory stays as it is: to free it would be to write into pages
+    /// that the child shares with its parent.
+    pub fn close_in_child(self) {
+        std::mem::forget(self.memory);
+    }
+
+    /// Answers for ever, for a server without children that has a thread to spare.
     pub fn run(mut self, counters: &Counters) -> ! {
         loop {
             let timeout =
                 self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
             match poll(&mut [PollFd::new(self.as_fd(), self.interest())], timeout) {
-                Ok(_) | Err(Errno::EINTR) => self.turn(counters),
+                Ok(_) | Err(Errno::EINTR) => self.turn(counters, Vec::new),
                 Err(_) => std::thread::sleep(EXHAUSTED_PAUSE),
             }
         }
     }
+}
+
+fn ok() -> Response {
+    Response::new(Status::Ok, "text/plain", &b"ok\n"[..])
 }
 
 impl AsFd for Admin {
@@ -141,17 +215,4 @@ impl Client {
             }
         }
     }
-}
-
-fn answer(request: &Request, counters: &Counters) -> Response {
-    let mut response = match (request.method, request.target.as_str()) {
-        (Method::Get | Method::Head, "/metrics") => {
-            Response::new(Status::Ok, METRICS_TYPE, counters.metrics().into_bytes())
-        }
-        (Method::Get | Method::Head, "/healthz") => Response::new(Status::Ok, "text/plain", &b"ok\n"[..]),
-        _ => Response::text(Status::NotFound, "there are /metrics and /healthz"),
-    };
-    response.head_only = request.method == Method::Head;
-    response.persistence = Persistence::Close;
-    response
 }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::config::Timeouts;
+use crate::counters::Counters;
 use crate::http::{Decoder, Limits, Phase, Reject, Request, Response, Status, Step, response};
 use crate::linger::LINGER_TIMEOUT;
 
@@ -22,6 +23,9 @@ pub struct Connection<'a> {
     timeouts: Timeouts,
     /// The timeout that the socket has now: setting it is a system call, which the usual request does without.
     read_timeout: Duration,
+    counters: &'a Counters,
+    /// When the request in hand was whole.
+    request_start: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
@@ -29,11 +33,18 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// The socket's options could not be set.
-    pub fn new(stream: &'a TcpStream, limits: Limits, timeouts: Timeouts) -> io::Result<Self> {
+    pub fn new(stream: &'a TcpStream, limits: Limits, timeouts: Timeouts, counters: &'a Counters) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeouts.idle))?;
         stream.set_write_timeout(Some(timeouts.write))?;
-        Ok(Self { stream, decoder: Decoder::new(limits), timeouts, read_timeout: timeouts.idle })
+        Ok(Self {
+            stream,
+            decoder: Decoder::new(limits),
+            timeouts,
+            read_timeout: timeouts.idle,
+            counters,
+            request_start: None,
+        })
     }
 
     /// The next request; `None` when there will be none, because the client has gone, was silent for too long, or was
@@ -43,7 +54,10 @@ impl<'a> Connection<'a> {
     /// The connection failed.
     pub fn read(&mut self) -> io::Result<Option<Request>> {
         match self.read_or_reject()? {
-            Ok(request) => Ok(request),
+            Ok(request) => {
+                self.request_start = Some(Instant::now());
+                Ok(request)
+            }
             Err(reject) => {
                 self.write(&reject.into())?;
                 self.linger()?;
@@ -106,7 +120,9 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// The connection failed, or the client took too long to take the response.
     pub fn write(&mut self, response: &Response) -> io::Result<()> {
-        self.write_all(&response.encode())
+        self.write_all(&response.encode())?;
+        self.counters.answer(response.status, self.request_start.take());
+        Ok(())
     }
 
     /// Writes all of `bytes` within the write timeout, however often the client takes a few of them.

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
+use crate::log::{Format, Verbosity};
 
 /// The flags that all four servers have; each adds its model's own.
 #[derive(Args, Clone, Debug)]
@@ -16,9 +17,13 @@ pub struct Config {
     #[arg(long, value_name = "ADDR", env = "C10K_LISTEN")]
     pub listen: SocketAddr,
 
-    /// Where to answer GET /metrics (Prometheus) and /healthz, also while every worker is busy
+    /// Where to answer GET /metrics (Prometheus), /healthz and /readyz (503 while full or draining), whoever is busy
     #[arg(long, value_name = "ADDR", env = "C10K_ADMIN")]
     pub admin: Option<SocketAddr>,
+
+    /// How often to add up the memory of all processes for /metrics, at most; costs 100 µs and 9 kB of kernel memory for each
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = timeout, env = "C10K_LEDGER_INTERVAL")]
+    pub ledger_interval: Duration,
 
     /// How long a database query takes: 100ms, uniform:50ms..150ms, exp:100ms (mean), or lognormal:100ms,p99=1s (median)
     #[arg(long, value_name = "LATENCY", default_value = "100ms", env = "C10K_DB_WAIT")]
@@ -67,6 +72,14 @@ pub struct Config {
     /// The longest body of a request, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "C10K_MAX_BODY")]
     pub max_body: usize,
+
+    /// What a line on standard error looks like
+    #[arg(long, value_enum, default_value = "text", env = "C10K_LOG_FORMAT")]
+    pub log_format: Format,
+
+    /// What is said there: this, and what is more serious
+    #[arg(long, value_enum, default_value = "warn", env = "C10K_LOG_LEVEL")]
+    pub log_level: Verbosity,
 
     /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server
     #[arg(long, value_parser = FalseyValueParser::new(), env = "C10K_ALLOW_CHAOS")]

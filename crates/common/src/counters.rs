@@ -1,11 +1,16 @@
 //! What a server counts of itself: the load generator asks it how many connections it really holds.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::{counter::ConstCounter, gauge::ConstGauge};
-use prometheus_client::registry::Registry;
+use crate::http::Status;
+use crate::log;
+use crate::metrics::Metrics;
+
+/// The upper bounds of the buckets of request durations, in microseconds: 1 ms to 10 s.
+const BOUNDS_US: [u64; 13] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
 
 /// The counters of one server. They are plain atomics, so that they also work in memory that processes share.
 #[derive(Debug, Default)]
@@ -22,6 +27,11 @@ pub struct Counters {
     pub waiting_peak: AtomicU64,
     /// Requests that wait for a worker now.
     pub queued: AtomicU64,
+    /// SIGTERM or SIGINT has come: nothing more is accepted.
+    pub is_draining: AtomicBool,
+    /// Answers to requests, in the order of [`Status::ALL`].
+    answers: [AtomicU64; Status::ALL.len()],
+    durations: Durations,
 }
 
 impl Counters {
@@ -43,27 +53,72 @@ impl Counters {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// The counters in the OpenMetrics text format, which Prometheus reads.
-    pub fn metrics(&self) -> String {
-        let mut registry = Registry::with_prefix("c10k");
-        let mut gauge = |name, help, value: &AtomicU64| {
-            let value = i64::try_from(value.load(Relaxed)).unwrap_or(i64::MAX);
-            registry.register(name, help, ConstGauge::new(value));
-        };
-        gauge("connections_open", "Connections open now", &self.open);
-        gauge("requests_waiting", "Requests waiting for the database now", &self.waiting);
-        gauge("requests_waiting_peak", "The most requests that ever waited at once", &self.waiting_peak);
-        gauge("requests_queued", "Requests waiting for a worker now", &self.queued);
-        let mut counter = |name, help, value: &AtomicU64| {
-            registry.register(name, help, ConstCounter::new(value.load(Relaxed)));
-        };
-        counter("connections_accepted", "Connections accepted and kept", &self.accepted);
-        counter("connections_refused", "Connections answered with 503", &self.refused);
-        let mut text = String::new();
-        if encode(&mut text, &registry).is_err() {
-            let _ = writeln!(text, "# the metrics could not be encoded");
+    /// Notes, and says, that nothing more is accepted.
+    pub fn drain(&self) {
+        log::info!("draining: {} connections are open", self.open.load(Relaxed));
+        self.is_draining.store(true, Relaxed);
+    }
+
+    /// Counts an answer that was handed to the kernel, to a request that was whole at `start`. There is no such moment if
+    /// it was refused before.
+    pub fn answer(&self, status: Status, start: Option<Instant>) {
+        if let Some((_, answers)) = Status::ALL.iter().zip(&self.answers).find(|(of, _)| **of == status) {
+            answers.fetch_add(1, Relaxed);
         }
-        text
+        if let Some(start) = start {
+            self.durations.observe(start.elapsed());
+        }
+    }
+
+    pub(crate) fn report(&self, metrics: &mut Metrics) {
+        let mut gauge = |name, help, value: &AtomicU64| metrics.gauge(name, help, value.load(Relaxed) as f64);
+        gauge("connections_open", "Connections open now.", &self.open);
+        gauge("requests_waiting", "Requests waiting for the database now.", &self.waiting);
+        gauge("requests_waiting_peak", "The most requests that ever waited at once.", &self.waiting_peak);
+        gauge("requests_queued", "Requests waiting for a worker now.", &self.queued);
+        let is_draining = f64::from(u8::from(self.is_draining.load(Relaxed)));
+        metrics.gauge("draining", "Whether the server was told to stop: 1 if it was, else 0.", is_draining);
+        let mut counter = |name, help, value: &AtomicU64| metrics.counter(name, help, value.load(Relaxed));
+        counter("connections_accepted_total", "Connections accepted and kept.", &self.accepted);
+        counter("connections_refused_total", "Connections answered with 503.", &self.refused);
+        metrics.counters(
+            "requests_total",
+            "Requests answered, by status code. Connections that were refused before they could ask are not in it.",
+            "code",
+            Status::ALL.iter().zip(&self.answers).map(|(of, answers)| (of.code().to_string(), answers.load(Relaxed))),
+        );
+        self.durations.report(metrics);
+    }
+}
+
+/// A histogram of plain atomics: that of a library has locks and heap memory, which processes cannot share.
+#[derive(Debug, Default)]
+struct Durations {
+    /// How many were at most as long as the bound of the same index, and longer than the one before...
+    buckets: [AtomicU64; BOUNDS_US.len()],
+    /// ...and how many were longer than all of them.
+    above: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+impl Durations {
+    fn observe(&self, duration: Duration) {
+        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let index = BOUNDS_US.partition_point(|&bound_us| bound_us < duration_us);
+        self.buckets.get(index).unwrap_or(&self.above).fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(duration_us, Relaxed);
+    }
+
+    fn report(&self, metrics: &mut Metrics) {
+        let seconds = |us: u64| us as f64 / 1e6;
+        metrics.histogram(
+            "request_duration_seconds",
+            "From when a request was read to its end until its answer was handed to the kernel. \
+             Requests that were refused before their end are not in it.",
+            BOUNDS_US.iter().zip(&self.buckets).map(|(&bound_us, count)| (seconds(bound_us), count.load(Relaxed))),
+            self.above.load(Relaxed),
+            seconds(self.sum_us.load(Relaxed)),
+        );
     }
 }
 
@@ -81,5 +136,31 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_in_the_bucket_that_it_does_not_exceed() {
+        let durations = Durations::default();
+        for us in [0, 1_000, 1_001, 2_500, 9_999_999, 10_000_000, 10_000_001, 60_000_000] {
+            durations.observe(Duration::from_micros(us));
+        }
+        let counts = durations.buckets.each_ref().map(|count| count.load(Relaxed));
+        assert_eq!(counts, [2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(durations.above.load(Relaxed), 2);
+        assert_eq!(durations.sum_us.load(Relaxed), 90_004_501);
+    }
+
+    #[test]
+    fn every_status_has_a_counter() {
+        let counters = Counters::default();
+        for status in Status::ALL {
+            counters.answer(status, None);
+        }
+        assert_eq!(counters.answers.each_ref().map(|answers| answers.load(Relaxed)), [1; Status::ALL.len()]);
     }
 }

@@ -40,6 +40,23 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Status; 13] = [
+        Status::Ok,
+        Status::NoContent,
+        Status::BadRequest,
+        Status::NotFound,
+        Status::MethodNotAllowed,
+        Status::RequestTimeout,
+        Status::ContentTooLarge,
+        Status::UriTooLong,
+        Status::ExpectationFailed,
+        Status::RequestHeaderFieldsTooLarge,
+        Status::NotImplemented,
+        Status::ServiceUnavailable,
+        Status::HttpVersionNotSupported,
+    ];
+
     /// The three digits.
     pub fn code(self) -> u16 {
         self as u16

@@ -15,4 +15,6 @@ pub mod limits;
 pub mod linger;
 pub mod listener;
 pub mod log;
+mod memory;
+mod metrics;
 pub mod shutdown;

@@ -37,7 +37,7 @@ pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result
         }
         Some(requested) => Ok(requested),
         None if DEFAULT_MAX_CONNECTIONS > allowed => {
-            log::warn(format_args!("accepting only {allowed} connections at once: {advice}"));
+            log::warn!("accepting only {allowed} connections at once: {advice}");
             Ok(allowed.max(1))
         }
         None => Ok(DEFAULT_MAX_CONNECTIONS),

@@ -39,7 +39,7 @@ fn warn_if_clipped(backlog: u32) {
     if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
         && somaxconn < backlog
     {
-        log::warn(format_args!("the kernel clips --backlog {backlog} to net.core.somaxconn = {somaxconn}"));
+        log::warn!("the kernel clips --backlog {backlog} to net.core.somaxconn = {somaxconn}");
     }
 }
 
@@ -51,6 +51,7 @@ pub fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
         let _ = writeln!(stdout, "admin on http://{admin}");
     }
     let _ = stdout.flush();
+    log::info!("listening on http://{address}");
 }
 
 /// What a failed `accept` means. None of them ends a server.

@@ -1,9 +1,91 @@
-//! What a server says on standard error while it runs.
+//! What a server says on standard error while it runs: one line an event, and none a request.
+//!
+//! A line is one write, so that those of forked children do not mix. There is no thread that writes, and nothing that a
+//! child would have to copy before it has something to say.
 
-use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
+use std::io;
+use std::panic::{self, PanicHookInfo};
 
-/// Says what is wrong, though not fatal. Nobody may be reading: that is no error.
-pub fn warn(message: impl Display) {
-    let _ = writeln!(io::stderr(), "warning: {message}");
+use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+pub use tracing::{error, info, warn};
+
+use crate::config::Config;
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `warning: what is wrong`
+    Text,
+    /// An object, with timestamp, level and message
+    Json,
+}
+
+/// How much is said: this, and what is more serious.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verbosity {
+    /// What ends the server, or a thread of it
+    Error,
+    /// What is wrong, though not fatal
+    Warn,
+    /// Also what is as it should be: start, drain, end
+    Info,
+}
+
+/// Says what happens from now on as the flags want it, panics included. Nobody may be reading: that is no error.
+pub fn start(config: &Config) {
+    let level = match config.log_level {
+        Verbosity::Error => LevelFilter::ERROR,
+        Verbosity::Warn => LevelFilter::WARN,
+        Verbosity::Info => LevelFilter::INFO,
+    };
+    // It would say on standard error that it cannot write there, and panic.
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).log_internal_errors(false);
+    // It fails if somebody else has started one: there is nobody.
+    let _ = match config.log_format {
+        Format::Text => log.event_format(Text).try_init(),
+        Format::Json => {
+            let json = log.json().flatten_event(true).with_target(false);
+            json.with_current_span(false).with_span_list(false).try_init()
+        }
+    };
+    panic::set_hook(Box::new(log_panic));
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("it does not say why");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        error!("panicked at {place}: {message}\n{backtrace}");
+    } else {
+        error!("panicked at {place}: {message}");
+    }
+}
+
+/// `level: message`, as compilers and this project's command line say it. Whoever keeps the lines adds the time.
+struct Text;
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            _ => "info",
+        };
+        write!(writer, "{level}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }

@@ -40,7 +40,17 @@ macro_rules! tests {
             idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing);
         $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
-            help admin admin_answers_when_full leaves_no_orphan);
+            help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan);
+        $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
+            readiness memory_is_told children_and_threads_are_counted);
+        $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);
+    };
+    (@$module:ident #[$ignore:meta] $case:ident) => {
+        #[test]
+        #[$ignore]
+        fn $case() {
+            $crate::cases::$module::$case(&TARGET);
+        }
     };
     (@$module:ident $($case:ident)*) => {
         mod $module {

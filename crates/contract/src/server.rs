@@ -40,7 +40,38 @@ pub struct Exit {
 impl Server {
     /// Starts a server on free ports, with queries that take 1 ms unless `flags` say otherwise.
     pub fn start(target: &Target, flags: &[&str]) -> Self {
+        Self::spawn(command(target), flags)
+    }
+
+    /// The same, with what it writes on standard error.
+    pub fn start_logged(target: &Target, flags: &[&str]) -> (Self, ChildStderr) {
         let mut command = command(target);
+        command.stderr(Stdio::piped());
+        let mut server = Self::spawn(command, flags);
+        let stderr = server.child.stderr.take().expect("it is piped");
+        (server, stderr)
+    }
+
+    /// The same, as the first process of a new PID namespace, as it is in a container. The process of [`pid`](Self::pid) is
+    /// then the one that waits for it outside; the second value is the server. `None`, and a word on standard error, where
+    /// that is not allowed.
+    pub fn start_as_first_process(target: &Target, flags: &[&str]) -> Option<(Self, Pid, ChildStderr)> {
+        const UNSHARE: [&str; 3] = ["--pid", "--fork", "--mount-proc"];
+        let probe = Command::new("unshare").args(UNSHARE).arg("true").output().expect("unshare is installed");
+        if !probe.status.success() {
+            eprintln!("skipped: no PID namespace here, run it as root: {}", String::from_utf8_lossy(&probe.stderr));
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(UNSHARE).arg(target.program).args(target.flags);
+        command.process_group(0).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut server = Self::spawn(command, flags);
+        let stderr = server.child.stderr.take().expect("it is piped");
+        let first = children_of(server.pid())[0];
+        Some((server, Pid::from_raw(first), stderr))
+    }
+
+    fn spawn(mut command: Command, flags: &[&str]) -> Self {
         if !flags.contains(&"--db-wait") {
             command.args(["--db-wait", "1ms"]);
         }
@@ -88,12 +119,23 @@ impl Server {
         self.child.try_wait().expect("the server can be waited for").is_none()
     }
 
-    /// A metric, such as `c10k_connections_open`.
+    /// A metric, such as `c10k_connections_open` or `c10k_requests_total{code="200"}`.
     pub fn metric(&self, name: &str) -> u64 {
+        self.number(name) as u64
+    }
+
+    /// A metric that need not be whole.
+    pub fn number(&self, name: &str) -> f64 {
         let metrics = Client::connect(self.admin).get("/metrics");
-        let line =
-            metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+        let value = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
+    /// All metrics whose names, with their labels, start with `prefix`, in their order.
+    pub fn metrics(&self, prefix: &str) -> Vec<u64> {
+        let metrics = Client::connect(self.admin).get("/metrics");
+        let lines = metrics.text().lines().filter(|line| line.starts_with(prefix));
+        lines.map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")).collect()
     }
 
     /// Waits until a metric has this value.
@@ -117,12 +159,21 @@ impl Drop for Server {
 
 /// Runs a server that is expected to end by itself.
 pub fn run(target: &Target, flags: &[&str]) -> Exit {
-    let mut child = command(target)
-        .args(flags)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the server's binary can be run");
+    let mut command = command(target);
+    command.args(flags);
+    wait_for_end(command)
+}
+
+/// The same, without flags, with an environment variable.
+pub fn run_with_variable(target: &Target, name: &str, value: &str) -> Exit {
+    let mut command = command(target);
+    command.env(name, value);
+    wait_for_end(command)
+}
+
+fn wait_for_end(mut command: Command) -> Exit {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server's binary can be run");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (sender, receiver) = mpsc::channel();
@@ -132,7 +183,7 @@ pub fn run(target: &Target, flags: &[&str]) -> Exit {
     });
     let Ok((status, (stdout, stderr))) = receiver.recv_timeout(PATIENCE) else {
         let _ = killpg(pid, Signal::SIGKILL);
-        panic!("the server did not end within {PATIENCE:?}, given {flags:?}");
+        panic!("{command:?} did not end within {PATIENCE:?}");
     };
     Exit { status: status.expect("the server can be waited for"), stdout, stderr }
 }
@@ -156,14 +207,25 @@ pub fn wait_until(condition: impl Fn() -> bool, complaint: impl Fn() -> String) 
 
 /// The processes of a group that are alive; the dead that nobody has reaped are not.
 pub fn processes_of_group(group: Pid) -> Vec<i32> {
+    let group = group.to_string();
+    processes(|state, _, pgrp| pgrp == group && state != "Z" && state != "X")
+}
+
+/// The children of a process, those included that are dead and that it has not reaped.
+pub fn children_of(parent: Pid) -> Vec<i32> {
+    let parent = parent.to_string();
+    processes(|_, ppid, _| ppid == parent)
+}
+
+/// The processes of that state, parent and group.
+fn processes(matches: impl Fn(&str, &str, &str) -> bool) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc can be read");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         // pid (comm) state ppid pgrp ...
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let (state, _, pgrp) = (fields.next(), fields.next(), fields.next());
-        pgrp == Some(&group.to_string()) && state != Some("Z") && state != Some("X")
+        matches!((fields.next(), fields.next(), fields.next()), (Some(state), Some(ppid), Some(pgrp)) if matches(state, ppid, pgrp))
     })
     .collect()
 }

@@ -50,6 +50,14 @@ pub struct Cgroup {
     files: Files,
 }
 
+/// The memory cgroup that this process is in already, which is only read: in a container, the container's.
+///
+/// Its figures are of everybody in it, on v1 with TCP buffers only where their accounting was switched on: see [`Cgroup`].
+#[derive(Debug)]
+pub struct OwnCgroup {
+    files: Files,
+}
+
 /// The same questions, answered from other files.
 #[derive(Debug)]
 enum Files {
@@ -111,10 +119,7 @@ impl Cgroup {
     /// # Errors
     /// [`MeterError::File`], as with all figures of a cgroup, if the kernel's file cannot be read or understood.
     pub fn current_bytes(&self) -> Result<u64, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.current_bytes(),
-            Files::V2(files) => files.current_bytes(),
-        }
+        self.files.current_bytes()
     }
 
     /// The highest [`current_bytes`](Cgroup::current_bytes) since creation or the last [`reset_peak`](Cgroup::reset_peak), in
@@ -123,10 +128,7 @@ impl Cgroup {
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
     pub fn peak_bytes(&self) -> Result<u64, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.peak_bytes(),
-            Files::V2(files) => files.peak_bytes(),
-        }
+        self.files.peak_bytes()
     }
 
     /// Lets the peak start anew from what is charged now.
@@ -168,10 +170,7 @@ impl Cgroup {
     /// # Errors
     /// [`MeterError::File`].
     pub fn oom_kills(&self) -> Result<u64, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.oom_kills(),
-            Files::V2(files) => files.oom_kills(),
-        }
+        self.files.oom_kills()
     }
 
     /// Who is in the group now, in no order. Zombies are not.
@@ -222,6 +221,76 @@ impl Cgroup {
         match &self.files {
             Files::V1(files) => files.dirs(),
             Files::V2(files) => vec![&files.dir],
+        }
+    }
+}
+
+impl OwnCgroup {
+    /// Our own; nothing in the root cgroup, whose account is of the whole machine, nor without a memory controller.
+    pub fn find() -> Option<OwnCgroup> {
+        let files = match home::find().ok()? {
+            home::Home::V2 { own, .. } => Files::V2(v2::Files::existing(own)?),
+            home::Home::V1 { memory, .. } => Files::V1(v1::Files::existing(memory)?),
+        };
+        Some(OwnCgroup { files })
+    }
+
+    /// As [`Cgroup::current_bytes`].
+    ///
+    /// # Errors
+    /// [`MeterError::File`], as with all these figures, if the kernel's file cannot be read or understood.
+    pub fn current_bytes(&self) -> Result<u64, MeterError> {
+        self.files.current_bytes()
+    }
+
+    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was made, in bytes.
+    ///
+    /// # Errors
+    /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
+    pub fn peak_bytes(&self) -> Result<u64, MeterError> {
+        self.files.peak_bytes()
+    }
+
+    /// What the group may use before the kernel kills somebody in it, in bytes: the lowest limit from it upwards, as far as
+    /// that can be seen from inside. `None` is no limit.
+    ///
+    /// # Errors
+    /// [`MeterError::File`].
+    pub fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
+        match &self.files {
+            Files::V1(files) => files.limit_bytes(),
+            Files::V2(files) => files.limit_bytes(),
+        }
+    }
+
+    /// As [`Cgroup::oom_kills`].
+    ///
+    /// # Errors
+    /// [`MeterError::File`].
+    pub fn oom_kills(&self) -> Result<u64, MeterError> {
+        self.files.oom_kills()
+    }
+}
+
+impl Files {
+    fn current_bytes(&self) -> Result<u64, MeterError> {
+        match self {
+            Files::V1(files) => files.current_bytes(),
+            Files::V2(files) => files.current_bytes(),
+        }
+    }
+
+    fn peak_bytes(&self) -> Result<u64, MeterError> {
+        match self {
+            Files::V1(files) => files.peak_bytes(),
+            Files::V2(files) => files.peak_bytes(),
+        }
+    }
+
+    fn oom_kills(&self) -> Result<u64, MeterError> {
+        match self {
+            Files::V1(files) => files.oom_kills(),
+            Files::V2(files) => files.oom_kills(),
         }
     }
 }

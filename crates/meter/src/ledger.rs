@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::vec;
 
 use procfs::ProcError;
 use procfs::process::{Process, SmapsRollup, Status};
@@ -63,41 +64,93 @@ pub struct Missing {
 /// [`MeterError::NoSuchProcess`] if nobody in the tree is there (any more). Whatever else cannot be read becomes an entry in
 /// [`Ledger::missing`].
 pub fn ledger(root_pid: i32) -> Result<Ledger, MeterError> {
-    let mut ledger = Ledger::default();
-    let mut rss_kib = 0;
-    let mut page_tables_kib = 0;
-    let mut pss = Tally::default();
-    let mut private_dirty = Tally::default();
-    let mut socket_inodes = HashSet::new();
-    let mut fds = Tally::default();
+    let mut walk = LedgerWalk::new(root_pid, process_tree(root_pid));
+    while walk.read_next() {}
+    walk.finish()
+}
 
-    for reading in process_tree(root_pid).into_iter().filter_map(Reading::take) {
-        ledger.processes += 1;
-        ledger.threads += reading.status.threads;
-        rss_kib += reading.status.vmrss.unwrap_or(0);
-        page_tables_kib += reading.status.vmpte.unwrap_or(0);
-        pss.add(rollup_bytes(&reading.rollup, "Pss"));
-        private_dirty.add(rollup_bytes(&reading.rollup, "Private_Dirty"));
-        fds.add(reading.socket_inodes.map(|inodes| {
-            socket_inodes.extend(inodes);
+/// A ledger that is taken process by process, for a caller who has other things to do in between.
+#[derive(Debug)]
+pub struct LedgerWalk {
+    root_pid: i32,
+    unread: vec::IntoIter<i32>,
+    processes: u64,
+    threads: u64,
+    rss_kib: u64,
+    page_tables_kib: u64,
+    pss: Tally,
+    private_dirty: Tally,
+    fds: Tally,
+    socket_inodes: HashSet<u64>,
+}
+
+impl LedgerWalk {
+    /// A walk over the processes `pids`, whose sockets are looked up in the network namespace of `root_pid`.
+    pub fn new(root_pid: i32, pids: Vec<i32>) -> Self {
+        Self {
+            root_pid,
+            unread: pids.into_iter(),
+            processes: 0,
+            threads: 0,
+            rss_kib: 0,
+            page_tables_kib: 0,
+            pss: Tally::default(),
+            private_dirty: Tally::default(),
+            fds: Tally::default(),
+            socket_inodes: HashSet::new(),
+        }
+    }
+
+    /// Reads the next process. False if there was none.
+    pub fn read_next(&mut self) -> bool {
+        let Some(pid) = self.unread.next() else { return false };
+        if let Some(reading) = Reading::take(pid) {
+            self.add(reading);
+        }
+        true
+    }
+
+    fn add(&mut self, reading: Reading) {
+        self.processes += 1;
+        self.threads += reading.status.threads;
+        self.rss_kib += reading.status.vmrss.unwrap_or(0);
+        self.page_tables_kib += reading.status.vmpte.unwrap_or(0);
+        self.pss.add(rollup_bytes(&reading.rollup, "Pss"));
+        self.private_dirty.add(rollup_bytes(&reading.rollup, "Private_Dirty"));
+        self.fds.add(reading.socket_inodes.map(|inodes| {
+            self.socket_inodes.extend(inodes);
             0
         }));
     }
-    if ledger.processes == 0 {
-        return Err(MeterError::NoSuchProcess { pid: root_pid });
-    }
 
-    let missing = &mut ledger.missing;
-    ledger.rss_sum_bytes = Some(rss_kib * 1024);
-    ledger.pss_bytes = pss.total("pss_bytes", missing);
-    ledger.private_dirty_bytes = private_dirty.total("private_dirty_bytes", missing);
-    ledger.page_tables_bytes = Some(page_tables_kib * 1024);
-    ledger.kernel_stacks_bytes = Some(ledger.threads * kernel_stack_bytes());
-    if fds.total("sockets_bytes", missing).is_some() {
-        ledger.sockets = Some(socket_inodes.len() as u64);
-        ledger.sockets_bytes = sockets::kernel_bytes(root_pid, &socket_inodes, missing);
+    /// The ledger of the processes that were read. Looks up their sockets, which takes as long as the kernel needs to list
+    /// all sockets of the network namespace.
+    ///
+    /// # Errors
+    /// [`MeterError::NoSuchProcess`] if none of them was there (any more).
+    pub fn finish(self) -> Result<Ledger, MeterError> {
+        if self.processes == 0 {
+            return Err(MeterError::NoSuchProcess { pid: self.root_pid });
+        }
+        let mut missing = Vec::new();
+        let (mut sockets, mut sockets_bytes) = (None, None);
+        if self.fds.total("sockets_bytes", &mut missing).is_some() {
+            sockets = Some(self.socket_inodes.len() as u64);
+            sockets_bytes = sockets::kernel_bytes(self.root_pid, &self.socket_inodes, &mut missing);
+        }
+        Ok(Ledger {
+            rss_sum_bytes: Some(self.rss_kib * 1024),
+            pss_bytes: self.pss.total("pss_bytes", &mut missing),
+            private_dirty_bytes: self.private_dirty.total("private_dirty_bytes", &mut missing),
+            page_tables_bytes: Some(self.page_tables_kib * 1024),
+            kernel_stacks_bytes: Some(self.threads * kernel_stack_bytes()),
+            sockets_bytes,
+            sockets,
+            processes: self.processes,
+            threads: self.threads,
+            missing,
+        })
     }
-    Ok(ledger)
 }
 
 /// What was read of one process, before it is added up.
@@ -138,7 +191,7 @@ fn status_of_living(process: &Process) -> Option<Status> {
 }
 
 /// One figure over all processes: a sum, or the first reason why there is none.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Tally {
     bytes: u64,
     unread: u64,

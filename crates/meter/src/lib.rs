@@ -7,7 +7,7 @@
 //! - [`ledger()`] walks `/proc` and keeps each part apart. It needs no privilege for one's own processes. It costs the
 //!   kernel a walk over every page table of every process: take it seldom.
 //! - [`Cgroup`] is the kernel's own account, its whole charge for everything in the group. It costs one small read: poll
-//!   it often. It needs root, or a delegated cgroup.
+//!   it often. It needs root, or a delegated cgroup. [`OwnCgroup`] reads the same of the group that one is in, and needs neither.
 //!
 //! The two never agree to the byte. The ledger does not know of `task_struct`, `mm_struct`, VMAs, `files_struct` and
 //! other slab (22 KiB for each of 500 `sleep`s on Linux 6.18), nor of page cache; the cgroup knows all of these, and leaves
@@ -28,8 +28,8 @@ mod process;
 mod sockets;
 mod tree;
 
-pub use cgroup::{Cgroup, CgroupParts, remove_stale};
+pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
 pub use error::MeterError;
-pub use ledger::{Ledger, Missing, ledger};
-pub use process::{cpu_time, rss_peak_bytes, run_time};
+pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
+pub use process::{cpu_time, rss_peak_bytes, run_time, threads};
 pub use tree::process_tree;

@@ -1,4 +1,4 @@
-//! Figures of a single process: the load generator's own cost.
+//! Figures of a single process.
 
 use std::fs;
 use std::io;
@@ -54,6 +54,16 @@ pub fn rss_peak_bytes(pid: i32) -> Result<u64, MeterError> {
     let status = Process::new(pid).and_then(|process| process.status());
     let peak_kib = status.map_err(|error| gone(pid, error))?.vmhwm;
     peak_kib.map(|kib| kib * 1024).ok_or(MeterError::NoSuchProcess { pid })
+}
+
+/// How many threads the process has.
+///
+/// # Errors
+/// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
+pub fn threads(pid: i32) -> Result<u64, MeterError> {
+    let stat = Process::new(pid).and_then(|process| process.stat());
+    let threads = stat.map_err(|error| gone(pid, error))?.num_threads;
+    Ok(u64::try_from(threads).unwrap_or(0))
 }
 
 fn gone(pid: i32, error: ProcError) -> MeterError {

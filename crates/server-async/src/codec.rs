@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use common::config::Config;
+use common::counters::Counters;
 use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
 use common::linger::{LINGER_TIMEOUT, drop_input};
 use tokio::net::TcpStream;
@@ -25,12 +26,15 @@ pub(crate) struct Connection<'a> {
     stream: TcpStream,
     decoder: Decoder,
     config: &'a Config,
+    counters: &'a Counters,
+    /// When the request in hand was whole.
+    request_start: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(stream: TcpStream, config: &'a Config) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream, config: &'a Config, counters: &'a Counters) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, decoder: Decoder::new(config.limits()), config })
+        Ok(Self { stream, decoder: Decoder::new(config.limits()), config, counters, request_start: None })
     }
 
     /// The next request; `None` when there will be none: the client has gone, was silent for too long, was refused and
@@ -43,7 +47,10 @@ impl<'a> Connection<'a> {
         let mut phase_start = Instant::now();
         loop {
             match self.decoder.decode() {
-                Ok(Step::Request(request)) => return Ok(Some(request)),
+                Ok(Step::Request(request)) => {
+                    self.request_start = Some(Instant::now());
+                    return Ok(Some(request));
+                }
                 Ok(Step::Continue) => Box::pin(self.write_all(response::CONTINUE)).await?,
                 Ok(Step::Need) => {}
                 Err(reject) => return Box::pin(self.reject(reject)).await,
@@ -90,7 +97,9 @@ impl<'a> Connection<'a> {
 
     /// Writes a response.
     pub(crate) async fn write(&mut self, response: &Response) -> io::Result<()> {
-        self.write_all(&response.encode()).await
+        self.write_all(&response.encode()).await?;
+        self.counters.answer(response.status, self.request_start.take().map(Instant::into_std));
+        Ok(())
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {

@@ -7,10 +7,11 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use common::config::Config;
+use common::counters::Counters;
 use common::http::{Phase, Reject, Response, Status, Validator};
 use common::linger::LINGER_TIMEOUT;
 use hyper::rt::ReadBufCursor;
@@ -23,8 +24,27 @@ use crate::deadline::Deadline;
 /// How much is read at once. The buffer is on the stack, and not kept while the task waits.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Why a body was cut off, for the handler that was reading it: it has to answer, the guard cannot.
-pub(crate) type Verdict = Arc<OnceLock<Reject>>;
+/// What the guard and the handler tell each other of the request in hand.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    /// Why the body was cut off, for the handler that was reading it: it has to answer, the guard cannot.
+    pub(crate) body_verdict: OnceLock<Reject>,
+    /// The answer that hyper has been given and when the request was whole, for the guard: it sees when hyper has written.
+    answer: Mutex<Option<Answer>>,
+}
+
+type Answer = (Status, Option<Instant>);
+
+impl Exchange {
+    /// Says what hyper is given now.
+    pub(crate) fn answer(&self, status: Status, request_start: Option<Instant>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some((status, request_start));
+    }
+
+    fn take_answer(&self) -> Option<Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// A socket that shows hyper only what is valid and in time.
 pub(crate) struct Guard {
@@ -39,7 +59,8 @@ pub(crate) struct Guard {
     rejected: Option<Reject>,
     /// ...and whether hyper has got there. If not, an answer before it closed the connection.
     has_ended: bool,
-    body_verdict: Verdict,
+    exchange: Arc<Exchange>,
+    counters: &'static Counters,
     deadline: Deadline,
     /// What the client is in the middle of, and since when.
     phase: Option<(Phase, Instant)>,
@@ -59,7 +80,12 @@ enum Closing {
 }
 
 impl Guard {
-    pub(crate) fn new(stream: TcpStream, config: &'static Config, body_verdict: Verdict) -> Self {
+    pub(crate) fn new(
+        stream: TcpStream,
+        config: &'static Config,
+        counters: &'static Counters,
+        exchange: Arc<Exchange>,
+    ) -> Self {
         Self {
             stream,
             validator: Validator::new(config.limits()),
@@ -68,7 +94,8 @@ impl Guard {
             valid_bytes: 0,
             rejected: None,
             has_ended: false,
-            body_verdict,
+            exchange,
+            counters,
             deadline: Deadline::new(),
             phase: None,
             write_deadline: None,
@@ -93,7 +120,7 @@ impl Guard {
         self.rejected = Some(reject);
         if self.validator.phase(self.held.len()) == Phase::Body {
             // Nobody else sets it, and only once.
-            let _ = self.body_verdict.set(reject);
+            let _ = self.exchange.body_verdict.set(reject);
         }
     }
 
@@ -201,6 +228,9 @@ impl hyper::rt::Write for Guard {
     /// hyper flushes after each answer.
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.write_deadline = None;
+        if let Some((status, request_start)) = self.exchange.take_answer() {
+            self.counters.answer(status, request_start.map(Instant::into_std));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -209,7 +239,10 @@ impl hyper::rt::Write for Guard {
             return Poll::Ready(Ok(()));
         }
         if let Closing::Open = self.closing {
-            let unanswered = self.rejected.filter(|_| self.has_ended && self.body_verdict.get().is_none());
+            let unanswered = self.rejected.filter(|_| self.has_ended && self.exchange.body_verdict.get().is_none());
+            if let Some(reject) = unanswered {
+                self.counters.answer(reject.status, None);
+            }
             self.closing =
                 Closing::Answering(unanswered.map(|reject| Response::from(reject).encode()).unwrap_or_default());
         }

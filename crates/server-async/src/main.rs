@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use common::config::{self, Config};
+use common::log;
 
 /// An HTTP server that gives each connection a task
 #[derive(Parser)]
@@ -35,10 +36,15 @@ enum Http {
 }
 
 fn main() -> ExitCode {
-    match server::run(&config::parse("127.0.0.1:8084")) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli: Cli = config::parse("127.0.0.1:8084");
+    log::start(&cli.config);
+    match server::run(&cli) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }

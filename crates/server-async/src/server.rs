@@ -24,12 +24,12 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{consume_budget, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::codec::Connection;
-use crate::guard::{Guard, Verdict};
+use crate::guard::{Exchange, Guard};
 use crate::{Cli, Http};
 
 /// The most connections that linger at once after a 503; beyond it they are closed at once.
@@ -56,7 +56,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let listener = listener::bind("--listen", config.listen, config.backlog)?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
@@ -133,7 +133,7 @@ fn refuse(stream: TcpStream, shared: &'static Shared) {
     if let (true, Ok(permit)) = (is_sent, shared.refusals.clone().try_acquire_owned()) {
         shared.tasks.spawn(async move {
             let _permit = permit;
-            Connection::new(stream, &shared.config)?.linger().await
+            Connection::new(stream, &shared.config, &shared.counters)?.linger().await
         });
     }
 }
@@ -142,7 +142,7 @@ fn refuse(stream: TcpStream, shared: &'static Shared) {
 async fn serve(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &Shared) -> io::Result<()> {
     let _open = shared.counters.open();
     let mut draining = pin!(shared.draining.cancelled());
-    let mut connection = Connection::new(stream, &shared.config)?;
+    let mut connection = Connection::new(stream, &shared.config, &shared.counters)?;
     while let Some(request) = connection.read(&mut draining).await? {
         // A client that sends without pause never makes us wait: others want their turn.
         consume_budget().await;
@@ -162,9 +162,9 @@ async fn serve(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &Shared
 async fn serve_hyper(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &'static Shared) -> Result<()> {
     let _open = shared.counters.open();
     stream.set_nodelay(true)?;
-    let verdict = Verdict::default();
-    let guard = Guard::new(stream, &shared.config, verdict.clone());
-    let service = service_fn(|request| answer(request, &verdict, shared));
+    let exchange = Arc::new(Exchange::default());
+    let guard = Guard::new(stream, &shared.config, &shared.counters, exchange.clone());
+    let service = service_fn(|request| answer(request, &exchange, shared));
     let mut connection = pin!(
         http1::Builder::new()
             .half_close(true)
@@ -184,7 +184,7 @@ async fn serve_hyper(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &
 /// hyper's request shall be left while it is handled.
 fn answer(
     request: hyper::Request<Incoming>,
-    verdict: &Verdict,
+    exchange: &Exchange,
     shared: &Shared,
 ) -> impl Future<Output = hyper::Result<hyper::Response<Full<Bytes>>>> {
     let mut translated = Request {
@@ -199,13 +199,19 @@ fn answer(
     let body = has_body.then(|| Box::pin(body.collect()));
     async move {
         if let Some(body) = body {
-            match (body.await, verdict.get()) {
+            match (body.await, exchange.body_verdict.get()) {
                 (Ok(body), _) => translated.body = body.to_bytes().into(),
-                (Err(_), Some(&reject)) => return Ok(translate(reject.into())),
+                (Err(_), Some(&reject)) => {
+                    exchange.answer(reject.status, None);
+                    return Ok(translate(reject.into()));
+                }
                 (Err(error), None) => return Err(error),
             }
         }
-        Ok(translate(handle(translated, shared).await))
+        let request_start = Instant::now();
+        let response = handle(translated, shared).await;
+        exchange.answer(response.status, Some(request_start));
+        Ok(translate(response))
     }
 }
 
@@ -259,9 +265,10 @@ async fn handle(request: Request, shared: &Shared) -> Response {
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 async fn drain(listener: TcpListener, shared: &Shared) {
     drop(listener);
+    shared.counters.drain();
     shared.draining.cancel();
     shared.tasks.close();
     if timeout(shared.config.drain_timeout, shared.tasks.wait()).await.is_err() {
-        log::warn(format_args!("{} connections were cut off by --drain-timeout", shared.tasks.len()));
+        log::warn!("{} connections were cut off by --drain-timeout", shared.tasks.len());
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::config::{self, Config};
+use common::log;
 
 /// An HTTP server that gives each connection a process
 #[derive(Parser)]
@@ -22,10 +23,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match server::run(&config::parse("127.0.0.1:8081")) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli: Cli = config::parse("127.0.0.1:8081");
+    log::start(&cli.config);
+    match server::run(&cli) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -46,6 +46,13 @@ pub(crate) struct Shared {
     pub(crate) bell: EventFd,
 }
 
+impl Shared {
+    /// The children.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0)
+    }
+}
+
 /// What the supervisor knows of a child. It is in shared memory not only because the child writes its state: a page that
 /// the supervisor changes after a fork would stay behind in the child, as its own copy.
 #[derive(Default)]
@@ -73,7 +80,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let address = listener.local_addr()?;
     let listener = Socket::from(listener);
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared = Shared {
         database: config.database(),
@@ -102,8 +109,6 @@ pub(crate) fn accept(child: &Child<'_>) {
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
                 let _serving = child.enter(state::SERVING);
-                // A bell that has rung too often to be counted has been heard anyway.
-                let _ = child.shared.bell.write(1);
                 // The connection failed: that is the end of it, and of nothing else.
                 let _ = serve(&TcpStream::from(socket), child);
             }
@@ -121,8 +126,11 @@ pub(crate) fn accept(child: &Child<'_>) {
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
     let _open = child.shared.counters.open();
+    // Only now does the supervisor count one idle child less. A bell that has rung too often has been heard anyway.
+    let _ = child.shared.bell.write(1);
     let _stoppable = process::stoppable(stream.as_fd());
-    let mut connection = Connection::new(stream, child.shared.config.limits(), child.shared.config.timeouts())?;
+    let (config, counters) = (&child.shared.config, child.shared.counters);
+    let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, child);
         if process::is_stopping() {
@@ -154,11 +162,12 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
 fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
+    shared.counters.drain();
     // Wakes the children that wait in `accept`, all of them: closing our copy would not.
     shared.listener.shutdown(net::Shutdown::Read)?;
     supervisor.signal(Signal::SIGTERM);
     if !supervisor.wait_for_all(shared.config.drain_timeout)? {
-        log::warn(format_args!("{} children were killed after --drain-timeout", supervisor.children()));
+        log::warn!("{} children were killed after --drain-timeout", supervisor.children());
         supervisor.signal(Signal::SIGKILL);
         supervisor.wait_for_all(KILL_TIMEOUT)?;
     }

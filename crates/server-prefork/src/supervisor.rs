@@ -82,11 +82,15 @@ impl<'a> Supervisor<'a> {
                 self.refuse();
             }
             self.refused.turn();
-            if let Some(admin) = &mut self.admin {
-                admin.turn(self.shared.counters);
-            }
+            self.turn_admin();
         }
         Ok(())
+    }
+
+    fn turn_admin(&mut self) {
+        if let Some(admin) = &mut self.admin {
+            admin.turn(self.shared.counters, || self.shared.pids().collect());
+        }
     }
 
     pub(crate) fn children(&self) -> usize {
@@ -107,7 +111,7 @@ impl<'a> Supervisor<'a> {
             let Some(slot) = self.free_slot() else { return };
             if let Err(errno) = self.spawn(slot) {
                 self.refusals.pause();
-                log::warn(format_args!("no child could be forked: {errno}; {} are there", self.children));
+                log::warn!("no child could be forked: {errno}; {} are there", self.children);
             }
         }
     }
@@ -133,7 +137,9 @@ impl<'a> Supervisor<'a> {
         let (number, admin, refused) = (self.spawned, &mut self.admin, &mut self.refused);
         let pid = process::spawn(&self.signals, || {
             // The child has copies of these descriptors, and would keep their connections open.
-            drop(admin.take());
+            if let Some(admin) = admin.take() {
+                admin.close_in_child();
+            }
             drop(std::mem::take(refused));
             child.seed(number);
             server::accept(&child);
@@ -147,27 +153,32 @@ impl<'a> Supervisor<'a> {
     fn reap(&mut self) {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                // An orphan, which has become our child if this process is the first of a container.
+                Ok(status) if status.pid().is_some_and(|pid| self.slot_of(pid).is_none()) => {}
                 Ok(WaitStatus::Exited(pid, 0)) => self.bury(pid),
                 Ok(WaitStatus::Exited(pid, status)) => self.bury_dead_of(pid, &format!("exited with status {status}")),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => self.bury_dead_of(pid, &format!("was killed by {signal}")),
                 // It counts as idle or busy, and does nothing, not even time out: better another one.
                 Ok(WaitStatus::Stopped(pid, _)) => drop(kill(pid, Signal::SIGKILL)),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(_) => {}
             }
         }
     }
 
+    fn slot_of(&self, pid: Pid) -> Option<&'a Slot> {
+        self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw())
+    }
+
     fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
-        log::warn(format_args!("child {pid} {cause}"));
+        log::warn!("child {pid} {cause}");
         self.crashes.pause();
         self.bury(pid);
     }
 
     /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
     fn bury(&mut self, pid: Pid) {
-        // Somebody else's child, if this process is the first of a container.
-        let Some(slot) = self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw()) else { return };
+        let Some(slot) = self.slot_of(pid) else { return };
         let counters = self.shared.counters;
         let last_state = slot.state.swap(state::IDLE, Relaxed);
         if last_state != state::IDLE {
@@ -248,7 +259,7 @@ impl<'a> Supervisor<'a> {
 
     /// Sends `signal` to every child.
     pub(crate) fn signal(&self, signal: Signal) {
-        for pid in self.shared.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0) {
+        for pid in self.shared.pids() {
             // It may have died meanwhile, but its pid is not given to another before it is reaped.
             let _ = kill(Pid::from_raw(pid), signal);
         }
@@ -264,10 +275,11 @@ impl<'a> Supervisor<'a> {
             if self.children == 0 || remaining.is_zero() {
                 return Ok(self.children == 0);
             }
-            let _ = poll(
-                &mut [PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)],
-                remaining.try_into().unwrap_or(PollTimeout::MAX),
-            );
+            let mut ready = vec![PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)];
+            ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));
+            let turn = self.admin.as_ref().and_then(Admin::next_turn).unwrap_or(remaining).min(remaining);
+            let _ = poll(&mut ready, turn.try_into().unwrap_or(PollTimeout::MAX));
+            self.turn_admin();
             if let Some(signal) = self.stop_signal()? {
                 std::process::exit(128 + signal as i32);
             }

@@ -1,6 +1,9 @@
 //! What only a server with children can get wrong.
 
-use contract::server::wait_until;
+use std::io;
+use std::process::{Command, Stdio};
+
+use contract::server::{children_of, wait_until};
 use contract::{Client, Server, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -105,4 +108,27 @@ fn children_that_crash_are_replaced() {
     wait_for_children(&server, 4..=8);
     server.wait_for_metric("c10k_connections_open", 0);
     assert_eq!(server.connect().get("/").status, 200);
+}
+
+/// As the first process of a container the supervisor inherits orphans. It reaps them, and takes none for its own.
+#[test]
+fn orphans_are_reaped() {
+    let Some((mut server, first, log)) = Server::start_as_first_process(&TARGET, &[]) else { return };
+    let count = || children_of(first).len();
+    wait_until(|| count() == 4, || format!("there are {} children, not 4", count()));
+    // One that fails and one that is killed, once their input ends, and one that is stopped.
+    let orphans = "exec 3<&0; sh -c 'cat <&3; exit 3' & sh -c 'cat <&3; kill -9 $$' & sh -c 'kill -STOP $$' &";
+    let mut shell = Command::new("nsenter");
+    shell.args(["--target", &first.to_string(), "--pid", "--mount", "sh", "-c", orphans]).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("nsenter is installed");
+    let input = shell.stdin.take();
+    assert!(shell.wait().expect("it can be waited for").success());
+    wait_until(|| count() == 7, || format!("there are {} children, not 4 and 3 orphans", count()));
+    drop(input);
+    wait_until(|| count() == 5, || format!("there are {} children, not 4 and the orphan that is stopped", count()));
+    assert_eq!(server.connect().get("/").status, 200);
+    kill(first, Signal::SIGTERM).unwrap();
+    server.wait();
+    let log = io::read_to_string(log).unwrap();
+    assert!(!log.contains("child"), "{log}");
 }

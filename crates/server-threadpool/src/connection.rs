@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::app::{self, Plan, Work};
 use common::config::Config;
-use common::counters::Held;
+use common::counters::{Counters, Held};
 use common::http::{Decoder, Persistence, Phase, Reject, Request, Response, Status, Step, response};
 use common::linger::{LINGER_TIMEOUT, drop_input};
 use mio::net::TcpStream;
@@ -24,6 +24,9 @@ pub(crate) struct Connection {
     /// When the state or the phase has taken too long. A query takes as long as it takes.
     deadline: Option<Instant>,
     is_draining: bool,
+    counters: &'static Counters,
+    /// When the request in hand was whole.
+    request_start: Option<Instant>,
     /// Counts the connection as open.
     _open: Held<'static>,
 }
@@ -33,8 +36,8 @@ enum State {
     Reading,
     /// A worker has to do something before this answer is sent.
     Waiting(Response),
-    /// An answer is being sent.
-    Writing { bytes: Vec<u8>, sent: usize, persistence: Persistence },
+    /// An answer is being sent; one without status is an interim one.
+    Writing { bytes: Vec<u8>, sent: usize, status: Option<Status>, persistence: Persistence },
     /// The last answer was sent: see [`common::linger`].
     Lingering,
 }
@@ -52,7 +55,7 @@ pub(crate) enum Progress {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, open: Held<'static>, config: &Config) -> Self {
+    pub(crate) fn new(stream: TcpStream, counters: &'static Counters, config: &Config) -> Self {
         Self {
             stream,
             decoder: Decoder::new(config.limits()),
@@ -60,7 +63,9 @@ impl Connection {
             phase: Phase::Idle,
             deadline: Some(Instant::now() + config.idle_timeout),
             is_draining: false,
-            _open: open,
+            counters,
+            request_start: None,
+            _open: counters.open(),
         }
     }
 
@@ -95,7 +100,7 @@ impl Connection {
             match self.decoder.decode() {
                 Ok(Step::Request(request)) => return Ok(self.plan(request, config)),
                 Ok(Step::Continue) => {
-                    self.send(response::CONTINUE.to_vec(), Persistence::KeepAlive, config);
+                    self.send(response::CONTINUE.to_vec(), None, Persistence::KeepAlive, config);
                     return Ok(None);
                 }
                 Ok(Step::Need) => self.note_phase(config),
@@ -124,6 +129,7 @@ impl Connection {
     }
 
     fn plan(&mut self, request: Request, config: &Config) -> Option<Progress> {
+        self.request_start = Some(Instant::now());
         let Plan { work, response } = app::plan(request, config.allow_chaos);
         if work == Work::Nothing {
             self.respond(response, config);
@@ -146,22 +152,25 @@ impl Connection {
         if self.is_draining {
             response.persistence = Persistence::Close;
         }
-        self.send(response.encode(), response.persistence, config);
+        self.send(response.encode(), Some(response.status), response.persistence, config);
     }
 
-    fn send(&mut self, bytes: Vec<u8>, persistence: Persistence, config: &Config) {
-        self.state = State::Writing { bytes, sent: 0, persistence };
+    fn send(&mut self, bytes: Vec<u8>, status: Option<Status>, persistence: Persistence, config: &Config) {
+        self.state = State::Writing { bytes, sent: 0, status, persistence };
         self.deadline = Some(Instant::now() + config.write_timeout);
     }
 
     fn write(&mut self) -> io::Result<Option<Progress>> {
-        let State::Writing { bytes, sent, persistence } = &mut self.state else { return Ok(None) };
+        let State::Writing { bytes, sent, status, persistence } = &mut self.state else { return Ok(None) };
         while *sent < bytes.len() {
             match self.stream.write(&bytes[*sent..]) {
                 Ok(count) => *sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(status) = status {
+            self.counters.answer(*status, self.request_start.take());
         }
         if *persistence == Persistence::Close || self.is_draining {
             self.stream.shutdown(Shutdown::Write)?;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::config::{self, Config};
+use common::log;
 
 /// An HTTP server that holds connections in one thread and blocks in a fixed pool of others
 #[derive(Parser)]
@@ -26,10 +27,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    match server::run(&config::parse("127.0.0.1:8083")) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli: Cli = config::parse("127.0.0.1:8083");
+    log::start(&cli.config);
+    match server::run(&cli) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared =
         Box::leak(Box::new(Shared { database: config.database(), config, counters: Counters::default() }));
@@ -136,7 +136,7 @@ impl Server {
         let interest = Interest::READABLE | Interest::WRITABLE;
         // It fails only for want of memory; the connection is closed then.
         if stream.set_nodelay(true).is_ok() && self.poll.registry().register(&mut stream, token, interest).is_ok() {
-            let connection = Connection::new(stream, self.shared.counters.open(), &self.shared.config);
+            let connection = Connection::new(stream, &self.shared.counters, &self.shared.config);
             self.connections.insert(token, connection);
         }
     }
@@ -175,12 +175,13 @@ fn handle(work: Work, shared: &Shared) {
 /// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
 fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     drop(listener);
+    server.shared.counters.drain();
     server.has_backlog = false;
     let deadline = Instant::now() + server.shared.config.drain_timeout;
     server.end_silent_connections();
     while !server.connections.is_empty() {
         if Instant::now() >= deadline {
-            log::warn(format_args!("{} connections were cut off by --drain-timeout", server.connections.len()));
+            log::warn!("{} connections were cut off by --drain-timeout", server.connections.len());
             return;
         }
         server.turn(events);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::config::{self, Config};
+use common::log;
 
 /// An HTTP server that gives each connection a thread
 #[derive(Parser)]
@@ -29,10 +30,15 @@ fn stack_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    match server::run(&config::parse("127.0.0.1:8082")) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli: Cli = config::parse("127.0.0.1:8082");
+    log::start(&cli.config);
+    match server::run(&cli) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{self, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,7 +36,6 @@ struct Shared {
     /// The open connections, so that the drain can end the silent ones.
     connections: Mutex<HashMap<u64, Arc<TcpStream>>>,
     connection_closed: Condvar,
-    is_draining: AtomicBool,
 }
 
 /// Starts the server, and runs it until it is told to stop.
@@ -47,7 +46,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let shutdown = Shutdown::install()?;
     let listener = listener::bind("--listen", config.listen, config.backlog)?;
     listener.set_nonblocking(true)?;
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
         config,
@@ -56,7 +55,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         counters: Counters::default(),
         connections: Mutex::default(),
         connection_closed: Condvar::new(),
-        is_draining: AtomicBool::new(false),
     }));
     listener::announce(listener.local_addr()?, admin.as_ref().map(Admin::local_addr).transpose()?);
     if let Some(admin) = admin {
@@ -138,10 +136,10 @@ fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpS
 
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts())?;
+    let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts(), &shared.counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, shared);
-        if shared.is_draining.load(Relaxed) {
+        if shared.counters.is_draining.load(Relaxed) {
             response.persistence = Persistence::Close;
         }
         connection.write(&response)?;
@@ -170,7 +168,7 @@ fn handle(request: Request, shared: &Shared) -> Response {
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 fn drain(listener: TcpListener, shared: &Shared) {
     drop(listener);
-    shared.is_draining.store(true, Relaxed);
+    shared.counters.drain();
     let deadline = Instant::now() + shared.config.drain_timeout;
     let mut connections = shared.connections();
     for stream in connections.values() {
@@ -180,7 +178,7 @@ fn drain(listener: TcpListener, shared: &Shared) {
     while !connections.is_empty() {
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
-            log::warn(format_args!("{} connections were cut off by --drain-timeout", connections.len()));
+            log::warn!("{} connections were cut off by --drain-timeout", connections.len());
             return;
         }
         let woken = shared.connection_closed.wait_timeout(connections, remaining);

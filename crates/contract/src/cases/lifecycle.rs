@@ -1,11 +1,13 @@
 //! Start, stop, and what the operator sees.
 #![expect(missing_docs, reason = "the names say it")]
 
+use std::fs;
+use std::io;
 use std::net::{TcpListener, TcpStream};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
-use crate::server::{processes_of_group, run, wait_until};
+use crate::server::{processes_of_group, run, run_with_variable, wait_until};
 use crate::{Client, Server, Target};
 
 const SLOW_GET: &[u8] = b"GET /?wait=500ms HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -129,6 +131,7 @@ pub fn help(target: &Target) {
     for flag in [
         "--listen",
         "--admin",
+        "--ledger-interval",
         "--db-wait",
         "--max-connections",
         "--overload",
@@ -140,10 +143,78 @@ pub fn help(target: &Target) {
         "--drain-timeout",
         "--max-head",
         "--max-body",
+        "--log-format",
+        "--log-level",
         "--allow-chaos",
     ] {
         assert!(exit.stdout.contains(flag), "{flag} is not in {}", exit.stdout);
     }
+}
+
+/// Every flag, those of one model included.
+pub fn flags_are_environment_variables(target: &Target) {
+    let help = run(target, &["--help"]).stdout;
+    let flags: Vec<&str> =
+        help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next()).collect();
+    assert!(flags.len() > 17 && flags.contains(&"log-level"), "{flags:?} in {help}");
+    for flag in flags {
+        let variable = format!("C10K_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&format!("[env: {variable}=")), "--{flag} does not name {variable}: {help}");
+        // That one takes any word for a yes.
+        if flag != "allow-chaos" {
+            let exit = run_with_variable(target, &variable, "nonsense");
+            assert_eq!(exit.code(), Some(2), "{variable}=nonsense: {exit:?}");
+            assert!(exit.stderr.contains(&format!("--{flag}")), "it does not say what is wrong: {exit:?}");
+        }
+    }
+}
+
+/// What a server says in a life with a request that panics, one that is cut off, and these flags.
+fn log_of(target: &Target, flags: &[&str]) -> Vec<String> {
+    let (mut server, log) =
+        Server::start_logged(target, &[flags, &["--drain-timeout", "100ms", "--allow-chaos"]].concat());
+    let mut panics = server.connect();
+    panics.send(b"POST /chaos/panic HTTP/1.1\r\nHost: a\r\n\r\n");
+    panics.assert_cut_off();
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+    io::read_to_string(log).expect("it is text").lines().map(str::to_owned).collect()
+}
+
+pub fn log_lines(target: &Target) {
+    let has =
+        |log: &[String], start: &str, part: &str| log.iter().any(|line| line.starts_with(start) && line.contains(part));
+    let log = log_of(target, &[]);
+    assert!(has(&log, "warning: ", "--drain-timeout") && has(&log, "error: ", "panic"), "{log:?}");
+    assert!(!has(&log, "info: ", ""), "{log:?}");
+    let log = log_of(target, &["--log-level", "error"]);
+    assert!(!has(&log, "warning: ", "") && has(&log, "error: ", "panic"), "{log:?}");
+    let log = log_of(target, &["--log-level", "info", "--log-format", "json"]);
+    assert!(log.iter().all(|line| line.starts_with("{\"timestamp\":\"2") && line.ends_with('}')), "{log:?}");
+    for (level, part) in [
+        ("INFO", "listening on"),
+        ("INFO", "draining"),
+        ("WARN", "--drain-timeout"),
+        ("ERROR", "panic"),
+        ("INFO", "stopped"),
+    ] {
+        let of_level = |line: &String| line.contains(&format!("\"level\":\"{level}\"")) && line.contains(part);
+        assert_eq!(log.iter().filter(|&line| of_level(line)).count(), 1, "{level} {part}: {log:?}");
+    }
+}
+
+/// A log that cannot be written does no harm.
+pub fn log_without_reader(target: &Target) {
+    let (mut server, log) = Server::start_logged(target, &["--drain-timeout", "100ms", "--log-level", "info"]);
+    drop(log);
+    let mut client = server.connect();
+    client.send(ENDLESS_GET);
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 pub fn admin(target: &Target) {
@@ -154,7 +225,7 @@ pub fn admin(target: &Target) {
     let metrics = ask("/metrics");
     assert_eq!(metrics.status, 200);
     assert!(metrics.field("content-type").is_some_and(|kind| kind.contains("version=")), "{metrics:?}");
-    for name in ["c10k_connections_open", "c10k_requests_waiting", "c10k_connections_accepted"] {
+    for name in ["c10k_connections_open", "c10k_requests_waiting", "c10k_connections_accepted_total"] {
         assert!(metrics.text().contains(&format!("# TYPE {name} ")), "{}", metrics.text());
     }
     let mut client = server.connect();
@@ -177,6 +248,28 @@ pub fn admin_answers_when_full(target: &Target) {
     // Somebody who never asks does not keep it from others.
     let _silent = Client::connect(server.admin);
     assert_eq!(Client::connect(server.admin).get("/healthz").status, 200);
+}
+
+/// The kernel keeps signals from the first process of a container, unless it handles them.
+pub fn first_process_of_a_container(target: &Target) {
+    for (request, signals, code) in [(SLOW_GET, 1, 0), (ENDLESS_GET, 2, 128 + Signal::SIGTERM as i32)] {
+        let flags = ["--drain-timeout", "60s"];
+        let Some((mut server, first, _stderr)) = Server::start_as_first_process(target, &flags) else { return };
+        let status = fs::read_to_string(format!("/proc/{first}/status")).expect("it is there");
+        assert!(status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1")), "{status}");
+        let mut client = server.connect();
+        client.send(request);
+        server.wait_for_metric("c10k_requests_waiting", 1);
+        kill(first, Signal::SIGTERM).expect("it is there");
+        if signals == 1 {
+            let response = client.read_response();
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        } else {
+            wait_until_refused(&server);
+            kill(first, Signal::SIGTERM).expect("it is there");
+        }
+        assert_eq!(server.wait().code(), Some(code));
+    }
 }
 
 /// However the process that was started dies.

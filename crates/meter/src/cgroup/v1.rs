@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of};
 use crate::MeterError;
 
+/// v1 says "no limit" with the highest number of pages that it can count; nobody means so much.
+const NO_LIMIT_BYTES: u64 = 1 << 62;
+
 /// The directories of one group. `cpuacct` is the same as `memory` where both controllers share a hierarchy.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -23,6 +26,12 @@ impl Files {
         // Any limit, even none, switches the accounting of TCP on. A kernel built without it has no such file.
         let _ = files.write("memory.kmem.tcp.limit_in_bytes", "-1");
         Ok(files)
+    }
+
+    /// The group that exists there already; none if it is the root, which only has what the kernel also gives to no other.
+    pub(super) fn existing(memory: PathBuf) -> Option<Files> {
+        let is_root = memory.join("cgroup.sane_behavior").exists();
+        (!is_root && memory.join("memory.usage_in_bytes").exists()).then_some(Files { memory, cpuacct: None })
     }
 
     pub(super) fn dirs(&self) -> Vec<&Path> {
@@ -60,6 +69,14 @@ impl Files {
             sockets_bytes: self.number("memory.kmem.tcp.usage_in_bytes").ok(),
             ..parse_stat(&stat)
         })
+    }
+
+    /// The lowest limit from the group upwards, also of groups that cannot be seen from here.
+    pub(super) fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
+        let path = self.memory.join("memory.stat");
+        let key = "hierarchical_memory_limit";
+        let limit = value_of(&read(&path)?, key).ok_or_else(|| not_found(&path, key))?;
+        Ok(Some(limit).filter(|&limit| limit < NO_LIMIT_BYTES))
     }
 
     pub(super) fn oom_kills(&self) -> Result<u64, MeterError> {

@@ -23,6 +23,11 @@ impl Files {
         Ok(Files { dir, peak })
     }
 
+    /// The group that exists there already; none if it is the root, which has no account.
+    pub(super) fn existing(dir: PathBuf) -> Option<Files> {
+        dir.join("memory.current").exists().then_some(Files { dir, peak: None })
+    }
+
     pub(super) fn current_bytes(&self) -> Result<u64, MeterError> {
         read_number(&self.dir.join("memory.current"))
     }
@@ -53,6 +58,14 @@ impl Files {
     pub(super) fn parts(&self) -> Result<CgroupParts, MeterError> {
         let stat = read(&self.dir.join("memory.stat"))?;
         Ok(CgroupParts { total_bytes: self.current_bytes()?, ..parse_stat(&stat) })
+    }
+
+    /// The lowest limit from the group upwards, as far as its ancestors can be seen from here.
+    pub(super) fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
+        read(&self.dir.join("memory.max"))?;
+        // The root has no such file; "max" is no number.
+        let limits = self.dir.ancestors().map_while(|dir| fs::read_to_string(dir.join("memory.max")).ok());
+        Ok(limits.filter_map(|limit| limit.trim().parse().ok()).min())
     }
 
     pub(super) fn oom_kills(&self) -> Result<u64, MeterError> {
@@ -95,6 +108,23 @@ fn parse_stat(stat: &str) -> CgroupParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lowest_limit_of_all_ancestors_counts() {
+        let root = std::env::temp_dir().join(format!("meter-limits-{}", std::process::id()));
+        let own = root.join("pod/container");
+        fs::create_dir_all(&own).expect("make it");
+        let limit_with = |pod: &str, container: &str| {
+            fs::write(root.join("pod/memory.max"), pod).expect("write");
+            fs::write(own.join("memory.max"), container).expect("write");
+            Files { dir: own.clone(), peak: None }.limit_bytes().expect("limit")
+        };
+        assert_eq!(limit_with("max\n", "max\n"), None);
+        assert_eq!(limit_with("max\n", "4096\n"), Some(4096));
+        assert_eq!(limit_with("8192\n", "max\n"), Some(8192));
+        assert_eq!(limit_with("8192\n", "4096\n"), Some(4096));
+        fs::remove_dir_all(root).expect("remove it");
+    }
 
     /// The first lines of a real one, Linux 6.1.
     const STAT: &str = "\

@@ -8,7 +8,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use meter::{Cgroup, MeterError};
+use meter::{Cgroup, MeterError, OwnCgroup};
 
 /// A leftover ends by itself, should its test be killed with SIGKILL.
 fn ready() {
@@ -74,4 +74,19 @@ fn leave_a_stale_cgroup() {
     let refused = cgroup.kill_all();
     assert!(matches!(refused, Err(MeterError::Populated { .. })), "{refused:?}");
     std::mem::forget(cgroup);
+}
+
+/// It meters the cgroup that it was put into, which has a limit of 256 MiB.
+#[test]
+#[ignore = "a role, started by other tests"]
+fn read_own_cgroup() {
+    let held = std::hint::black_box(vec![1_u8; 32 << 20]);
+    let own = OwnCgroup::find().expect("it was put into one");
+    let (current, peak) = (own.current_bytes().expect("current"), own.peak_bytes().expect("peak"));
+    assert!(current >= 32 << 20 && current < 256 << 20, "{current}");
+    assert!(peak >= 32 << 20, "{peak}");
+    assert_eq!(own.limit_bytes().expect("limit"), Some(256 << 20));
+    assert_eq!(own.oom_kills().expect("oom_kills"), 0);
+    drop(held);
+    ready();
 }
