@@ -108,7 +108,7 @@ impl<'a> Connection<'a> {
             match self.stream.try_write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready_before(deadline, TcpStream::poll_write_ready).await?;
+                    Box::pin(self.ready_before(deadline, TcpStream::poll_write_ready)).await?;
                 }
                 Err(error) => return Err(error),
             }

@@ -41,8 +41,12 @@ fn leave_with(parent: Pid) -> Result<()> {
 
 /// Set by SIGTERM or SIGINT in a child.
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
-/// The descriptor of the connection that this child serves, or -1.
-static CONNECTION: AtomicI32 = AtomicI32::new(-1);
+thread_local! {
+    /// The descriptor of the connection that this child serves, or -1. No plain static: a child that wrote to the page of
+    /// the statics would have a copy of it, while that of the thread is the child's own anyway. Being `const` and without
+    /// destructor, it needs no initialising, so that a signal handler may use it.
+    static CONNECTION: AtomicI32 = const { AtomicI32::new(-1) };
+}
 
 /// Has SIGTERM and SIGINT call [`stop`]. Without SA_RESTART: a child that waits in `accept` must notice.
 fn handle_stop() -> Result<()> {
@@ -57,7 +61,7 @@ fn handle_stop() -> Result<()> {
 /// Ends the input of the connection: a child that waits for a request leaves, one that answers can still do so.
 extern "C" fn stop(_signal: libc::c_int) {
     IS_STOPPING.store(true, SeqCst);
-    let connection = CONNECTION.load(SeqCst);
+    let connection = CONNECTION.with(|connection| connection.load(SeqCst));
     if connection >= 0 {
         // The code that this interrupts may be about to look at errno.
         let errno = Errno::last_raw();
@@ -74,7 +78,7 @@ pub(crate) fn is_stopping() -> bool {
 
 /// Lets [`stop`] end the input of `connection` as long as the guard lives.
 pub(crate) fn stoppable(connection: BorrowedFd<'_>) -> Stoppable<'_> {
-    CONNECTION.store(connection.as_raw_fd(), SeqCst);
+    CONNECTION.with(|current| current.store(connection.as_raw_fd(), SeqCst));
     if is_stopping() {
         // The signal came before the descriptor was there.
         stop(0);
@@ -87,7 +91,7 @@ pub(crate) struct Stoppable<'a>(#[expect(dead_code, reason = "it keeps the conne
 
 impl Drop for Stoppable<'_> {
     fn drop(&mut self) {
-        CONNECTION.store(-1, SeqCst);
+        CONNECTION.with(|current| current.store(-1, SeqCst));
     }
 }
 

@@ -14,7 +14,7 @@ use common::blocking::Connection;
 use common::config::Config;
 use common::counters::Counters;
 use common::db::Database;
-use common::http::{Persistence, Request, Response};
+use common::http::{Persistence, Request, Response, head};
 use common::limits;
 use common::listener::{self, AcceptError};
 use common::log;
@@ -92,11 +92,17 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         surplus: process::share(AtomicUsize::new(0))?,
         bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     };
+    warm_up(&shared.config);
     let mut supervisor = Supervisor::new(&shared, admin, cli.start.min(max_connections))?;
     supervisor.spawn_missing();
     listener::announce(address, admin_address);
     supervisor.run()?;
     drain(&mut supervisor, &shared)
+}
+
+/// Has libraries look now which instructions this CPU knows: they note it in statics, whose page each child would copy.
+fn warm_up(config: &Config) {
+    let _ = head::parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &config.limits());
 }
 
 /// One child: takes connections, one after the other, until it is told to stop or there are too many idle children.
