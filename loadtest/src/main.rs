@@ -14,6 +14,7 @@ mod cpus;
 mod figure;
 mod format;
 mod host;
+mod html;
 mod interrupt;
 mod lag;
 mod latency;

@@ -15,6 +15,7 @@ use clap::Args;
 
 use self::file::OutputFile;
 pub(crate) use self::markdown::table as markdown_table;
+use crate::html;
 use crate::result::RunResult;
 
 /// The files that were asked for.
@@ -38,6 +39,11 @@ pub(crate) struct OutputArgs {
     /// Write the table to this file, with the machine and the servers' command lines: for an issue or a README
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+
+    /// Write a page with charts to this file: HTML that needs nothing else. Runs of the same server with as many connections
+    /// count as rounds
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// What a file is to hold.
@@ -51,6 +57,8 @@ enum Format {
     CsvSeries,
     /// The table.
     Markdown,
+    /// Charts.
+    Page,
 }
 
 impl OutputArgs {
@@ -60,6 +68,7 @@ impl OutputArgs {
             (Format::Csv, "--csv", &self.csv),
             (Format::CsvSeries, "--csv-series", &self.csv_series),
             (Format::Markdown, "--markdown", &self.markdown),
+            (Format::Page, "--report", &self.report),
         ];
         files.into_iter().filter_map(|(format, flag, path)| Some((format, flag, path.as_deref()?)))
     }
@@ -109,6 +118,7 @@ impl Outputs {
                 Format::Csv => table::of_runs(results)?,
                 Format::CsvSeries => table::of_series(results)?,
                 Format::Markdown => markdown.as_bytes().to_vec(),
+                Format::Page => html::page(results)?.into_bytes(),
             };
             file.write(&content)
         };
@@ -155,7 +165,13 @@ mod tests {
 
     fn args(directory: &Path) -> OutputArgs {
         let file = |name| Some(directory.join(name));
-        OutputArgs { json: file("a.json"), csv: file("a.csv"), csv_series: file("s.csv"), markdown: file("a.md") }
+        OutputArgs {
+            json: file("a.json"),
+            csv: file("a.csv"),
+            csv_series: file("s.csv"),
+            markdown: file("a.md"),
+            report: file("a.html"),
+        }
     }
 
     #[test]
@@ -168,14 +184,14 @@ mod tests {
         let runs = [sample("threads"), sample("threadpool")];
         fs::remove_dir(&directory).unwrap();
         let error = outputs.write(&runs[..1]).unwrap_err().to_string();
-        for flag in ["--json ", "; --csv ", "; --csv-series ", "; --markdown "] {
+        for flag in ["--json ", "; --csv ", "; --csv-series ", "; --markdown ", "; --report "] {
             assert!(error.contains(flag), "{error}");
         }
         fs::create_dir(&directory).unwrap();
         outputs.write(&runs).unwrap();
         let json: Vec<RunResult> = serde_json::from_slice(&fs::read(directory.join("a.json")).unwrap()).unwrap();
         assert_eq!(json.len(), 2);
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 5);
     }
 
     #[test]
@@ -185,7 +201,7 @@ mod tests {
         let outputs = Outputs::prepare(&args, false).unwrap();
         drop(bad);
         assert!(outputs.write(&[sample("threads")]).is_err());
-        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 4);
     }
 
     #[test]

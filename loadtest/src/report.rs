@@ -15,7 +15,7 @@ use crate::target::Target;
 use crate::warning::Warning;
 
 /// How many connections the article counts.
-const ARTICLE_CONNECTIONS: usize = 10_000;
+pub(crate) const ARTICLE_CONNECTIONS: usize = 10_000;
 
 /// One run.
 pub(crate) fn of_run(result: &RunResult) -> String {
@@ -264,7 +264,8 @@ fn is_of_the_article(results: &[RunResult]) -> bool {
     results.iter().all(|result| result.connections.requested == ARTICLE_CONNECTIONS)
 }
 
-fn claimed_bytes(result: &RunResult) -> Option<u64> {
+/// What the article says of this model.
+pub(crate) fn claimed_bytes(result: &RunResult) -> Option<u64> {
     Target::ALL.into_iter().find(|target| target.name() == result.target)?.claimed_bytes()
 }
 
@@ -277,7 +278,7 @@ fn claim_ratio(result: &RunResult) -> String {
 }
 
 /// What the peak is: it may differ from run to run, if one could not be metered as the others.
-fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
+pub(crate) fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
     let is_any =
         |is_it: fn(&str) -> bool| results.iter().filter_map(|result| result.memory.source.as_deref()).any(is_it);
     let mut notes = vec!["RAM: 1 MB = 10^6 bytes."];

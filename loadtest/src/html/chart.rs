@@ -1,0 +1,301 @@
+//! What all charts are made of: a figure on the page, drawn once for wide screens and paper and once for phones.
+
+use anyhow::Result;
+use maud::{Markup, PreEscaped, html};
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
+use plotters::element::{Circle, DashedPathElement, PathElement, Polygon, Rectangle};
+use plotters::prelude::SVGBackend;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color as _, FontStyle, IntoFont as _, IntoTextStyle as _, RGBColor, ShapeStyle};
+
+use super::axis::Axis;
+use super::models::Model;
+use super::palette::{GRID, INK, Look, Mark, PAPER};
+
+/// A width that charts are drawn for, in pixels.
+const WIDTHS: [(&str, u32); 2] = [("wide", WIDE), ("narrow", 350)];
+const WIDE: u32 = 720;
+/// Pixels for a character of a label, about: nothing here knows the font.
+const CHARACTER: i32 = 7;
+const TEXT_SIZE: f64 = 13.0;
+/// plotters divides by this what it is given.
+const FONT_RATIO: f64 = 1.24;
+
+/// A point on it: from the left, from the top.
+pub(super) type Pixel = (i32, i32);
+
+/// Where a chart is drawn.
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A chart on the page, and what is said about it.
+#[derive(Debug)]
+pub(super) struct Figure {
+    /// What it shows, in a few words.
+    pub(super) title: String,
+    /// What is to be seen, and how.
+    pub(super) caption: Markup,
+    /// What its marks and colours mean.
+    pub(super) legend: Markup,
+    /// In pixels.
+    pub(super) height: u32,
+}
+
+impl Figure {
+    /// Draws it in each width.
+    pub(super) fn draw(self, chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Markup> {
+        let drawings = WIDTHS.map(|(class, width)| Ok((class, draw((width, self.height), &chart)?)));
+        let drawings = drawings.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(html! {
+            figure {
+                h3 { (self.title) }
+                (self.legend)
+                @for (class, (width, height, content)) in drawings {
+                    svg class=(class) role="img" aria-label=(self.title) viewBox={ "0 0 " (width) " " (height) } {
+                        title { (self.title) }
+                        (PreEscaped(content))
+                    }
+                }
+                figcaption { (self.caption) }
+            }
+        })
+    }
+}
+
+/// The size of an image, and the elements in it.
+type Drawing = (u32, u32, String);
+
+fn draw(size: (u32, u32), chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Drawing> {
+    let mut image = String::new();
+    let canvas = SVGBackend::with_string(&mut image, size).into_drawing_area();
+    chart(&canvas)?;
+    canvas.present()?;
+    drop(canvas);
+    // The page has its own `svg`, with what a reader needs who does not see it.
+    let content = image.split_once('>').and_then(|(_, rest)| rest.trim_end().strip_suffix("</svg>"));
+    Ok((size.0, size.1, content.unwrap_or_default().to_owned()))
+}
+
+/// Whether it is for a wide screen.
+pub(super) fn is_wide(canvas: &Canvas<'_>) -> bool {
+    canvas.dim_in_pixel().0 >= WIDE
+}
+
+/// The models with their colours and marks.
+pub(super) fn legend(models: &[&Model<'_>], is_line: bool) -> Result<Markup> {
+    let swatches = models.iter().map(|model| Ok((model.name, swatch(model.look, is_line)?)));
+    let swatches = swatches.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        ul.legend {
+            @for (name, swatch) in swatches { li { (swatch) (name) } }
+        }
+    })
+}
+
+fn swatch(look: Look, is_line: bool) -> Result<Markup> {
+    sample(|canvas| {
+        if is_line {
+            line(canvas, &[(0, 7), (28, 7)], look.colour, 2)?;
+        }
+        mark(canvas, (14, 7), look)
+    })
+}
+
+/// A small image within a text.
+pub(super) fn sample(content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Markup> {
+    let (width, height, content) = draw((28, 14), content)?;
+    Ok(html! {
+        svg.swatch aria-hidden="true" viewBox={ "0 0 " (width) " " (height) } { (PreEscaped(content)) }
+    })
+}
+
+type Context<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
+
+/// Two axes, and the area between them.
+pub(super) struct Plot<'a> {
+    context: Context<'a>,
+    x: Axis,
+    y: Axis,
+}
+
+impl<'a> Plot<'a> {
+    /// Draws the axes of a line chart.
+    pub(super) fn of_lines(canvas: &Canvas<'a>, x: Axis, y: Axis) -> Result<Self> {
+        let (width, height) = canvas.dim_in_pixel();
+        let (left, right, top, bottom) = (58, 16, 26, 44);
+        let x = x.fitted_across(width as i32 - left - right, right, CHARACTER);
+        let y = y.fitted_upwards(height as i32 - top - bottom, 18);
+        text(canvas, &y.title, (4, 2), (HPos::Left, VPos::Top))?;
+        let mut chart = ChartBuilder::on(canvas);
+        chart.margin_top(top).margin_right(right).x_label_area_size(bottom).y_label_area_size(left);
+        let mut context = chart.build_cartesian_2d(x.clone(), y.clone())?;
+        draw_mesh(&mut context, &x.title)?;
+        Ok(Self { context, x, y })
+    }
+
+    /// Draws the x axis of a chart that has a row for each name, from the top, `right` pixels left free beside it.
+    pub(super) fn of_rows(canvas: &Canvas<'a>, names: &[String], x: Axis, right: i32) -> Result<Self> {
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as i32;
+        let left = longest * CHARACTER + 12;
+        let x = x.fitted_across(canvas.dim_in_pixel().0 as i32 - left - right, right, CHARACTER);
+        let y = Axis::linear("", names.len() as f64, |_| String::new()).with_ticks(Vec::new());
+        let mut chart = ChartBuilder::on(canvas);
+        chart.margin_right(right).margin_top(4).x_label_area_size(44).y_label_area_size(left);
+        let mut context = chart.build_cartesian_2d(x.clone(), y.clone())?;
+        draw_mesh(&mut context, &x.title)?;
+        let plot = Self { context, x, y };
+        for (row, name) in names.iter().enumerate() {
+            text(canvas, name, (left - 8, plot.row(row)), (HPos::Right, VPos::Center))?;
+        }
+        Ok(plot)
+    }
+
+    /// Where a point is on the canvas.
+    pub(super) fn at(&self, x: f64, y: f64) -> Pixel {
+        self.context.backend_coord(&(x, y))
+    }
+
+    /// Where a value is from left to right.
+    pub(super) fn x(&self, x: f64) -> i32 {
+        self.at(x, self.y.from()).0
+    }
+
+    /// The middle of a row, from the top.
+    pub(super) fn row(&self, row: usize) -> i32 {
+        self.at(self.x.from(), self.y.to() - row as f64 - 0.5).1
+    }
+
+    /// The left end, the bottom.
+    pub(super) fn origin(&self) -> Pixel {
+        self.at(self.x.from(), self.y.from())
+    }
+
+    /// The right end.
+    pub(super) fn right(&self) -> i32 {
+        self.x(self.x.to())
+    }
+}
+
+fn draw_mesh(context: &mut Context<'_>, x_title: &str) -> Result<()> {
+    let mut mesh = context.configure_mesh();
+    mesh.bold_line_style(GRID.mix(0.3)).light_line_style(GRID.mix(0.12)).axis_style(GRID);
+    Ok(mesh.label_style(label_font()).x_desc(x_title).draw()?)
+}
+
+/// Writes a label.
+pub(super) fn text(canvas: &Canvas<'_>, label: &str, at: Pixel, anchor: (HPos, VPos)) -> Result<()> {
+    styled_text(canvas, label, at, anchor, INK, FontStyle::Normal)
+}
+
+/// Writes a figure that stands out.
+pub(super) fn bold_text(canvas: &Canvas<'_>, label: &str, at: Pixel, anchor: (HPos, VPos)) -> Result<()> {
+    styled_text(canvas, label, at, anchor, INK, FontStyle::Bold)
+}
+
+/// Where a label has its middle, as near to `x` as it can be between these.
+pub(super) fn within(x: i32, label: &str, (left, right): (i32, i32)) -> i32 {
+    // It may be bold.
+    let half = label.chars().count() as i32 * (CHARACTER + 1) / 2;
+    x.min(right - half).max(left + half)
+}
+
+/// Writes in a colour.
+pub(super) fn styled_text(
+    canvas: &Canvas<'_>,
+    label: &str,
+    at: Pixel,
+    (horizontal, vertical): (HPos, VPos),
+    colour: RGBColor,
+    style: FontStyle,
+) -> Result<()> {
+    let font = ("sans-serif", TEXT_SIZE * FONT_RATIO, style).into_font();
+    let style = font.into_text_style(canvas).color(&colour).pos(Pos::new(horizontal, vertical));
+    Ok(canvas.draw_text(label, &style, at)?)
+}
+
+fn label_font() -> (&'static str, f64) {
+    ("sans-serif", (TEXT_SIZE - 1.0) * FONT_RATIO)
+}
+
+/// As much of a label as fits.
+pub(super) fn shortened(label: &str, width_px: i32) -> String {
+    let room = (width_px / CHARACTER).max(1) as usize;
+    if label.chars().count() <= room {
+        return label.to_owned();
+    }
+    label.chars().take(room - 1).chain(['…']).collect()
+}
+
+/// Draws a line.
+pub(super) fn line(canvas: &Canvas<'_>, points: &[Pixel], colour: RGBColor, width: u32) -> Result<()> {
+    if points.len() < 2 {
+        return Ok(());
+    }
+    Ok(canvas.draw(&PathElement::new(points.to_vec(), colour.stroke_width(width)))?)
+}
+
+/// Draws a line that is not continuous.
+pub(super) fn dashed_line(canvas: &Canvas<'_>, points: &[Pixel], colour: RGBColor, width: u32) -> Result<()> {
+    if points.len() < 2 {
+        return Ok(());
+    }
+    Ok(canvas.draw(&DashedPathElement::new(points.iter().copied(), 4, 4, colour.stroke_width(width)))?)
+}
+
+/// Fills a rectangle.
+pub(super) fn bar(canvas: &Canvas<'_>, from: Pixel, to: Pixel, colour: RGBColor) -> Result<()> {
+    Ok(canvas.draw(&Rectangle::new([from, to], colour.filled()))?)
+}
+
+/// Draws a model's mark.
+pub(super) fn mark(canvas: &Canvas<'_>, (x, y): Pixel, look: Look) -> Result<()> {
+    let filled = look.colour.filled();
+    let corners = |corners: &[Pixel]| corners.iter().map(|&(dx, dy)| (x + dx, y + dy)).collect::<Vec<_>>();
+    match look.mark {
+        Mark::Circle => canvas.draw(&Circle::new((x, y), 5, filled))?,
+        Mark::Square => canvas.draw(&Rectangle::new([(x - 4, y - 4), (x + 5, y + 5)], filled))?,
+        Mark::Triangle => canvas.draw(&Polygon::new(corners(&[(0, -6), (6, 5), (-6, 5)]), filled))?,
+        Mark::Diamond => canvas.draw(&Polygon::new(corners(&[(0, -6), (6, 0), (0, 6), (-6, 0)]), filled))?,
+        Mark::Cross => strokes(canvas, &[corners(&[(-4, -4), (4, 4)]), corners(&[(-4, 4), (4, -4)])], look.colour)?,
+        Mark::Plus => strokes(canvas, &[corners(&[(-6, 0), (6, 0)]), corners(&[(0, -6), (0, 6)])], look.colour)?,
+    }
+    Ok(())
+}
+
+fn strokes(canvas: &Canvas<'_>, strokes: &[Vec<Pixel>], colour: RGBColor) -> Result<()> {
+    strokes.iter().try_for_each(|stroke| line(canvas, stroke, colour, 3))
+}
+
+/// Draws what stands for a claim: a diamond that is empty.
+pub(super) fn claim_mark(canvas: &Canvas<'_>, (x, y): Pixel) -> Result<()> {
+    let corners = [(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)];
+    canvas.draw(&Polygon::new(corners.to_vec(), PAPER.filled()))?;
+    let outline: Vec<Pixel> = corners.into_iter().chain([corners[0], corners[1]]).collect();
+    line(canvas, &outline, INK, 2)
+}
+
+/// Draws what stands for a failure: a cross in the model's colour, and a circle around it.
+pub(super) fn failure_mark(canvas: &Canvas<'_>, at: Pixel, colour: RGBColor) -> Result<()> {
+    canvas.draw(&Circle::new(at, 7, PAPER.filled()))?;
+    canvas.draw(&Circle::new(at, 7, ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: 2 }))?;
+    let (x, y) = at;
+    strokes(canvas, &[vec![(x - 3, y - 3), (x + 3, y + 3)], vec![(x - 3, y + 3), (x + 3, y - 3)]], colour)
+}
+
+/// Draws an arrow that says: or more.
+pub(super) fn or_more_mark(canvas: &Canvas<'_>, (x, y): Pixel, colour: RGBColor) -> Result<()> {
+    line(canvas, &[(x, y), (x, y - 12)], colour, 2)?;
+    line(canvas, &[(x - 4, y - 8), (x, y - 12), (x + 4, y - 8)], colour, 2)
+}
+
+/// Draws how far a figure was apart in the rounds, as a bar with ends.
+pub(super) fn spread_bar(canvas: &Canvas<'_>, from: Pixel, to: Pixel, colour: RGBColor) -> Result<()> {
+    let (across_x, across_y) = if from.0 == to.0 { (4, 0) } else { (0, 4) };
+    line(canvas, &[from, to], colour, 2)?;
+    for (x, y) in [from, to] {
+        line(canvas, &[(x - across_x, y - across_y), (x + across_x, y + across_y)], colour, 2)?;
+    }
+    Ok(())
+}
