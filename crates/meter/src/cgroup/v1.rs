@@ -1,9 +1,8 @@
 //! cgroup v1: one directory in each of two hierarchies.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of};
+use super::{CgroupParts, make_dir, not_found, read, read_number, value_of, write, write_if_there};
 use crate::MeterError;
 
 /// The directories of one group. `cpuacct` is the same as `memory` where both controllers share a hierarchy.
@@ -36,6 +35,12 @@ impl Files {
 
     pub(super) fn peak_bytes(&self) -> Result<u64, MeterError> {
         Ok(self.number("memory.max_usage_in_bytes")? + self.number("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0))
+    }
+
+    pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
+        self.write("memory.limit_in_bytes", &limit_bytes.to_string())?;
+        // RAM and swap together; it may not be lower than the other, so it comes second.
+        write_if_there(&self.memory.join("memory.memsw.limit_in_bytes"), &limit_bytes.to_string())
     }
 
     pub(super) fn reset_peak(&self) -> Result<(), MeterError> {
@@ -72,8 +77,7 @@ impl Files {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), MeterError> {
-        let path = self.memory.join(file);
-        fs::write(&path, text).map_err(|source| file_error(&path, source))
+        write(&self.memory.join(file), text)
     }
 }
 
