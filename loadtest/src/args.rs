@@ -12,9 +12,11 @@ use crate::condition::Conditions;
 use crate::cpus::Split;
 use crate::launch::LaunchArgs;
 use crate::output::OutputArgs;
+use crate::plan::PlanArgs;
 use crate::remote::Remote;
 use crate::review::ReportArgs;
 use crate::subject;
+use crate::sweep::SweepArgs;
 use crate::target::Target;
 use crate::wrk::{self, Url, units};
 
@@ -79,7 +81,7 @@ not be written; 2 wrong arguments; 3 a condition of --fail-if holds; 130 interru
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>..."
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -102,6 +104,12 @@ enum Command {
 
     /// Print results again, compare them, or merge those of several load generators
     Report(ReportArgs),
+
+    /// Measure each server at several numbers of connections: what does one more cost, and where does it end?
+    Sweep(SweepArgs),
+
+    /// Say which model fits so many connections into so much RAM, and which one to take
+    Plan(PlanArgs),
 }
 
 /// The flags, as they were given.
@@ -184,6 +192,10 @@ struct Flags {
     #[arg(short = 'T', long, value_name = "TIME", value_parser = positive_duration)]
     timeout: Option<Duration>,
 
+    /// Allow the server that is started no more RAM than this (256M, 2GiB), in its cgroup: as root
+    #[arg(long, value_name = "BYTES", value_parser = bytes, requires = "target", conflicts_with = "remote")]
+    ram_limit: Option<u64>,
+
     #[command(flatten)]
     outputs: OutputArgs,
 
@@ -212,6 +224,10 @@ pub(crate) enum Task {
     Load(Box<wrk::Options>),
     /// Look at results again.
     Report(ReportArgs),
+    /// Measure servers at several numbers of connections.
+    Sweep(SweepArgs),
+    /// Say which model to take.
+    Plan(PlanArgs),
 }
 
 /// Reads the command line. Ends the process if it is wrong, or asks for help.
@@ -228,6 +244,8 @@ impl Cli {
             (Some(Command::Launch(launch)), _) => Ok(Task::Launch(launch)),
             (Some(Command::NullServer), _) => Ok(Task::NullServer),
             (Some(Command::Report(args)), _) => Ok(Task::Report(args)),
+            (Some(Command::Sweep(args)), _) => Ok(Task::Sweep(args)),
+            (Some(Command::Plan(args)), _) => Ok(Task::Plan(args)),
             (None, flags) => flags.task(),
         }
     }
@@ -242,6 +260,7 @@ impl Flags {
                 duration: self.duration,
                 db_wait: self.db_wait,
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
+                ram_limit_bytes: self.ram_limit,
                 cpus: self.cpus,
                 remotes: self.remote,
                 outputs: self.outputs,
@@ -283,7 +302,7 @@ impl Flags {
 /// What to measure, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    target: Choice,
+    pub(crate) target: Choice,
     /// How many connections to hold.
     pub(crate) connections: usize,
     /// How long to measure, once the server holds all connections.
@@ -292,6 +311,8 @@ pub(crate) struct Options {
     pub(crate) db_wait: Latency,
     /// After what time a request is given up, counted as a timeout, and its connection replaced.
     pub(crate) timeout: Duration,
+    /// How much RAM the server may have.
+    pub(crate) ram_limit_bytes: Option<u64>,
     /// Where to write the result.
     pub(crate) outputs: OutputArgs,
     /// What it must not be.
@@ -304,8 +325,9 @@ pub(crate) struct Options {
     pub(crate) server_flags: Vec<String>,
 }
 
+/// What `--target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Choice {
+pub(crate) enum Choice {
     /// A process per connection
     Prefork,
     /// A thread per connection
@@ -320,18 +342,27 @@ enum Choice {
     All,
 }
 
+impl Choice {
+    /// The servers, in the order of the table.
+    pub(crate) fn targets(self) -> &'static [Target] {
+        match self {
+            Choice::Prefork => &[Target::Prefork],
+            Choice::Threads => &[Target::Threads],
+            Choice::Threadpool => &[Target::Threadpool],
+            Choice::Async => &[Target::Async],
+            Choice::AsyncCodec => &[Target::AsyncCodec],
+            Choice::All => &Target::ALL,
+        }
+    }
+}
+
 impl Options {
     /// The servers to measure, in the order of the table.
     pub(crate) fn targets(&self) -> Vec<Target> {
-        match self.target {
-            Choice::Prefork => vec![Target::Prefork],
-            Choice::Threads => vec![Target::Threads],
-            Choice::Threadpool => vec![Target::Threadpool],
-            Choice::Async => vec![Target::Async],
-            Choice::AsyncCodec => vec![Target::AsyncCodec],
-            Choice::All if self.remotes.is_empty() => Target::ALL.to_vec(),
-            Choice::All => self.remotes.iter().map(|remote| remote.target).collect(),
+        if self.target == Choice::All && !self.remotes.is_empty() {
+            return self.remotes.iter().map(|remote| remote.target).collect();
         }
+        self.target.targets().to_vec()
     }
 
     /// Where `target` runs, if that is elsewhere.
@@ -353,7 +384,8 @@ impl Options {
     }
 }
 
-fn count(text: &str) -> Result<usize, String> {
+/// Reads how many: `200`, `10k`.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
     match units::scan_metric(text).map(usize::try_from) {
         Some(Ok(0)) => Err("it must be at least 1".into()),
         Some(Ok(count)) => Ok(count),
@@ -361,7 +393,8 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+/// Reads a time: `10`, `10s`, `2m`, `500ms`.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = match units::scan_time_s(text) {
         Some(seconds) => Duration::from_secs(seconds),
         None => humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 10s or 2m"))?,
@@ -370,6 +403,23 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("it must be above zero".into()),
         _ if duration > MAX_DURATION => Err("it must be at most a day".into()),
         _ => Ok(duration),
+    }
+}
+
+/// Reads an amount of memory: `256M` as the kernel and Docker do, 2^20 bytes each, as `256MiB`; `256MB` is 10^6 each.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    const MEANT: &str = "write 256M, 256MiB or 2GB";
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let prefix = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    let base: u64 = if unit.ends_with('b') && !unit.ends_with("ib") { 1000 } else { 1024 };
+    let exponent = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix).ok_or(MEANT)?;
+    let number = number.parse::<u64>().map_err(|_| MEANT)?;
+    match base.checked_pow(exponent as u32).and_then(|unit| number.checked_mul(unit)) {
+        Some(0) => Err("it must be above zero".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("that is more than there can be".into()),
     }
 }
 
@@ -434,6 +484,15 @@ mod tests {
             "loadtest -d 0 http://localhost/",
         ] {
             assert_eq!(task(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_memory_are_read_with_their_units() {
+        let read = ["256M", "256MiB", "256MB", "2g", "4096", "1 kB"].map(|text| bytes(text).unwrap());
+        assert_eq!(read, [256 << 20, 256 << 20, 256_000_000, 2 << 30, 4_096, 1_000]);
+        for nonsense in ["", "M", "0", "1.5G", "-1M", "1X", "99999999999999999999", "99999999999T"] {
+            assert!(bytes(nonsense).is_err(), "{nonsense}");
         }
     }
 

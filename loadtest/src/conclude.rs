@@ -47,6 +47,7 @@ pub(crate) fn conclude(loads: &[Arc<Load>], fixed_wait: Option<Duration>, result
     let connections = result.connections.open_peak.max(result.connections.established as u64);
     result.memory.per_connection_bytes = per_connection_bytes(&result.memory, connections);
     conclude_latency(&latencies, fixed_wait, result);
+    check_ceiling(fixed_wait, result);
     result.histograms = latencies.encode().ok();
     warn_of_load(fixed_wait, result);
     warn_of_client(loads, shortages, result);
@@ -57,6 +58,21 @@ pub(crate) fn conclude(loads: &[Arc<Load>], fixed_wait: Option<Duration>, result
 pub(crate) fn per_connection_bytes(memory: &Memory, connections: u64) -> Option<u64> {
     let added = memory.peak_bytes?.saturating_sub(memory.idle_bytes?);
     (connections >= MIN_CONNECTIONS).then(|| added / connections)
+}
+
+/// Nobody answers more often than what waits at once allows: each place can give an answer for every wait within the window,
+/// and one more that was waiting when the window began. So it is at most one wait's worth of answers above the ceiling,
+/// and beyond that something was counted wrongly.
+fn check_ceiling(fixed_wait: Option<Duration>, result: &mut RunResult) {
+    let (Some(ceiling), Some(wait), Some(duration_s)) = (result.rps_ceiling, fixed_wait, result.duration_s) else {
+        return;
+    };
+    let possible = ceiling * (duration_s + wait.as_secs_f64());
+    if result.requests as f64 > possible {
+        let text = format!("impossible: {} answers, where what waited at once allows {possible:.0}", result.requests);
+        result.warnings.push(Doubt::AboveCeiling.because(text.clone()));
+        result.failure.get_or_insert(text);
+    }
 }
 
 /// The percentiles, of the latency and of what is above a fixed wait.
@@ -169,4 +185,26 @@ fn littles_law(result: &RunResult) -> Option<Warning> {
         );
         Doubt::LittlesLaw.because(text)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::sample;
+
+    /// Ten waits at once, each 100 ms, for a second.
+    fn failure_with(requests: u64) -> Option<String> {
+        let mut result = RunResult { requests, rps_ceiling: Some(100.0), duration_s: Some(1.0), ..sample("threads") };
+        check_ceiling(Some(Duration::from_millis(100)), &mut result);
+        assert_eq!(result.failure.is_some(), result.warnings.iter().any(|warning| warning.kind == Doubt::AboveCeiling));
+        result.failure
+    }
+
+    #[test]
+    fn more_answers_than_can_be_are_a_failure() {
+        assert_eq!(failure_with(100), None);
+        // Each of the ten was waiting already when the second began, for nearly as long as it takes.
+        assert_eq!(failure_with(110), None);
+        assert!(failure_with(111).unwrap().starts_with("impossible: 111 answers"));
+    }
 }

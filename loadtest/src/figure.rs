@@ -14,7 +14,7 @@ use crate::result::RunResult;
 pub(crate) struct Figure(pub(crate) &'static str);
 
 /// Every figure in the order of the JSON, with what else it is called.
-const FIGURES: [(&str, &str); 69] = [
+const FIGURES: [(&str, &str); 71] = [
     ("host.cpus", ""),
     ("host.ram_bytes", ""),
     ("host.nofile", ""),
@@ -60,6 +60,7 @@ const FIGURES: [(&str, &str); 69] = [
     ("above_wait_us.max", "above.max"),
     ("memory.peak_bytes", ""),
     ("memory.idle_bytes", ""),
+    ("memory.keep_alive_bytes", ""),
     ("memory.end_bytes", ""),
     ("memory.per_connection_bytes", ""),
     ("memory.rss_sum_bytes", ""),
@@ -80,6 +81,7 @@ const FIGURES: [(&str, &str); 69] = [
     ("memory.cgroup.page_tables_bytes", ""),
     ("memory.cgroup.kernel_stacks_bytes", ""),
     ("server.cpu_s", ""),
+    ("server.oom_kills", "oom_kills"),
     ("client.cpu_s", ""),
     ("client.rss_peak_bytes", ""),
     ("client.lag_p99_us", "client.lag"),

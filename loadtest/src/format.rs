@@ -35,6 +35,17 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// A time to come: `40 s`, `7 min`, `2 h 5 min`.
+pub(crate) fn rough(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    let minutes = (seconds + 30) / 60;
+    match (seconds, minutes) {
+        (0..90, _) => format!("{seconds} s"),
+        (_, 0..90) => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 /// Three significant digits, or all that are before the point.
 pub(crate) fn significant(value: f64) -> String {
     let decimals = match value {
@@ -71,6 +82,14 @@ mod tests {
         ];
         for (value_us, expected) in cases {
             assert_eq!(micros(value_us), expected);
+        }
+    }
+
+    #[test]
+    fn times_to_come_are_rough() {
+        let cases = [(0, "0 s"), (89, "89 s"), (90, "2 min"), (440, "7 min"), (5_400, "1 h 30 min")];
+        for (seconds, expected) in cases {
+            assert_eq!(rough(Duration::from_secs(seconds)), expected);
         }
     }
 }

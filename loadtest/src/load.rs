@@ -1,6 +1,7 @@
 //! What all users of one run share: what to send where, the phase, and what they have seen.
 //!
-//! A run has four parts. **Connect**: every user connects, as fast as the server accepts. **Go**: all send at once, so that
+//! A run has four parts. **Connect**: every user connects, as fast as the server accepts, and may have one answer, so that what
+//! idles then is a connection that has served a request, not one of which nothing was ever asked. **Go**: all send at once, so that
 //! the server has to hold all of their requests, and again whenever an answer has come. After its first answer each user
 //! pauses once, for its own share of the wait: else all would go on in step, and 10,000 answers at once, each second, would
 //! tell of that crowd and not of the server. **Measure** is the window that counts, and begins when they are apart.
@@ -30,7 +31,7 @@ const NEVER: u64 = u64::MAX;
 /// What the users do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// They connect, and then wait.
+    /// They connect, greet, and then wait.
     Connect,
     /// They send, and send again when an answer has come.
     Go,
@@ -43,6 +44,8 @@ pub(crate) enum Phase {
 pub(crate) struct Plan {
     /// Where to connect.
     pub(crate) endpoint: Endpoint,
+    /// What each user asks once when it has connected, if anything.
+    pub(crate) greeting: Option<Vec<u8>>,
     /// What to send.
     pub(crate) requests: Requests,
     /// How many users there are to be, and so connections.
@@ -78,6 +81,7 @@ pub(crate) struct Load {
     /// The same as in `phase`, for a look that takes no lock.
     is_stopping: AtomicBool,
     established: AtomicUsize,
+    greeted: AtomicUsize,
     reconnected: AtomicU64,
     window_start_us: AtomicU64,
     window_end_us: AtomicU64,
@@ -147,6 +151,7 @@ impl Load {
             phase: watch::Sender::new(Phase::Connect),
             is_stopping: AtomicBool::new(false),
             established: AtomicUsize::new(0),
+            greeted: AtomicUsize::new(0),
             reconnected: AtomicU64::new(0),
             window_start_us: AtomicU64::new(NEVER),
             window_end_us: AtomicU64::new(NEVER),
@@ -221,6 +226,16 @@ impl Load {
     /// How many users have had a connection.
     pub(crate) fn established(&self) -> usize {
         self.established.load(Relaxed)
+    }
+
+    /// A user has greeted, and was answered or not.
+    pub(crate) fn count_greeted(&self) {
+        self.greeted.fetch_add(1, Relaxed);
+    }
+
+    /// How many users have greeted.
+    pub(crate) fn greeted(&self) -> usize {
+        self.greeted.load(Relaxed)
     }
 
     /// The pause of `user` after its first answer. Who gets that answer within the window goes on at once.
@@ -378,6 +393,7 @@ mod tests {
     fn load() -> Load {
         let load = Load::new(Plan {
             endpoint: Endpoint::tcp(([127, 0, 0, 1], 1).into()),
+            greeting: None,
             requests: Requests::Same(Vec::new()),
             users: 4,
             threads: 2,

@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod attack;
+mod cause;
 mod chart;
 mod compare;
 mod conclude;
@@ -19,6 +20,7 @@ mod interrupt;
 mod lag;
 mod latency;
 mod launch;
+mod live;
 mod load;
 mod machine;
 mod memory;
@@ -26,6 +28,7 @@ mod merge;
 mod null;
 mod output;
 mod pace;
+mod plan;
 mod remote;
 mod reply;
 mod report;
@@ -35,10 +38,12 @@ mod review;
 mod run;
 mod series;
 mod server;
+mod statistics;
 mod stdout;
 mod stream;
 mod subject;
 mod suite;
+mod sweep;
 mod target;
 mod user;
 mod warning;
@@ -55,6 +60,8 @@ fn main() -> ExitCode {
         Task::Measure(options) => suite::run(&options),
         Task::Load(options) => wrk::run(&options),
         Task::Report(args) => review::run(&args),
+        Task::Sweep(args) => sweep::run(&args),
+        Task::Plan(args) => plan::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

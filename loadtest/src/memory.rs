@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result, bail};
 use meter::{Cgroup, Ledger};
 
 use crate::admin::ServerMemory;
@@ -35,6 +36,28 @@ impl Account {
         match Cgroup::create(&format!("{CGROUP_PREFIX}{}", std::process::id())) {
             Ok(cgroup) => Account::Cgroup(cgroup),
             Err(error) => Account::Processes { why: format!("{:#}", anyhow::Error::from(error)) },
+        }
+    }
+
+    /// Allows the server no more RAM than this, if anything.
+    ///
+    /// # Errors
+    /// There is no cgroup, or it cannot be limited.
+    pub(crate) fn limit(&self, limit_bytes: Option<u64>) -> Result<()> {
+        let Some(limit_bytes) = limit_bytes else { return Ok(()) };
+        match self {
+            Account::Cgroup(cgroup) => cgroup.set_limit_bytes(limit_bytes).context("--ram-limit cannot be set"),
+            Account::Processes { why } => bail!("--ram-limit needs a cgroup: {why}"),
+            Account::Told(_) | Account::Nothing => bail!("--ram-limit is for servers that loadtest starts"),
+        }
+    }
+
+    /// How many processes the kernel has killed for want of memory, if that is known.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        match self {
+            Account::Cgroup(cgroup) => cgroup.oom_kills().ok(),
+            Account::Told(told) => Some(told.oom_kills()),
+            Account::Processes { .. } | Account::Nothing => None,
         }
     }
 

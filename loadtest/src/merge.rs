@@ -61,6 +61,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
     let mut merged = RunResult {
         complete: runs.iter().all(|run| run.complete),
         failure: (!failures.is_empty()).then(|| failures.join("; ")),
+        cause: runs.iter().find_map(|run| run.cause),
         started_at: runs.iter().map(|run| run.started_at.clone()).min().unwrap_or_default(),
         connections,
         duration_s: runs.iter().filter_map(|run| run.duration_s).max_by(f64::total_cmp),
@@ -78,6 +79,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         server: Server {
             cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
             exit: runs.iter().find_map(|run| run.server.exit.clone()),
+            oom_kills: runs.iter().filter_map(|run| run.server.oom_kills).max(),
         },
         client: Client {
             cpu_s: runs.iter().map(|run| run.client.cpu_s).sum(),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::Args;
 
-use self::file::OutputFile;
+pub(crate) use self::file::OutputFile;
 pub(crate) use self::markdown::table as markdown_table;
 use crate::html;
 use crate::result::RunResult;
@@ -62,6 +62,12 @@ enum Format {
 }
 
 impl OutputArgs {
+    /// The same, with a JSON file of this name if there is no other.
+    pub(crate) fn or_json(mut self, path: Option<&Path>) -> Self {
+        self.json = self.json.or(path.map(Path::to_owned));
+        self
+    }
+
     fn files(&self) -> impl Iterator<Item = (Format, &'static str, &Path)> {
         let files = [
             (Format::Json, "--json", &self.json),

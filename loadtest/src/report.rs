@@ -203,6 +203,12 @@ pub(crate) fn table(cells: &Cells) -> Table {
     table
 }
 
+/// A table of this header and these rows.
+pub(crate) fn table_of<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let rows = rows.into_iter().map(|row| row.to_vec());
+    table(&[header.map(str::to_owned).to_vec()].into_iter().chain(rows).collect())
+}
+
 /// The figures of the table, under its labels.
 pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
     ROWS.iter().filter_map(|(label, content)| match content {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::host;
 use crate::warning::Warning;
 
@@ -20,6 +21,12 @@ pub(crate) struct RunResult {
     pub(crate) complete: bool,
     /// Why not.
     pub(crate) failure: Option<String>,
+    /// What kept the server from holding all connections and answering each request; null if nothing did.
+    pub(crate) cause: Option<Cause>,
+    /// Which of a sweep's rounds this is, from 1.
+    pub(crate) round: Option<u32>,
+    /// The sweep that this is a cell of.
+    pub(crate) sweep: Option<SweepPlan>,
     /// The server's name: a target, or the URL.
     pub(crate) target: String,
     /// The server's command line.
@@ -71,6 +78,9 @@ impl RunResult {
             schema: SCHEMA.to_owned(),
             complete: false,
             failure: None,
+            cause: None,
+            round: None,
+            sweep: None,
             target: target.to_owned(),
             command,
             started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -94,10 +104,38 @@ impl RunResult {
             warnings: Vec::new(),
         }
     }
+
+    /// Whether it went through to its end, and its figures are possible.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.complete && self.failure.is_none() && self.requests > 0
+    }
+}
+
+/// What a sweep was to measure: the same in all of its cells, so that it can be resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SweepPlan {
+    /// What the order of the cells was drawn from.
+    pub(crate) seed: u64,
+    /// The servers' names.
+    pub(crate) targets: Vec<String>,
+    /// Numbers of connections.
+    pub(crate) connections: Vec<usize>,
+    /// How often each cell was to be measured.
+    pub(crate) rounds: u32,
+    /// How long a cell was to be measured.
+    pub(crate) duration_ms: u64,
+    /// As given to `--timeout`.
+    pub(crate) timeout_ms: u64,
+    /// As given to `--db-wait`.
+    pub(crate) wait: String,
+    /// Flags for the servers.
+    pub(crate) server_flags: Vec<String>,
+    /// The limit of the server's RAM.
+    pub(crate) ram_limit_bytes: Option<u64>,
 }
 
 /// The machine.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Host {
     /// The kernel's release.
     pub(crate) kernel: Option<String>,
@@ -258,6 +296,8 @@ pub(crate) struct Memory {
     pub(crate) peak_bytes: Option<u64>,
     /// Before the first connection.
     pub(crate) idle_bytes: Option<u64>,
+    /// With all connections open and idle, each after one answer that needed no database; null without a cgroup.
+    pub(crate) keep_alive_bytes: Option<u64>,
     /// When the window ended.
     pub(crate) end_bytes: Option<u64>,
     /// What the connections added to idle, each; null for fewer than 1,000.
@@ -305,6 +345,8 @@ pub(crate) struct Server {
     pub(crate) cpu_s: Option<f64>,
     /// How it ended.
     pub(crate) exit: Option<String>,
+    /// How many of its processes the kernel has killed for want of memory; null if that is not known.
+    pub(crate) oom_kills: Option<u64>,
 }
 
 /// The load generator's own cost.

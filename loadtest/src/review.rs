@@ -76,7 +76,11 @@ fn text(results: &[RunResult], is_list: bool) -> String {
     if is_list { runs + &report::of_all(results) } else { runs }
 }
 
-fn read(path: &Path) -> Result<Source> {
+/// Reads a file that `--json` has written.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub(crate) fn read(path: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
     let json: Value = serde_json::from_slice(&content).map_err(|error| match error.classify() {

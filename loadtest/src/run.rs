@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use crate::admin::ServerCounters;
 use crate::args::Options;
 use crate::attack::Attack;
+use crate::cause::Cause;
 use crate::interrupt::Interrupt;
 use crate::load::{Load, Phase, Plan};
 use crate::remote::Remote;
@@ -20,9 +21,9 @@ use crate::requests::Requests;
 use crate::result::{RunResult, Second};
 use crate::series::Series;
 use crate::stream::Endpoint;
-use crate::subject::Subject;
+use crate::subject::{OomKilled, Subject};
 use crate::target::Target;
-use crate::{conclude, host};
+use crate::{conclude, host, live};
 
 /// How often the server is asked while it accepts: often, because the users connect at that pace.
 const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -85,8 +86,12 @@ pub(crate) fn run(
             let run = Run { subject, address, admin, is_elsewhere, options, interrupt, progress };
             run.go(&mut result, drain_timeout);
         }
-        Err(error) => result.failure = Some(format!("{error:#}")),
+        Err(error) => {
+            result.server.oom_kills = error.downcast_ref().map(|OomKilled(kills)| *kills);
+            result.failure = Some(format!("{error:#}"));
+        }
     }
+    result.cause = Cause::of(&result, interrupt.is_raised());
     progress.finish_and_clear();
     result
 }
@@ -103,7 +108,8 @@ fn open(
         Place::Here(executable) => {
             // Puts the file into the page cache before the server does, which would be charged for it if it was the first.
             let _ = std::fs::read(executable);
-            Subject::launch(target.package(), command, options.cpus.as_ref().map(|cpus| &cpus.server), interrupt)
+            let cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
+            Subject::launch(target.package(), command, cpus, options.ram_limit_bytes, interrupt)
         }
         Place::Elsewhere(remote) => {
             let (address, admin) = remote.addresses()?;
@@ -164,10 +170,11 @@ impl Run<'_> {
         // A server elsewhere was not told how long its database is to take: each request says so.
         let wait = self.options.fixed_wait().filter(|_| self.is_elsewhere);
         let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
-        let request = format!("GET /{query} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+        let get = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
         let load = Arc::new(Load::new(Plan {
             endpoint: Endpoint::tcp(address),
-            requests: Requests::Same(request),
+            greeting: Some(get("health")),
+            requests: Requests::Same(get(&query)),
             users: connections,
             threads: thread::available_parallelism().map_or(1, usize::from),
             timeout: Some(timeout),
@@ -201,6 +208,7 @@ impl Run<'_> {
     fn drive(&mut self, load: &Arc<Load>, attack: &mut Option<Attack>, result: &mut RunResult) -> Result<(), Ended> {
         let attack = attack.insert(Attack::start(load).map_err(failed)?);
         self.connect(load, attack)?;
+        self.subject.read_keep_alive();
         self.hold(load, result)?;
         self.settle(load)?;
         self.measure(load, attack, result)?;
@@ -229,10 +237,10 @@ impl Run<'_> {
             let established = load.established();
             self.progress.set_position(established as u64);
             // A kernel completes connections that the server has not accepted: both must have them all.
-            if established >= users && counters.open as usize >= users {
+            if established >= users && counters.open as usize >= users && load.greeted() >= users {
                 return Ok(());
             }
-            let reached = established + counters.open as usize;
+            let reached = established + counters.open as usize + load.greeted();
             if reached != last_progress.1 {
                 last_progress = (Instant::now(), reached);
             } else if last_progress.0.elapsed() > CONNECT_PATIENCE {
@@ -322,6 +330,7 @@ impl Run<'_> {
                     ram_bytes: self.subject.current_bytes(),
                     ..series.next(slice::from_ref(load))
                 });
+                self.progress.set_message(live::line(&result.series));
             }
             let Some(remaining) = remaining else { return Ok(()) };
             if let Some(why) = attack.failure() {

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use meter::Cgroup;
 use nix::sys::signal::Signal;
 
@@ -37,6 +37,11 @@ pub(crate) enum Choice {
     Admin(Url),
 }
 
+/// Why a server did not start: the kernel has killed so many of its processes for want of memory.
+#[derive(Debug, thiserror::Error)]
+#[error("too little memory to start (OOM)")]
+pub(crate) struct OomKilled(pub(crate) u64);
+
 /// A server, and the account of its RAM.
 #[derive(Debug)]
 pub(crate) struct Subject {
@@ -61,13 +66,24 @@ impl Subject {
         name: &'static str,
         argv: &[String],
         cpus: Option<&Cpus>,
+        ram_limit_bytes: Option<u64>,
         interrupt: &Interrupt,
     ) -> Result<(Self, SocketAddr, SocketAddr)> {
         let account = Account::open();
-        let mut server = Server::spawn(name, argv, &account.join_paths(), cpus, interrupt)?;
-        let address = server.announced("listening on http://")?;
-        let admin = server.announced("admin on http://")?;
-        Ok((Self::new(Some(server.pid()), Some(server), account), address, admin))
+        account.limit(ram_limit_bytes)?;
+        let start = || {
+            let mut server = Server::spawn(name, argv, &account.join_paths(), cpus, interrupt)?;
+            let address = server.announced("listening on http://")?;
+            let admin = server.announced("admin on http://")?;
+            Ok((server, address, admin))
+        };
+        let (server, address, admin) = start().map_err(|error: Error| match account.oom_kills() {
+            Some(kills @ 1..) => error.context(OomKilled(kills)),
+            _ => error,
+        })?;
+        let mut subject = Self::new(Some(server.pid()), Some(server), account);
+        subject.memory.limit_bytes = ram_limit_bytes;
+        Ok((subject, address, admin))
     }
 
     /// Starts what is to be started, and waits until `url` takes a connection.
@@ -164,6 +180,11 @@ impl Subject {
         }
     }
 
+    /// Notes the RAM with all connections open and idle.
+    pub(crate) fn read_keep_alive(&mut self) {
+        self.memory.keep_alive_bytes = self.account.current_bytes();
+    }
+
     fn cpu_s(&self) -> Option<f64> {
         self.account.cpu_s(self.pid?)
     }
@@ -209,7 +230,8 @@ impl Subject {
             self.warnings.extend(complaint.filter(|_| !is_hurried).map(|text| Doubt::Server.because(text)));
             self.warnings.extend(complaints(&server));
         }
-        self.end_stragglers();
+        result.server.oom_kills = self.account.oom_kills();
+        self.end_stragglers(result.server.oom_kills);
         if let (Some(before), Some(now)) = (self.overflows_before, machine::listen_overflows())
             && now > before
         {
@@ -223,13 +245,8 @@ impl Subject {
     }
 
     /// After a server was killed, its children may need a moment, and a cgroup can only be removed empty.
-    fn end_stragglers(&mut self) {
-        let oom_kills = match &self.account {
-            Account::Cgroup(cgroup) => cgroup.oom_kills().unwrap_or(0),
-            Account::Told(told) => told.oom_kills(),
-            Account::Processes { .. } | Account::Nothing => 0,
-        };
-        if let kills @ 1.. = oom_kills {
+    fn end_stragglers(&mut self, oom_kills: Option<u64>) {
+        if let Some(kills @ 1..) = oom_kills {
             let text = format!("the kernel has killed {kills} processes of the server for want of memory (OOM)");
             self.warnings.push(Doubt::OutOfMemory.because(text));
         }

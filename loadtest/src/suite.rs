@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::limits;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Options;
 use crate::interrupt::{EXIT_STATUS, Interrupt};
@@ -29,13 +29,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Err(_) if interrupt.is_raised() => return Ok(ExitCode::from(EXIT_STATUS)),
         built => built?,
     };
+    let terminal = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     let mut results = Vec::new();
     let mut written = Ok(());
     for &target in &targets {
         if interrupt.is_raised() {
             break;
         }
-        let progress = progress_bar(target, options.connections);
+        let progress = progress_bar(&terminal, target, options.connections);
         let place = match options.remote(target) {
             Some(remote) => Place::Elsewhere(remote),
             None => Place::Here(&executables[&target]),
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> ExitCode {
     if interrupt.is_raised() {
         ExitCode::from(EXIT_STATUS)
-    } else if !results.iter().all(|result| result.complete && result.requests > 0) {
+    } else if !results.iter().all(RunResult::is_sound) {
         ExitCode::FAILURE
     } else if is_failed {
         ExitCode::from(condition::EXIT_STATUS)
@@ -72,9 +73,9 @@ fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> E
 }
 
 /// On a terminal only, and on stderr: stdout is for the result.
-fn progress_bar(target: Target, connections: usize) -> ProgressBar {
-    let progress = ProgressBar::with_draw_target(Some(connections as u64), ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template("{prefix:11} {msg:10} {wide_bar} {pos:>6}/{len} {elapsed:>4}");
+pub(crate) fn progress_bar(terminal: &MultiProgress, target: Target, connections: usize) -> ProgressBar {
+    let progress = terminal.add(ProgressBar::new(connections as u64));
+    let style = ProgressStyle::with_template("{prefix:11} {wide_bar} {pos:>6}/{len} {elapsed:>4}\n{msg}");
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     progress.set_prefix(target.name());
     progress.enable_steady_tick(Duration::from_millis(200));

@@ -22,10 +22,14 @@ pub(crate) async fn run(load: &Load, user: usize) {
     }
     let Some(mut connection) = connect(load).await else { return };
     load.count_established();
+    let is_usable = greet(load, user, &mut connection).await;
     if phases.wait_for(|phase| *phase != Phase::Connect).await.is_err() {
         return;
     }
     drop(phases);
+    if !is_usable && !replace(load, &mut connection).await {
+        return;
+    }
     let mut is_first = true;
     let mut pace = load.plan.interval.map(|interval| Pace::new(load, user, interval));
     while !load.is_stopping() {
@@ -45,11 +49,19 @@ pub(crate) async fn run(load: &Load, user: usize) {
         if load.is_stopping() {
             break;
         }
-        let Some(replacement) = connect(load).await else { return };
-        load.count_reconnected();
-        connection = replacement;
+        if !replace(load, &mut connection).await {
+            return;
+        }
     }
     connection.closed().await;
+}
+
+/// The one request before all others, if there is to be one. Says whether the connection can take another.
+async fn greet(load: &Load, user: usize, connection: &mut Connection) -> bool {
+    let Some(greeting) = &load.plan.greeting else { return true };
+    let is_usable = request(load, user, greeting, None, connection).await;
+    load.count_greeted();
+    is_usable
 }
 
 /// One request and its answer, timed from when it was due, else from when it is sent. Says whether the connection can take
@@ -72,6 +84,14 @@ async fn request(load: &Load, user: usize, bytes: &[u8], due_us: Option<u64>, co
         sleep(FIRST_PAUSE).await;
     }
     is_usable
+}
+
+/// Puts a new connection in the place of one that is of no use. Says whether there is one: once the run stops, there is not.
+async fn replace(load: &Load, connection: &mut Connection) -> bool {
+    let Some(replacement) = connect(load).await else { return false };
+    load.count_reconnected();
+    *connection = replacement;
+    true
 }
 
 /// A connection, after as many attempts as it takes; nothing once the run stops.

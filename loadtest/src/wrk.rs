@@ -187,7 +187,8 @@ fn prepare(options: &Options, url: &Url, threads: &[Arc<Thread>]) -> Result<(Opt
     let interval = options.rate.map(|rate| Duration::from_secs_f64((users * options.threads) as f64 / rate as f64));
     let load = |address, requests| {
         let endpoint = url.endpoint(address)?;
-        let plan = Plan { endpoint, requests, users, threads: 1, timeout: None, spread: Duration::ZERO, interval };
+        let (greeting, spread) = (None, Duration::ZERO);
+        let plan = Plan { endpoint, greeting, requests, users, threads: 1, timeout: None, spread, interval };
         anyhow::Ok(Arc::new(Load::new(plan)))
     };
     let Some(file) = &options.script else {

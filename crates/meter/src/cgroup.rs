@@ -131,6 +131,21 @@ impl Cgroup {
         self.files.peak_bytes()
     }
 
+    /// Allows the group no more than this, in bytes, and no swap beside it: who outgrows it is killed. Each kill takes one
+    /// process, not the group ([`oom_kills`](Cgroup::oom_kills) counts them), so that of a server with children some may live
+    /// on. v1 limits user pages and kernel memory, and leaves out the buffers of TCP sockets, which [`current_bytes`] has.
+    ///
+    /// # Errors
+    /// [`MeterError::File`]: the group holds more already, for instance.
+    ///
+    /// [`current_bytes`]: Cgroup::current_bytes
+    pub fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
+        match &self.files {
+            Files::V1(files) => files.set_limit_bytes(limit_bytes),
+            Files::V2(files) => files.set_limit_bytes(limit_bytes),
+        }
+    }
+
     /// Lets the peak start anew from what is charged now.
     ///
     /// # Errors
@@ -362,6 +377,15 @@ fn parse_pids(procs: &str) -> Vec<i32> {
 fn value_of(text: &str, key: &str) -> Option<u64> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.find(|&(name, _)| name == key)?.1.trim().parse().ok()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), MeterError> {
+    fs::write(path, text).map_err(|source| file_error(path, source))
+}
+
+/// The same, for a file that there is only on machines with swap.
+fn write_if_there(path: &Path, text: &str) -> Result<(), MeterError> {
+    if path.exists() { write(path, text) } else { Ok(()) }
 }
 
 fn file_error(path: &Path, source: io::Error) -> MeterError {

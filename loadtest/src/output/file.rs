@@ -13,7 +13,7 @@ const PROBE_BYTES: usize = 1 << 20;
 
 /// Where results go.
 #[derive(Debug)]
-pub(super) struct OutputFile {
+pub(crate) struct OutputFile {
     /// The flag and the name, as they were given.
     name: String,
     /// What the name leads to, if it is a link.
@@ -22,7 +22,7 @@ pub(super) struct OutputFile {
 
 impl OutputFile {
     /// Makes sure now that it can be written later.
-    pub(super) fn prepare(flag: &str, path: &Path) -> Result<Self> {
+    pub(crate) fn prepare(flag: &str, path: &Path) -> Result<Self> {
         let name = format!("{flag} {}", path.display());
         ensure!(!path.is_dir(), "{name} is a directory: name a file");
         let file = Self { name, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) };
@@ -31,7 +31,7 @@ impl OutputFile {
     }
 
     /// Replaces the file by this content.
-    pub(super) fn write(&self, content: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, content: &[u8]) -> Result<()> {
         self.replace(content).with_context(|| self.complaint())
     }
 

@@ -1,9 +1,8 @@
 //! cgroup v1: one directory in each of two hierarchies.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of};
+use super::{CgroupParts, make_dir, not_found, read, read_number, value_of, write, write_if_there};
 use crate::MeterError;
 
 /// v1 says "no limit" with the highest number of pages that it can count; nobody means so much.
@@ -45,6 +44,12 @@ impl Files {
 
     pub(super) fn peak_bytes(&self) -> Result<u64, MeterError> {
         Ok(self.number("memory.max_usage_in_bytes")? + self.number("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0))
+    }
+
+    pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
+        self.write("memory.limit_in_bytes", &limit_bytes.to_string())?;
+        // RAM and swap together; it may not be lower than the other, so it comes second.
+        write_if_there(&self.memory.join("memory.memsw.limit_in_bytes"), &limit_bytes.to_string())
     }
 
     pub(super) fn reset_peak(&self) -> Result<(), MeterError> {
@@ -89,8 +94,7 @@ impl Files {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), MeterError> {
-        let path = self.memory.join(file);
-        fs::write(&path, text).map_err(|source| file_error(&path, source))
+        write(&self.memory.join(file), text)
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::home::names_memory;
-use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of};
+use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of, write, write_if_there};
 use crate::MeterError;
 
 /// The directory of one group, and its `memory.peak`, held open: a reset counts only for the descriptor that did it.
@@ -41,6 +41,11 @@ impl Files {
         let length = file.read_at(&mut digits, 0).map_err(|source| file_error(&path, source))?;
         let text = str::from_utf8(&digits[..length]).unwrap_or_default();
         text.trim().parse().map_err(|_| not_found(&path, "number"))
+    }
+
+    pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
+        write(&self.dir.join("memory.max"), &limit_bytes.to_string())?;
+        write_if_there(&self.dir.join("memory.swap.max"), "0")
     }
 
     pub(super) fn reset_peak(&self) -> Result<(), MeterError> {

@@ -1,4 +1,3 @@
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -93,24 +92,17 @@ fn the_peak_can_start_anew() {
     }
 }
 
-fn limit(cgroup: &Cgroup, bytes: &str) {
-    let memory = &dirs(cgroup)[0];
-    let limits = ["memory.max", "memory.limit_in_bytes"].map(|file| memory.join(file));
-    let limit = limits.iter().find(|file| file.exists()).expect("v2 or v1");
-    fs::write(limit, bytes).expect("set a limit");
-}
-
 #[test]
 fn who_is_in_a_cgroup_can_read_it() {
     let Some(cgroup) = create("own") else { return };
-    limit(&cgroup, "256M");
+    cgroup.set_limit_bytes(256 * MIB).expect("set a limit");
     let _reading = Started::role_in(&cgroup.join_paths(), "read_own_cgroup");
 }
 
 #[test]
 fn who_outgrows_a_limit_is_counted() {
     let Some(cgroup) = create("oom") else { return };
-    limit(&cgroup, "16M");
+    cgroup.set_limit_bytes(16 * MIB).expect("set a limit");
     let _started = Started::shell_in(&cgroup.join_paths(), "head -c 64M /dev/zero | tail");
     eventually("somebody is killed", || cgroup.oom_kills().expect("oom_kills") >= 1);
 }
