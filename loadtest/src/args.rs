@@ -15,6 +15,7 @@ use crate::output::OutputArgs;
 use crate::plan::PlanArgs;
 use crate::remote::Remote;
 use crate::review::ReportArgs;
+use crate::serve::{ServeArgs, ServeOptions};
 use crate::subject;
 use crate::sweep::SweepArgs;
 use crate::target::Target;
@@ -81,7 +82,7 @@ not be written; 2 wrong arguments; 3 a condition of --fail-if holds; 130 interru
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -108,13 +109,16 @@ enum Command {
     /// Measure each server at several numbers of connections: what does one more cost, and where does it end?
     Sweep(SweepArgs),
 
+    /// Measure, write the results to a folder, and serve that: what the demo in containers does
+    Serve(Box<ServeArgs>),
+
     /// Say which model fits so many connections into so much RAM, and which one to take
     Plan(PlanArgs),
 }
 
 /// The flags, as they were given.
 #[derive(Args, Debug)]
-struct Flags {
+pub(crate) struct Flags {
     /// The server to load, such as http://127.0.0.1:8084/: anybody's
     #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
@@ -138,8 +142,9 @@ struct Flags {
 
     /// With --target: it runs already, elsewhere; it is neither built nor started nor stopped, and tells of its RAM itself, on
     /// its --admin port. As often as there are targets. Each request asks it for the wait of --db-wait, if that is fixed; else
-    /// the server's own --db-wait counts
-    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target", env = "C10K_REMOTES", value_delimiter = ' ')]
+    /// the server's own --db-wait counts. Without this flag the environment variable C10K_REMOTES, which has them with spaces
+    /// between
+    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target")]
     remote: Vec<Remote>,
 
     /// Load a server that does nothing, which loadtest starts: what is measured is the load generator's own cost
@@ -228,6 +233,8 @@ pub(crate) enum Task {
     Sweep(SweepArgs),
     /// Say which model to take.
     Plan(PlanArgs),
+    /// Start servers, measure them, and serve what came of it.
+    Serve(Box<ServeOptions>),
 }
 
 /// Reads the command line. Ends the process if it is wrong, or asks for help.
@@ -246,27 +253,40 @@ impl Cli {
             (Some(Command::Report(args)), _) => Ok(Task::Report(args)),
             (Some(Command::Sweep(args)), _) => Ok(Task::Sweep(args)),
             (Some(Command::Plan(args)), _) => Ok(Task::Plan(args)),
+            (Some(Command::Serve(args)), _) => Ok(Task::Serve(Box::new(args.options()?))),
             (None, flags) => flags.task(),
         }
     }
 }
 
 impl Flags {
+    /// What to measure with --target.
+    ///
+    /// # Errors
+    /// There is none, or the environment names servers that cannot be.
+    pub(crate) fn measure(self) -> Result<Options, clap::Error> {
+        let wrong = |kind, why: String| Cli::command().error(kind, format!("{why}\n"));
+        let no_target =
+            || wrong(ErrorKind::MissingRequiredArgument, "there is nothing to measure: add --target all".into());
+        let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, why));
+        Ok(Options {
+            target: self.target.ok_or_else(no_target)?,
+            connections: self.connections.unwrap_or(10_000),
+            duration: self.duration,
+            db_wait: self.db_wait,
+            timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
+            ram_limit_bytes: self.ram_limit,
+            cpus: self.cpus,
+            remotes: if self.remote.is_empty() { from_environment()? } else { self.remote },
+            outputs: self.outputs,
+            conditions: self.conditions,
+            server_flags: self.rest,
+        })
+    }
+
     fn task(self) -> Result<Task, clap::Error> {
-        if let Some(target) = self.target {
-            return Ok(Task::Measure(Options {
-                target,
-                connections: self.connections.unwrap_or(10_000),
-                duration: self.duration,
-                db_wait: self.db_wait,
-                timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
-                ram_limit_bytes: self.ram_limit,
-                cpus: self.cpus,
-                remotes: self.remote,
-                outputs: self.outputs,
-                conditions: self.conditions,
-                server_flags: self.rest,
-            }));
+        if self.target.is_some() {
+            return Ok(Task::Measure(self.measure()?));
         }
         let connections = self.connections.unwrap_or(10);
         if connections < self.threads {

@@ -54,6 +54,7 @@ impl Cause {
         let causes = [
             (Cause::Interrupted, is_interrupted && !result.complete),
             (Cause::OutOfMemory, was_oom_killed(result) && was_killed),
+            (Cause::OutOfMemory, is_at_limit(result)),
             (Cause::ChildrenOutOfMemory, was_oom_killed(result)),
             (Cause::ForkRefused, server_says(result, "no child could be forked")),
             (Cause::NotStarted, has_failed && result.memory.source.is_none()),
@@ -96,6 +97,11 @@ impl Cause {
 
 fn was_oom_killed(result: &RunResult) -> bool {
     result.server.oom_kills > Some(0)
+}
+
+/// A server elsewhere that has died: only its last words can tell of what.
+fn is_at_limit(result: &RunResult) -> bool {
+    result.failure.as_ref().is_some_and(|failure| failure.ends_with("its RAM limit, most likely, has killed it"))
 }
 
 fn server_says(result: &RunResult, text: &str) -> bool {

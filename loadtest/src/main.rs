@@ -37,6 +37,7 @@ mod result;
 mod review;
 mod run;
 mod series;
+mod serve;
 mod server;
 mod statistics;
 mod stdout;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Task::Report(args) => review::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Plan(args) => plan::run(&args),
+        Task::Serve(options) => serve::run(*options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -68,6 +68,18 @@ impl OutputArgs {
         self
     }
 
+    /// The same, with the usual files in this folder where no others were named.
+    pub(crate) fn or_in(self, folder: &Path) -> Self {
+        let or = |path: Option<PathBuf>, name| path.or_else(|| Some(folder.join(name)));
+        Self {
+            json: or(self.json, "results.json"),
+            csv: or(self.csv, "results.csv"),
+            csv_series: self.csv_series,
+            markdown: or(self.markdown, "results.md"),
+            report: or(self.report, "index.html"),
+        }
+    }
+
     fn files(&self) -> impl Iterator<Item = (Format, &'static str, &Path)> {
         let files = [
             (Format::Json, "--json", &self.json),

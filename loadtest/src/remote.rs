@@ -1,5 +1,6 @@
 //! Servers that run elsewhere: they are neither built nor started nor stopped, and tell of their RAM themselves.
 
+use std::env;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -9,6 +10,13 @@ use crate::admin::{ServerCounters, ServerMemory};
 use crate::result::Memory;
 use crate::target::Target;
 use crate::wrk::Url;
+
+/// Names servers, with spaces between.
+const VARIABLE: &str = "C10K_REMOTES";
+
+/// From this share of its limit on, a server that dies has most likely been killed by it: between two questions it may
+/// have grown by the rest.
+const NEAR_LIMIT: f64 = 0.8;
 
 /// Where a target runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +45,18 @@ impl FromStr for Remote {
 }
 
 impl Remote {
+    /// What the environment names: not by way of the flag, which would be in the way of URLs and subcommands.
+    ///
+    /// # Errors
+    /// That is no server.
+    pub(crate) fn from_environment() -> Result<Vec<Self>, String> {
+        let text = env::var(VARIABLE).unwrap_or_default();
+        text.split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|why: String| format!("{VARIABLE}: {why}"))
+    }
+
     /// Where it serves, and where it tells about itself.
     ///
     /// # Errors
@@ -88,6 +108,12 @@ impl Told {
     /// Processes killed for want of memory since the start.
     pub(crate) fn oom_kills(&self) -> u64 {
         self.last.oom_kills.saturating_sub(self.at_start.oom_kills)
+    }
+
+    /// Whether it was about to reach its limit when it last told.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        let total_and_limit = self.highest_bytes.zip(self.last.limit_bytes);
+        total_and_limit.is_some_and(|(total, limit)| total as f64 > limit as f64 * NEAR_LIMIT)
     }
 
     /// How near it was to its limit when it last told: what may have ended it since.

@@ -37,6 +37,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const HOLD_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the users may take to be apart, beside three waits.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server elsewhere may take to come back.
+const RETURN_PATIENCE: Duration = Duration::from_secs(20);
+const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the server needs to be done with our last question: a socket that is being closed is in no table of the kernel.
 const ADMIN_LINGER: Duration = Duration::from_millis(200);
 /// How long the server may take for its end, beside its own drain timeout.
@@ -83,7 +86,9 @@ pub(crate) fn run(
     match open(target, place, &result.command, options, interrupt) {
         Ok((subject, address, admin)) => {
             let is_elsewhere = matches!(place, Place::Elsewhere(_));
-            let run = Run { subject, address, admin, is_elsewhere, options, interrupt, progress };
+            let (target, connections_seen) = (target.name(), 0);
+            let run =
+                Run { subject, address, admin, is_elsewhere, target, connections_seen, options, interrupt, progress };
             run.go(&mut result, drain_timeout);
         }
         Err(error) => {
@@ -157,6 +162,10 @@ struct Run<'a> {
     admin: SocketAddr,
     /// It ran before us, and will after us.
     is_elsewhere: bool,
+    /// What it is called.
+    target: &'static str,
+    /// How many connections it has said it has had.
+    connections_seen: u64,
     options: &'a Options,
     interrupt: &'a Interrupt,
     progress: &'a ProgressBar,
@@ -344,15 +353,39 @@ impl Run<'_> {
         match ServerCounters::fetch(self.admin) {
             Ok(counters) => {
                 self.subject.note(counters.memory);
+                self.connections_seen = counters.connections();
                 Ok(counters)
             }
             Err(error) => {
                 // It may have died just now: then that is the cause.
                 self.pause(Duration::from_millis(100))?;
-                let cause = self.subject.last_words().map_or_else(String::new, |words| format!("; {words}"));
-                Err(Ended::Failed(format!("the server does not answer on its admin port: {error}{cause}")))
+                let silence = format!("the server does not answer on its admin port: {error}");
+                Err(Ended::Failed(self.subject.last_words().map_or(silence, |words| self.mourn(words))))
             }
         }
+    }
+
+    /// What is to be told of a server elsewhere that is gone: whoever runs it may start it again.
+    fn mourn(&mut self, (words, is_at_limit): (String, bool)) -> String {
+        self.say("gone");
+        let deadline = Instant::now() + RETURN_PATIENCE;
+        let is_back = loop {
+            match ServerCounters::fetch(self.admin) {
+                Ok(counters) => break Some(counters.connections()),
+                Err(_) if Instant::now() > deadline || self.interrupt.is_raised() => break None,
+                Err(_) => thread::sleep(RETURN_POLL_INTERVAL),
+            }
+        };
+        let name = self.target;
+        let fate = match is_back {
+            Some(connections) if connections >= self.connections_seen => {
+                return format!("{name} did not answer on its admin port for a while; {words}");
+            }
+            Some(_) => "and was started again",
+            None => "and did not come back",
+        };
+        let cause = if is_at_limit { ": its RAM limit, most likely, has killed it" } else { "" };
+        format!("{name} died: it was gone, {fate}; {words}{cause}")
     }
 
     /// Waits, unless there is a reason to stop.

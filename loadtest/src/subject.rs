@@ -172,10 +172,10 @@ impl Subject {
         self.account.note(memory);
     }
 
-    /// Why a server that runs elsewhere may be gone.
-    pub(crate) fn last_words(&self) -> Option<String> {
+    /// What a server that runs elsewhere has told before it was gone, and whether that explains it.
+    pub(crate) fn last_words(&self) -> Option<(String, bool)> {
         match &self.account {
-            Account::Told(told) => Some(told.describe()),
+            Account::Told(told) => Some((told.describe(), told.is_at_limit())),
             _ => None,
         }
     }
@@ -229,6 +229,11 @@ impl Subject {
             server.kill();
             self.warnings.extend(complaint.filter(|_| !is_hurried).map(|text| Doubt::Server.because(text)));
             self.warnings.extend(complaints(&server));
+        }
+        if let Account::Told(_) = self.account {
+            // Also of a server that died: what it told last.
+            self.account.read_end(&mut self.memory, &mut self.warnings);
+            self.read_ledger();
         }
         result.server.oom_kills = self.account.oom_kills();
         self.end_stragglers(result.server.oom_kills);

@@ -17,16 +17,26 @@ use crate::stdout::print;
 use crate::target::Target;
 use crate::{condition, host, report, run, target};
 
-/// Measures every target that was asked for.
+/// Measures every target that was asked for, and says how that went.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let interrupt = Interrupt::install()?;
+    let results = measure(options, &interrupt)?;
+    let is_failed = options.conditions.fail(&results);
+    Ok(exit_code(&results, &interrupt, is_failed))
+}
+
+/// Measures every target that was asked for; prints, and writes the files.
+///
+/// # Errors
+/// This machine does not allow it, a server cannot be built, or a file cannot be written.
+pub(crate) fn measure(options: &Options, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
     host::prepare_for(options.connections, limits::SPARE_DESCRIPTORS)?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
-    let interrupt = Interrupt::install()?;
     let targets = options.targets();
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
-    let executables = match target::build(&local, &interrupt) {
-        Err(_) if interrupt.is_raised() => return Ok(ExitCode::from(EXIT_STATUS)),
+    let executables = match target::build(&local, interrupt) {
+        Err(_) if interrupt.is_raised() => return Ok(Vec::new()),
         built => built?,
     };
     let terminal = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
@@ -41,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Some(remote) => Place::Elsewhere(remote),
             None => Place::Here(&executables[&target]),
         };
-        let result = run::run(target, place, options, &interrupt, &progress);
+        let result = run::run(target, place, options, interrupt, &progress);
         let text = report::of_run(&result);
         results.push(result);
         // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.
@@ -55,9 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.is_series() {
         print(&report::of_all(&results))?;
     }
-    let is_failed = options.conditions.fail(&results);
     written.or_else(|_| outputs.write(&results)).map_err(|error| output::rescue(&results, error))?;
-    Ok(exit_code(&results, &interrupt, is_failed))
+    Ok(results)
 }
 
 fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> ExitCode {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -114,12 +116,7 @@ fn a_server_that_runs_already_is_metered_with_its_children_and_left_running() {
 
 #[test]
 fn a_target_that_runs_elsewhere_is_asked_and_left_running() {
-    let mut command = Command::new(server_executable());
-    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", "1h"]);
-    let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
-    let lines: Vec<_> = BufReader::new(server.0.stdout.take().unwrap()).lines().take(2).flatten().collect();
-    let [url, admin] = [0, 1].map(|index: usize| lines[index].split(" on ").nth(1).unwrap());
-    let remote = format!("prefork={url},{admin}");
+    let (mut server, remote) = start_remote("prefork");
     let arguments = ["--target", "all", "--remote", &remote, "-c", "20", "-d", "1s", "--db-wait", "100ms"];
     let (results, stdout, _) = measure(&arguments);
     let [result] = &results.as_array().unwrap()[..] else { panic!("{results}") };
@@ -180,4 +177,55 @@ fn https_is_spoken() {
     let (result, stdout, _) = measure(&["-c", "10", "-d", "1s", &url]);
     assert!(stdout.contains("requests in") && !stdout.contains("Socket errors"), "{stdout}");
     assert!(result["requests"].as_u64() > Some(10), "{result}");
+}
+
+/// A server elsewhere, as `--remote` and C10K_REMOTES name it; killed with the test.
+fn start_remote(name: &str) -> (Running, String) {
+    let mut command = Command::new(server_executable());
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let lines: Vec<_> = BufReader::new(server.0.stdout.take().unwrap()).lines().take(2).flatten().collect();
+    let [url, admin] = [0, 1].map(|index: usize| lines[index].split(" on ").nth(1).unwrap());
+    let remote = format!("{name}={url},{admin}");
+    (server, remote)
+}
+
+#[test]
+fn what_was_measured_is_served_until_it_is_stopped() {
+    let (_server, remote) = start_remote("prefork");
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("results");
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let arguments =
+        ["serve", "--target", "all", "-c", "10", "-d", "1s", "--db-wait", "50ms", "--listen", &listen, "--out"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(arguments).arg(&out).env("C10K_REMOTES", &remote).stdout(Stdio::null());
+    let mut loadtest = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let stderr = BufReader::new(loadtest.0.stderr.take().unwrap());
+    assert!(stderr.lines().map_while(Result::ok).any(|line| line.contains(&format!("http://{listen}/"))));
+    for (path, expected) in [("/", "<!DOCTYPE html>"), ("/results.json", "\"target\": \"prefork\""), ("/no", "404")] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+    kill(Pid::from_raw(loadtest.0.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(loadtest.0.wait().unwrap().success());
+    for file in ["index.html", "results.json", "results.csv", "results.md"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn serving_once_ends_with_the_last_run() {
+    let (_server, remote) = start_remote("prefork");
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().to_str().unwrap();
+    let arguments =
+        ["serve", "--once", "--target", "prefork", "-c", "10", "-d", "1s", "--out", out, "--remote", &remote];
+    assert!(run(&arguments).status.success());
+    assert!(directory.path().join("index.html").is_file());
+    assert_eq!(run(&["serve", "--once", "--out", out]).status.code(), Some(2));
 }
