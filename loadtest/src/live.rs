@@ -16,7 +16,7 @@ pub(crate) fn line(series: &[Second]) -> String {
     let ram: Vec<u64> = series.iter().filter_map(|second| second.ram_bytes).collect();
     format!(
         "{} open, {} requests/s, p50 {}, p99 {}, RAM {} {}",
-        latest.open.unwrap_or_default(),
+        format::count(latest.open.unwrap_or_default() as f64),
         format::count(latest.rps),
         time(latest.p50_us),
         time(latest.p99_us),
@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn the_line_tells_of_the_latest_second() {
         let of = |rps, ram_bytes| Second { rps, ram_bytes: Some(ram_bytes), ..Second::default() };
-        let latest = Second { open: Some(50), p50_us: Some(100_400), ..of(498.6, 20_000_000) };
-        let expected = "50 open, 499 requests/s, p50 100 ms, p99 -, RAM 20.00 MB ▄█";
+        let latest = Second { open: Some(1_000), p50_us: Some(100_400), ..of(498.6, 20_000_000) };
+        let expected = "1,000 open, 499 requests/s, p50 100 ms, p99 -, RAM 20.00 MB ▄█";
         assert_eq!(line(&[of(1.0, 10_000_000), latest]), expected);
         assert_eq!(line(&[]), "");
     }
