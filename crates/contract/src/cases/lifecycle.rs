@@ -153,6 +153,8 @@ pub fn help(target: &Target) {
 
 /// Every flag, those of one model included.
 pub fn flags_are_environment_variables(target: &Target) {
+    // A flag of the target's would go before its variable.
+    let target = &Target { flags: &[], ..*target };
     let help = run(target, &["--help"]).stdout;
     let flags: Vec<&str> =
         help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next()).collect();
