@@ -12,7 +12,7 @@ mod palette;
 mod sweep;
 mod words;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::result::RunResult;
 
@@ -24,6 +24,14 @@ use models::Study;
 /// A chart cannot be drawn.
 pub(crate) fn page(results: &[RunResult]) -> Result<String> {
     Ok(page::of(&Study::new(results), results)?.into_string())
+}
+
+/// The page's first chart as an SVG image: RAM, and what the article says.
+///
+/// # Errors
+/// There is no RAM to draw, or the chart cannot be drawn.
+pub(crate) fn ram_chart(results: &[RunResult]) -> Result<String> {
+    cost::ram_image(&Study::new(results))?.context("no run has the RAM that --chart draws")
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ pub(crate) struct OutputArgs {
     /// count as rounds
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+
+    /// Write the page's first chart, RAM beside what the article says, to this file: SVG, for a README
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
 }
 
 /// What a file is to hold.
@@ -59,6 +63,8 @@ enum Format {
     Markdown,
     /// Charts.
     Page,
+    /// The first of them.
+    Chart,
 }
 
 impl OutputArgs {
@@ -77,6 +83,7 @@ impl OutputArgs {
             csv_series: self.csv_series,
             markdown: or(self.markdown, "results.md"),
             report: or(self.report, "index.html"),
+            chart: self.chart,
         }
     }
 
@@ -87,6 +94,7 @@ impl OutputArgs {
             (Format::CsvSeries, "--csv-series", &self.csv_series),
             (Format::Markdown, "--markdown", &self.markdown),
             (Format::Page, "--report", &self.report),
+            (Format::Chart, "--chart", &self.chart),
         ];
         files.into_iter().filter_map(|(format, flag, path)| Some((format, flag, path.as_deref()?)))
     }
@@ -137,6 +145,7 @@ impl Outputs {
                 Format::CsvSeries => table::of_series(results)?,
                 Format::Markdown => markdown.as_bytes().to_vec(),
                 Format::Page => html::page(results)?.into_bytes(),
+                Format::Chart => html::ram_chart(results)?.into_bytes(),
             };
             file.write(&content)
         };
@@ -189,6 +198,7 @@ mod tests {
             csv_series: file("s.csv"),
             markdown: file("a.md"),
             report: file("a.html"),
+            chart: file("a.svg"),
         }
     }
 
@@ -202,14 +212,14 @@ mod tests {
         let runs = [sample("threads"), sample("threadpool")];
         fs::remove_dir(&directory).unwrap();
         let error = outputs.write(&runs[..1]).unwrap_err().to_string();
-        for flag in ["--json ", "; --csv ", "; --csv-series ", "; --markdown ", "; --report "] {
+        for flag in ["--json ", "; --csv ", "; --csv-series ", "; --markdown ", "; --report ", "; --chart "] {
             assert!(error.contains(flag), "{error}");
         }
         fs::create_dir(&directory).unwrap();
         outputs.write(&runs).unwrap();
         let json: Vec<RunResult> = serde_json::from_slice(&fs::read(directory.join("a.json")).unwrap()).unwrap();
         assert_eq!(json.len(), 2);
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 5);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 6);
     }
 
     #[test]
@@ -219,7 +229,7 @@ mod tests {
         let outputs = Outputs::prepare(&args, false).unwrap();
         drop(bad);
         assert!(outputs.write(&[sample("threads")]).is_err());
-        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 5);
     }
 
     #[test]

@@ -295,6 +295,13 @@ pub(crate) fn source_notes(results: &[RunResult]) -> Vec<&'static str> {
              time; PSS includes the pages of executable and libraries, which the cgroup is not charged for.",
         );
     }
+    if is_any(|source| source == "admin") {
+        notes.push(
+            "RAM of a server that runs elsewhere is what it tells of its own cgroup (a container's): with the page cache of \
+             files that it was the first to read, and on cgroup v1 without TCP buffers and accepted sockets, unless their \
+             accounting is on.",
+        );
+    }
     if is_any(|source| source == "pss") {
         notes.push(
             "Without a cgroup (run as root for one) the peak is PSS + page tables + kernel stacks + sockets at the end of \

@@ -128,6 +128,8 @@ fn command(target: Target, executable: &Path, options: &Options, drain_timeout: 
     let db_wait = options.db_wait.to_string();
     command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
     command.extend(target.flags().iter().map(ToString::to_string));
+    // We take the ledger ourselves, when it disturbs nothing.
+    command.extend(["--ledger-interval", "1h"].map(String::from));
     if flag_value(options, "--drain-timeout").is_none() {
         command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
     }

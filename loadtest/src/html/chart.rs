@@ -24,6 +24,16 @@ const TEXT_SIZE: f64 = 13.0;
 /// plotters divides by this what it is given.
 const FONT_RATIO: f64 = 1.24;
 
+/// What the page's style does for charts, for one that stands alone.
+const IMAGE_STYLE: &str = "
+    :root { color: #1a1d21; background: #ffffff; --paper: #ffffff; }
+    @media (prefers-color-scheme: dark) { :root { color: #e6e8eb; background: #14171b; --paper: #14171b; } }
+    text { font-family: system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif; }
+    [fill='#000000'] { fill: currentColor; }
+    [stroke='#000000'] { stroke: currentColor; }
+    [fill='#FFFFFF'] { fill: var(--paper); }
+";
+
 /// A point on it: from the left, from the top.
 pub(super) type Pixel = (i32, i32);
 
@@ -61,6 +71,21 @@ impl Figure {
                 figcaption { (self.caption) }
             }
         })
+    }
+}
+
+impl Figure {
+    /// Draws it as a file of its own, light or dark as the reader's screen is.
+    pub(super) fn image(self, chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<String> {
+        let (width, height, content) = draw((WIDE, self.height), chart)?;
+        let image = html! {
+            svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
+                title { (self.title) }
+                style { (PreEscaped(IMAGE_STYLE)) }
+                (PreEscaped(content))
+            }
+        };
+        Ok(image.into_string() + "\n")
     }
 }
 

@@ -49,6 +49,17 @@ pub(super) fn peak_bytes(result: &RunResult) -> Option<f64> {
 
 /// RAM, and what the article says.
 pub(super) fn ram(study: &Study<'_>) -> Result<Option<Markup>> {
+    let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
+    figure.draw(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
+}
+
+/// The same chart as a file of its own.
+pub(super) fn ram_image(study: &Study<'_>) -> Result<Option<String>> {
+    let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
+    figure.image(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
+}
+
+fn ram_figure(study: &Study<'_>) -> Result<Option<(Figure, Axis)>> {
     let rows = study.in_focus();
     let peaks = rows.iter().filter_map(|(_, cell)| cell.spread(peak_bytes)).flat_map(|peak| [peak.min / 2.0, peak.max]);
     let claims = rows.iter().filter_map(|(_, cell)| claim(cell));
@@ -67,7 +78,7 @@ pub(super) fn ram(study: &Study<'_>) -> Result<Option<Markup>> {
         },
         height: height(&rows, 52),
     };
-    figure.draw(|canvas| draw_ram(canvas, &rows, x.clone())).map(Some)
+    Ok(Some((figure, x)))
 }
 
 fn claim_legend() -> Result<Markup> {
