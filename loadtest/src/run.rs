@@ -25,9 +25,10 @@ use crate::subject::{OomKilled, Subject};
 use crate::target::Target;
 use crate::{conclude, host, live};
 
-/// How often the server is asked while it accepts: often, because the users connect at that pace.
-const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(10);
-const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How often the server is asked while it accepts: often, because the users connect at that pace; and not more often, because
+/// asking costs. A supervisor that forks leaves the pages that it writes for each answer behind in its latest children.
+const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(40);
+const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the server is asked what it holds while it is measured.
 const HELD_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
