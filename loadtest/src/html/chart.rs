@@ -28,7 +28,7 @@ const FONT_RATIO: f64 = 1.24;
 const IMAGE_STYLE: &str = "
     :root { color: #1a1d21; background: #ffffff; --paper: #ffffff; }
     @media (prefers-color-scheme: dark) { :root { color: #e6e8eb; background: #14171b; --paper: #14171b; } }
-    text { font-family: system-ui, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif; }
+    text { font-family: Helvetica, Arial, 'Liberation Sans', sans-serif; }
     [fill='#000000'] { fill: currentColor; }
     [stroke='#000000'] { stroke: currentColor; }
     [fill='#FFFFFF'] { fill: var(--paper); }
