@@ -71,6 +71,26 @@ impl Cause {
         causes.into_iter().find(|(_, is_it)| *is_it).map(|(cause, _)| cause)
     }
 
+    /// The cause in a word or two.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Cause::Interrupted => "interrupted",
+            Cause::OutOfMemory => "RAM limit",
+            Cause::ChildrenOutOfMemory => "RAM limit (children)",
+            Cause::ForkRefused => "no fork",
+            Cause::Descriptors => "open files",
+            Cause::NotStarted => "not started",
+            Cause::ServerDied => "died",
+            Cause::Refused => "503",
+            Cause::NotConnected => "not connected",
+            Cause::ConnectionsLost => "lost",
+            Cause::TimedOut => "timeouts",
+            Cause::Impossible => "impossible",
+            Cause::NothingAnswered => "no answer",
+            Cause::Other => "failed",
+        }
+    }
+
     /// The cause in words.
     pub(crate) fn describe(self, result: &RunResult) -> String {
         let kills = result.server.oom_kills.unwrap_or_default();

@@ -185,7 +185,11 @@ pub(crate) fn cells(results: &[RunResult]) -> Cells {
         };
         [label.to_owned()].into_iter().chain(results.iter().zip(&figures).map(cell)).collect()
     };
-    let is_shown = |label: &str| !label.starts_with("the article") || is_of_the_article(results);
+    let has_broken = results.iter().any(|result| result.cause.is_some());
+    let is_shown = |label: &str| match label {
+        BROKE => has_broken,
+        _ => !label.starts_with("the article") || is_of_the_article(results),
+    };
     let rows = ROWS.iter().filter(|(label, _)| is_shown(label)).map(|(label, content)| row(label, content));
     [row("", &Text(column_title))].into_iter().chain(rows).collect()
 }
@@ -234,7 +238,11 @@ enum Content {
 
 use Content::{Of, Text};
 
-const ROWS: [(&str, Content); 24] = [
+/// The label of the row that only stands there if a server broke.
+const BROKE: &str = "broke by, at connections";
+
+const ROWS: [(&str, Content); 25] = [
+    (BROKE, Text(broke)),
     ("connections held at once", Of(Figure("connections.held_peak"))),
     ("  on average while measured", Of(Figure("connections.held_mean"))),
     ("  waiting for the database", Of(Figure("connections.waiting_peak"))),
@@ -275,10 +283,20 @@ pub(crate) fn claimed_bytes(result: &RunResult) -> Option<u64> {
     Target::ALL.into_iter().find(|target| target.name() == result.target)?.claimed_bytes()
 }
 
+/// What kept the server from holding all connections, and how many it had then.
+fn broke(result: &RunResult) -> String {
+    let had = (result.connections.open_peak).max(result.connections.established as u64);
+    let at = HumanCount(had.min(result.connections.requested as u64));
+    result.cause.map_or_else(|| UNKNOWN.into(), |cause| format!("{} at {at}", cause.name()))
+}
+
 /// How often the measured RAM fits into what the article says.
 fn claim_ratio(result: &RunResult) -> String {
     match claimed_bytes(result).zip(result.memory.peak_bytes) {
-        Some((claimed, measured)) if measured > 0 => format!("{}x", significant(claimed as f64 / measured as f64)),
+        // The RAM of a server that broke is not that of all connections.
+        Some((claimed, measured)) if measured > 0 && result.complete => {
+            format!("{}x", significant(claimed as f64 / measured as f64))
+        }
         _ => UNKNOWN.into(),
     }
 }
@@ -319,6 +337,7 @@ fn bounded(latency: &Latency, name: &str, value_us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::Cause;
     use crate::result::sample;
 
     #[test]
@@ -332,6 +351,20 @@ mod tests {
         let latency = Latency { p99: 2_000_000, lower_bounds: vec!["p99".into()], ..Latency::default() };
         assert_eq!(bounded(&latency, "p99", latency.p99), "≥ 2.00 s");
         assert_eq!(bounded(&latency, "p50", 1_000_000), "1.00 s");
+    }
+
+    #[test]
+    fn what_broke_a_server_is_in_the_table_and_not_compared_with_the_article() {
+        let sound = sample("threads");
+        let is_row = |cells: &Cells, label: &str| cells.iter().any(|row| row[0] == label);
+        assert!(!is_row(&cells(std::slice::from_ref(&sound)), BROKE));
+        let mut broken = RunResult { complete: false, cause: Some(Cause::OutOfMemory), ..sound };
+        broken.connections.open_peak = 2_604;
+        broken.connections.established = 2_600;
+        let cells = cells(&[broken]);
+        assert!(cells.contains(&vec![BROKE.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");
+        let ratio = cells.iter().find(|row| row[0] == "the article / measured");
+        assert!(ratio.is_none_or(|row| row[1] == UNKNOWN), "{ratio:?}");
     }
 
     #[test]

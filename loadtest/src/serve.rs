@@ -75,8 +75,11 @@ pub(crate) fn run(mut options: ServeOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let results = suite::measure(&options.measure, &interrupt)?;
     if let Some(listener) = listener.filter(|_| !interrupt.is_raised()) {
+        let address = listener.local_addr()?;
+        // Nobody can go to "all addresses".
+        let host = if address.ip().is_unspecified() { "localhost".into() } else { address.ip().to_string() };
         // stderr may be closed.
-        let _ = writeln!(io::stderr(), "the report is at http://{}/ until this is stopped", listener.local_addr()?);
+        let _ = writeln!(io::stderr(), "the report is at http://{host}:{}/ until this is stopped", address.port());
         serve(listener, out.clone(), &interrupt)?;
         return Ok(ExitCode::SUCCESS);
     }
