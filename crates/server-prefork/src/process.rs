@@ -1,7 +1,6 @@
 //! What needs `unsafe`: fork, the memory that parent and children share, and a signal handler.
 #![expect(unsafe_code, reason = "fork, shared memory and signal handlers have no safe interface")]
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,9 +24,6 @@ pub(crate) fn spawn(signals: &SigSet, work: impl FnOnce()) -> Result<Pid> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            // Out of memory, the kernel shall kill a connection, and not the supervisor, with which all of them would end.
-            // Nothing is lost where that cannot be said.
-            let _ = fs::write("/proc/self/oom_score_adj", "500");
             let is_ready = leave_with(parent).is_ok() && handle_stop().is_ok() && signals.thread_unblock().is_ok();
             // A panic must not unwind into the supervisor's frames, which this process has copies of.
             let has_panicked = catch_unwind(AssertUnwindSafe(|| is_ready.then(work))).is_err();
