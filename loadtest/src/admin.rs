@@ -37,6 +37,8 @@ pub(crate) struct ServerMemory {
     pub(crate) limit_bytes: Option<u64>,
     /// Processes of the cgroup that were killed for want of memory.
     pub(crate) oom_kills: u64,
+    /// When the figures below were read, in seconds since 1970.
+    pub(crate) ledger_at_s: Option<u64>,
     /// RSS of all processes added up.
     pub(crate) rss_sum_bytes: Option<u64>,
     /// PSS of all processes added up.
@@ -99,6 +101,7 @@ impl ServerMemory {
             "c10k_cgroup_memory_bytes" => &mut self.total_bytes,
             "c10k_cgroup_memory_peak_bytes" => &mut self.peak_bytes,
             "c10k_cgroup_memory_limit_bytes" => &mut self.limit_bytes,
+            "c10k_memory_timestamp_seconds" => &mut self.ledger_at_s,
             "c10k_memory_rss_sum_bytes" => &mut self.rss_sum_bytes,
             "c10k_memory_bytes{part=\"pss\"}" => &mut self.pss_bytes,
             "c10k_memory_bytes{part=\"page_tables\"}" => &mut self.page_tables_bytes,

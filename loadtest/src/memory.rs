@@ -91,6 +91,13 @@ impl Account {
         }
     }
 
+    /// The window begins.
+    pub(crate) fn begin(&mut self) {
+        if let Account::Told(told) = self {
+            told.begin();
+        }
+    }
+
     /// The server has told of its RAM.
     pub(crate) fn note(&mut self, memory: ServerMemory) {
         if let Account::Told(told) = self {

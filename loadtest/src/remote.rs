@@ -3,6 +3,7 @@
 use std::env;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
@@ -76,6 +77,8 @@ pub(crate) struct Told {
     last: ServerMemory,
     /// The highest total of all that it told.
     highest_bytes: Option<u64>,
+    /// When the window began, in seconds since 1970.
+    window_start_s: Option<u64>,
 }
 
 impl Told {
@@ -86,7 +89,13 @@ impl Told {
     pub(crate) fn ask(admin: SocketAddr) -> Result<Self> {
         let counters = ServerCounters::fetch(admin).with_context(|| format!("nobody tells of a server at {admin}"))?;
         let memory = counters.memory;
-        Ok(Self { at_start: memory, last: memory, highest_bytes: memory.total_bytes })
+        Ok(Self { at_start: memory, last: memory, highest_bytes: memory.total_bytes, window_start_s: None })
+    }
+
+    /// The window begins.
+    pub(crate) fn begin(&mut self) {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.window_start_s = since_1970.ok().map(|time| time.as_secs());
     }
 
     /// It has told again.
@@ -126,8 +135,12 @@ impl Told {
         }
     }
 
-    /// Its own ledger.
+    /// Its own ledger, if it has read that within the window, while it had all connections.
     pub(crate) fn ledger(&self, memory: &Memory) -> Memory {
+        let limit_bytes = self.last.limit_bytes;
+        if self.window_start_s.is_none() || self.last.ledger_at_s < self.window_start_s {
+            return Memory { limit_bytes, ..memory.clone() };
+        }
         let ServerMemory { pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, .. } = self.last;
         Memory {
             rss_sum_bytes: self.last.rss_sum_bytes,
@@ -135,7 +148,7 @@ impl Told {
             page_tables_bytes,
             kernel_stacks_bytes,
             sockets_bytes,
-            limit_bytes: self.last.limit_bytes,
+            limit_bytes,
             ..memory.clone()
         }
     }
@@ -159,11 +172,21 @@ mod tests {
         let memory =
             |total, peak| ServerMemory { total_bytes: Some(total), peak_bytes: Some(peak), ..ServerMemory::default() };
         let start = memory(10, 100);
-        let mut told = Told { at_start: start, last: start, highest_bytes: Some(10) };
+        let mut told = Told { at_start: start, last: start, highest_bytes: Some(10), window_start_s: None };
         told.note(memory(50, 100));
         told.note(memory(40, 100));
         assert_eq!(told.peak_bytes(), Some(50));
         told.note(memory(90, 120));
         assert_eq!(told.peak_bytes(), Some(120));
+    }
+
+    #[test]
+    fn a_ledger_of_before_the_window_is_not_shown() {
+        let last = ServerMemory { pss_bytes: Some(5), ledger_at_s: Some(100), ..ServerMemory::default() };
+        let pss = |window_start_s| {
+            let told = Told { at_start: last, last, highest_bytes: None, window_start_s };
+            told.ledger(&Memory::default()).pss_bytes
+        };
+        assert_eq!([None, Some(101), Some(100)].map(pss), [None, None, Some(5)]);
     }
 }

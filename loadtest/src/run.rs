@@ -380,15 +380,14 @@ impl Run<'_> {
             }
         };
         let name = self.target;
-        let fate = match is_back {
-            Some(connections) if connections >= self.connections_seen => {
-                return format!("{name} did not answer on its admin port for a while; {words}");
-            }
-            Some(_) => "and was started again",
-            None => "and did not come back",
-        };
         let cause = if is_at_limit { ": its RAM limit, most likely, has killed it" } else { "" };
-        format!("{name} died: it was gone, {fate}; {words}{cause}")
+        match is_back {
+            Some(connections) if connections >= self.connections_seen => {
+                format!("{name} did not answer on its admin port for a while; {words}")
+            }
+            Some(_) => format!("{name} died: it was gone, and was started again; {words}{cause}"),
+            None => format!("{name} has died, or hangs: it answers on its admin port no more; {words}{cause}"),
+        }
     }
 
     /// Waits, unless there is a reason to stop.

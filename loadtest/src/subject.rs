@@ -191,6 +191,7 @@ impl Subject {
 
     /// The window begins.
     pub(crate) fn begin(&mut self) {
+        self.account.begin();
         self.start = Some((Machine::now(), self.cpu_s()));
     }
 

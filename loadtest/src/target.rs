@@ -78,8 +78,11 @@ pub(crate) type Executables = HashMap<Target, PathBuf>;
 
 /// Builds the servers in release, whatever profile loadtest itself was built with, before anything is measured.
 pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
-    let workspace = workspace()?;
     let mut executables = Executables::new();
+    if targets.is_empty() {
+        return Ok(executables);
+    }
+    let workspace = workspace()?;
     for &target in targets {
         executables.insert(target, build_package(&workspace, target.package(), interrupt)?);
     }
