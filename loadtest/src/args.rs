@@ -294,7 +294,6 @@ impl Flags {
             return Err(Cli::command().error(ErrorKind::ValueValidation, why));
         }
         let subject = match (self.exec, self.pid) {
-            _ if self.null => subject::Choice::Null,
             (Some(command), _) => subject::Choice::Exec(command),
             (None, Some(pid)) => subject::Choice::Pid(pid),
             (None, None) => self.admin_url.map_or(subject::Choice::Nothing, subject::Choice::Admin),

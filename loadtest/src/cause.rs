@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::result::RunResult;
 use crate::warning::Doubt;
 
+/// How the failure of a server elsewhere ends that was about to reach its RAM limit when it last told.
+pub(crate) const KILLED_BY_LIMIT: &str = "its RAM limit, most likely, has killed it";
+
 /// What went wrong first, as far as can be told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,7 +124,7 @@ fn was_oom_killed(result: &RunResult) -> bool {
 
 /// A server elsewhere that has died: only its last words can tell of what.
 fn is_at_limit(result: &RunResult) -> bool {
-    result.failure.as_ref().is_some_and(|failure| failure.ends_with("its RAM limit, most likely, has killed it"))
+    result.failure.as_ref().is_some_and(|failure| failure.ends_with(KILLED_BY_LIMIT))
 }
 
 fn server_says(result: &RunResult, text: &str) -> bool {

@@ -98,6 +98,13 @@ impl Account {
         }
     }
 
+    /// Asks a server that has to be asked.
+    pub(crate) fn refresh(&mut self) {
+        if let Account::Told(told) = self {
+            told.ask_again();
+        }
+    }
+
     /// The server has told of its RAM.
     pub(crate) fn note(&mut self, memory: ServerMemory) {
         if let Account::Told(told) = self {

@@ -73,6 +73,8 @@ impl Remote {
 /// What a server has told of its RAM.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
+    /// Where it tells.
+    admin: SocketAddr,
     at_start: ServerMemory,
     last: ServerMemory,
     /// The highest total of all that it told.
@@ -89,13 +91,20 @@ impl Told {
     pub(crate) fn ask(admin: SocketAddr) -> Result<Self> {
         let counters = ServerCounters::fetch(admin).with_context(|| format!("nobody tells of a server at {admin}"))?;
         let memory = counters.memory;
-        Ok(Self { at_start: memory, last: memory, highest_bytes: memory.total_bytes, window_start_s: None })
+        Ok(Self { admin, at_start: memory, last: memory, highest_bytes: memory.total_bytes, window_start_s: None })
     }
 
     /// The window begins.
     pub(crate) fn begin(&mut self) {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.window_start_s = since_1970.ok().map(|time| time.as_secs());
+    }
+
+    /// Asks again. Who does not answer has told nothing new.
+    pub(crate) fn ask_again(&mut self) {
+        if let Ok(counters) = ServerCounters::fetch(self.admin) {
+            self.note(counters.memory);
+        }
     }
 
     /// It has told again.
@@ -167,12 +176,16 @@ mod tests {
         }
     }
 
+    fn told(start: ServerMemory, window_start_s: Option<u64>) -> Told {
+        let admin = SocketAddr::from(([127, 0, 0, 1], 1));
+        Told { admin, at_start: start, last: start, highest_bytes: start.total_bytes, window_start_s }
+    }
+
     #[test]
     fn the_peak_of_an_earlier_run_is_not_ours() {
         let memory =
             |total, peak| ServerMemory { total_bytes: Some(total), peak_bytes: Some(peak), ..ServerMemory::default() };
-        let start = memory(10, 100);
-        let mut told = Told { at_start: start, last: start, highest_bytes: Some(10), window_start_s: None };
+        let mut told = told(memory(10, 100), None);
         told.note(memory(50, 100));
         told.note(memory(40, 100));
         assert_eq!(told.peak_bytes(), Some(50));
@@ -183,10 +196,7 @@ mod tests {
     #[test]
     fn a_ledger_of_before_the_window_is_not_shown() {
         let last = ServerMemory { pss_bytes: Some(5), ledger_at_s: Some(100), ..ServerMemory::default() };
-        let pss = |window_start_s| {
-            let told = Told { at_start: last, last, highest_bytes: None, window_start_s };
-            told.ledger(&Memory::default()).pss_bytes
-        };
+        let pss = |window_start_s| told(last, window_start_s).ledger(&Memory::default()).pss_bytes;
         assert_eq!([None, Some(101), Some(100)].map(pss), [None, None, Some(5)]);
     }
 }

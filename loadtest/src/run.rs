@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use crate::admin::ServerCounters;
 use crate::args::Options;
 use crate::attack::Attack;
-use crate::cause::Cause;
+use crate::cause::{Cause, KILLED_BY_LIMIT};
 use crate::interrupt::Interrupt;
 use crate::load::{Load, Phase, Plan};
 use crate::remote::Remote;
@@ -380,7 +380,7 @@ impl Run<'_> {
             }
         };
         let name = self.target;
-        let cause = if is_at_limit { ": its RAM limit, most likely, has killed it" } else { "" };
+        let cause = if is_at_limit { format!(": {KILLED_BY_LIMIT}") } else { String::new() };
         match is_back {
             Some(connections) if connections >= self.connections_seen => {
                 format!("{name} did not answer on its admin port for a while; {words}")

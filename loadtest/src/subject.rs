@@ -31,8 +31,6 @@ pub(crate) enum Choice {
     Exec(String),
     /// The process of this number, and all that descend from it.
     Pid(i32),
-    /// The null server, which we start.
-    Null,
     /// What this URL, the admin port of one of this project's servers, tells.
     Admin(Url),
 }
@@ -92,7 +90,7 @@ impl Subject {
     /// It cannot be started, ends, or nobody listens; there is no such process.
     pub(crate) fn open(choice: &Choice, url: &Url, cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<Self> {
         match choice {
-            Choice::Nothing | Choice::Null => Ok(Self::new(None, None, Account::Nothing)),
+            Choice::Nothing => Ok(Self::new(None, None, Account::Nothing)),
             Choice::Admin(url) => Self::remote(url.connectable_address()?),
             Choice::Pid(pid) => {
                 meter::ledger(*pid).with_context(|| format!("--pid {pid} cannot be metered"))?;
@@ -167,6 +165,11 @@ impl Subject {
         self.account.current_bytes()
     }
 
+    /// Asks a server of its RAM that only tells when it is asked.
+    pub(crate) fn refresh(&mut self) {
+        self.account.refresh();
+    }
+
     /// The server has told of its RAM, which matters if there is no better account.
     pub(crate) fn note(&mut self, memory: ServerMemory) {
         self.account.note(memory);
@@ -199,6 +202,7 @@ impl Subject {
     pub(crate) fn end(&mut self, threads: usize) {
         let Some((start, server_before)) = self.start else { return };
         let now = Machine::now();
+        self.refresh();
         self.client_cpu_s = now.own_cpu_s_since(&start);
         self.server_cpu_s = self.cpu_s().zip(server_before).map(|(now, before)| now - before);
         let cpu_use = now.use_since(&start, self.client_cpu_s, self.server_cpu_s);
@@ -273,7 +277,7 @@ fn complaints(server: &Server) -> impl Iterator<Item = Warning> {
 /// The command of a server, as the result has it.
 pub(crate) fn command_of(choice: &Choice) -> Vec<String> {
     match choice {
-        Choice::Nothing | Choice::Null | Choice::Admin(_) => Vec::new(),
+        Choice::Nothing | Choice::Admin(_) => Vec::new(),
         Choice::Exec(command) => ["sh", "-c", command].map(String::from).to_vec(),
         Choice::Pid(pid) => {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -142,6 +142,8 @@ impl<'a> Run<'a> {
         attacks.into_iter().for_each(Attack::end);
 
         result.failure = died.or_else(|| self.interrupt.is_raised().then(|| "interrupted".into()));
+        // As in wrk, they were waited for; so no user has counted them.
+        result.errors.timeout = summary.errors.timeout;
         result.complete = result.failure.is_none() && self.threads.iter().all(|thread| thread.error().is_none());
         crate::conclude::conclude(loads, None, &mut result);
         Ok((Report { latency, requests_per_s: rates, options, spectra, summary }, result))
@@ -171,10 +173,14 @@ impl<'a> Run<'a> {
                 }
             }
             if series.is_due() {
+                subject.refresh();
                 result.series.push(Second { ram_bytes: subject.current_bytes(), ..series.next(loads) });
             }
             progress.set_position(start.elapsed().as_secs());
         }
+        // What is left of the last second.
+        subject.refresh();
+        result.series.push(Second { ram_bytes: subject.current_bytes(), ..series.next(loads) });
         progress.finish_and_clear();
         rates
     }

@@ -56,7 +56,8 @@ fn a_server_that_is_started_for_the_url_is_metered_and_stopped() {
     assert_eq!((&result["target"], &result["command"][2]), (&Value::from(url), &Value::from(command)));
     assert!(result["memory"]["pss_bytes"].as_u64() > Some(100_000), "{result}");
     assert!(result["memory"]["processes"].as_u64() > Some(20), "{result}");
-    assert_eq!(result["series"].as_array().unwrap().len(), 1, "{result}");
+    let series = result["series"].as_array().unwrap();
+    assert!(series.last().unwrap()["end_s"].as_f64() >= Some(1.9), "the last second is missing: {series:?}");
     assert!(!is_listening(port));
 }
 
@@ -228,4 +229,40 @@ fn serving_once_ends_with_the_last_run() {
     assert!(run(&arguments).status.success());
     assert!(directory.path().join("index.html").is_file());
     assert_eq!(run(&["serve", "--once", "--out", out]).status.code(), Some(2));
+}
+
+/// An admin port that tells of a MiB more each time that it is asked.
+fn start_growing_admin() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for (count, mut stream) in (1..).zip(listener.incoming().flatten()) {
+            let mut line = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            while reader.read_line(&mut line).is_ok_and(|length| length > 2) {}
+            let body = format!("c10k_cgroup_memory_bytes {}\n", count << 20);
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_behind_a_url_is_asked_for_its_ram_again_and_again() {
+    let admin = format!("http://127.0.0.1:{}/", start_growing_admin());
+    let url = format!("https://localhost:{}/", start_tls_server());
+    let (result, ..) = measure(&["-c", "2", "-t", "1", "-d", "3s", "--admin-url", &admin, &url]);
+    assert_eq!(result["memory"]["source"], "admin");
+    assert!(result["memory"]["peak_bytes"].as_u64() >= Some(3 << 20), "{result}");
+    let ram = |index: usize| result["series"][index]["ram_bytes"].as_u64().unwrap();
+    assert!(ram(1) > ram(0), "{result}");
+}
+
+#[test]
+fn answers_after_the_timeout_are_counted_and_still_in_the_latencies() {
+    let url = format!("https://localhost:{}/", start_tls_server());
+    let (result, stdout, _) = measure(&["-c", "2", "-t", "1", "-d", "1s", "-T", "1ms", &url]);
+    let timeouts = result["errors"]["timeout"].as_u64().unwrap();
+    assert!(timeouts > 0 && stdout.contains(&format!("timeout {timeouts}")), "{stdout}");
+    assert!(result["latency_us"]["p50"].as_u64() >= Some(5_000), "{result}");
 }
