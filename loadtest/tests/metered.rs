@@ -76,6 +76,18 @@ fn a_command_that_does_not_serve_is_reported() {
 }
 
 #[test]
+fn a_server_gets_no_descriptor_that_loadtest_was_given() {
+    let shell = "exec 9</dev/null; exec \"$@\"";
+    let list = "ls -1 /proc/self/fd >&2; exit 3";
+    let url = format!("http://127.0.0.1:{}/", free_port());
+    let arguments = ["-c", shell, "sh", env!("CARGO_BIN_EXE_loadtest"), "--exec", list, &url];
+    let output = Command::new("sh").args(arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let has = |number: &str| stderr.lines().any(|line| line.trim() == number);
+    assert!(has("2") && !has("9"), "{stderr}");
+}
+
+#[test]
 fn a_server_that_dies_under_the_load_is_reported() {
     let port = free_port();
     let command = format!("{} --listen 127.0.0.1:{port} & sleep 1.5; kill -9 $!; exit 7", server_executable());

@@ -101,14 +101,16 @@ impl Admin {
     pub fn turn(&mut self, counters: &Counters, children: impl Fn() -> Vec<i32>) {
         self.accept();
         let now = Instant::now();
-        for mut client in std::mem::take(&mut self.clients) {
+        let mut index = 0;
+        while let Some(client) = self.clients.get_mut(index) {
             match client.read() {
                 Ok(Some(request)) => {
+                    let Client { stream, .. } = self.clients.swap_remove(index);
                     let response = self.answer(&request, counters, &children);
-                    self.lingerers.push(client.stream, response.encode());
+                    self.lingerers.push(stream, response.encode().into_vec());
                 }
-                Ok(None) if now < client.deadline => self.clients.push(client),
-                Ok(None) | Err(_) => {}
+                Ok(None) if now < client.deadline => index += 1,
+                Ok(None) | Err(_) => drop(self.clients.swap_remove(index)),
             }
         }
         self.lingerers.turn();
@@ -173,7 +175,11 @@ impl Admin {
     /// Closes everything in a forked child. What is only memory stays as it is: to free it would be to write into pages
     /// that the child shares with its parent.
     pub fn close_in_child(self) {
-        std::mem::forget(self.memory);
+        let Self { listener, mut clients, lingerers, memory, .. } = self;
+        drop(listener);
+        clients.clear();
+        lingerers.close_in_child();
+        std::mem::forget((clients, memory));
     }
 
     /// Answers for ever, for a server without children that has a thread to spare.
@@ -204,13 +210,13 @@ impl Client {
     fn read(&mut self) -> io::Result<Option<Request>> {
         let mut bytes = [0; 1024];
         loop {
-            match self.stream.read(&mut bytes) {
+            let step = match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.decoder.push(&bytes[..count]),
+                Ok(count) => self.decoder.decode(&bytes[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
-            }
-            if let Step::Request(request) = self.decoder.decode().map_err(io::Error::other)? {
+            };
+            if let Step::Request(request) = step.map_err(io::Error::other)? {
                 return Ok(Some(request));
             }
         }

@@ -69,8 +69,9 @@ impl<'a> Connection<'a> {
     fn read_or_reject(&mut self) -> io::Result<Result<Option<Request>, Reject>> {
         let mut phase = self.decoder.phase();
         let mut phase_start = Instant::now();
+        let mut step = self.decoder.decode(b"");
         loop {
-            match self.decoder.decode() {
+            match step {
                 Ok(Step::Request(request)) => return Ok(Ok(Some(request))),
                 Ok(Step::Continue) => self.write_all(response::CONTINUE)?,
                 Ok(Step::Need) => {}
@@ -82,19 +83,22 @@ impl<'a> Connection<'a> {
             }
             // Idle, nothing has come that could have taken time: the socket's timeout stays as it is.
             let elapsed = if phase == Phase::Idle { Duration::ZERO } else { phase_start.elapsed() };
-            match self.read_some(self.timeouts.of(phase).saturating_sub(elapsed)) {
-                Ok(0) => return Ok(Ok(None)),
-                Ok(_) => {}
+            step = match self.read_some(self.timeouts.of(phase).saturating_sub(elapsed)) {
+                Ok(Some(step)) => step,
+                Ok(None) => return Ok(Ok(None)),
                 Err(error) if is_timeout(&error) && phase == Phase::Idle => return Ok(Ok(None)),
                 Err(error) if is_timeout(&error) => {
                     return Ok(Err(Reject::new(Status::RequestTimeout, "the request took too long")));
                 }
                 Err(error) => return Err(error),
-            }
+            };
         }
     }
 
-    fn read_some(&mut self, timeout: Duration) -> io::Result<usize> {
+    /// Reads once, and decodes what came; `None` at the end of the input.
+    // Inlined, as [`write`](Self::write), it would add its buffer to a frame that is there all the time.
+    #[inline(never)]
+    fn read_some(&mut self, timeout: Duration) -> io::Result<Option<Result<Step, Reject>>> {
         if timeout.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -111,14 +115,14 @@ impl<'a> Connection<'a> {
             &mut many[..]
         };
         let count = retry(|| self.stream.read(bytes))?;
-        self.decoder.push(&bytes[..count]);
-        Ok(count)
+        Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
     }
 
     /// Writes a response.
     ///
     /// # Errors
     /// The connection failed, or the client took too long to take the response.
+    #[inline(never)]
     pub fn write(&mut self, response: &Response) -> io::Result<()> {
         self.write_all(&response.encode())?;
         self.counters.answer(response.status, self.request_start.take());

@@ -10,6 +10,7 @@ pub mod response;
 
 pub use decoder::{Decoder, Phase, Step, Validator};
 pub use response::{Persistence, Response};
+use smol_str::SmolStr;
 
 /// The limits that a request must keep.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +136,9 @@ impl Method {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The target's path and query, or `*`; an absolute-form target is reduced to its path and query.
-    pub target: String,
+    /// The target's path and query, or `*`; an absolute-form target is reduced to its path and query. A short one is not on
+    /// the heap: see [`Decoder::decode`].
+    pub target: SmolStr,
     /// What the client lets happen to the connection after the answer.
     pub persistence: Persistence,
     /// The body, its transfer coding removed.

@@ -44,6 +44,12 @@ impl Lingerers {
         self.0.retain_mut(|lingerer| now < lingerer.deadline && lingerer.turn().is_ok_and(|closed| !closed));
     }
 
+    /// Closes all of them in a forked child, without freeing the memory that it shares with its parent.
+    pub fn close_in_child(mut self) {
+        self.0.clear();
+        std::mem::forget(self);
+    }
+
     /// Whether nobody lingers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -29,9 +29,9 @@ fn decode(pieces: &[&[u8]]) -> (Vec<Request>, Option<Reject>) {
     let mut decoder = Decoder::new(LIMITS);
     let mut requests = Vec::new();
     for piece in pieces {
-        decoder.push(piece);
+        let mut bytes = *piece;
         loop {
-            match decoder.decode() {
+            match decoder.decode(std::mem::take(&mut bytes)) {
                 Ok(Step::Request(request)) => requests.push(request),
                 Ok(Step::Continue) => {}
                 Ok(Step::Need) => break,

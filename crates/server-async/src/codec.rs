@@ -46,47 +46,47 @@ impl<'a> Connection<'a> {
         let mut phase = self.decoder.phase();
         let mut phase_start = Instant::now();
         loop {
-            match self.decoder.decode() {
-                Ok(Step::Request(request)) => {
+            match self.try_read() {
+                Ok(Some(Ok(Step::Request(request)))) => {
                     self.request_start = Some(Instant::now());
                     return Ok(Some(request));
                 }
-                Ok(Step::Continue) => Box::pin(self.write_all(response::CONTINUE)).await?,
-                Ok(Step::Need) => {}
-                Err(reject) => return Box::pin(self.reject(reject)).await,
-            }
-            if phase != self.decoder.phase() {
-                phase = self.decoder.phase();
-                phase_start = Instant::now();
-            }
-            match self.try_read() {
-                Ok(0) => return Ok(None),
-                Ok(_) => {
-                    consume_budget().await;
-                    continue;
+                Ok(Some(Ok(Step::Continue))) => Box::pin(self.write_all(response::CONTINUE)).await?,
+                Ok(Some(Ok(Step::Need))) => consume_budget().await,
+                Ok(Some(Err(reject))) => return Box::pin(self.reject(reject)).await,
+                Ok(None) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if phase != self.decoder.phase() {
+                        phase = self.decoder.phase();
+                        phase_start = Instant::now();
+                    }
+                    let timeout = self.config.timeouts().of(phase);
+                    let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                        Poll::Pending => self.stream.poll_read_ready(cx),
+                    });
+                    match timeout_at(phase_start + timeout, readable).await {
+                        Ok(result) => result?,
+                        Err(_) if phase == Phase::Idle => return Ok(None),
+                        Err(_) => return Box::pin(self.reject(TOO_LATE)).await,
+                    }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
-            }
-            let timeout = self.config.timeouts().of(phase);
-            let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-                Poll::Pending => self.stream.poll_read_ready(cx),
-            });
-            match timeout_at(phase_start + timeout, readable).await {
-                Ok(result) => result?,
-                Err(_) if phase == Phase::Idle => return Ok(None),
-                Err(_) => return Box::pin(self.reject(TOO_LATE)).await,
             }
         }
     }
 
-    /// Not async: the buffer must not become a part of the task.
-    fn try_read(&mut self) -> io::Result<usize> {
-        let mut bytes = [0; READ_BYTES];
-        let count = self.stream.try_read(&mut bytes)?;
-        self.decoder.push(&bytes[..count]);
-        Ok(count)
+    /// What is in the bytes so far, or else in those that can be read now; `None` at the end of the input. Not async: the
+    /// buffer must not become a part of the task.
+    fn try_read(&mut self) -> io::Result<Option<Result<Step, Reject>>> {
+        match self.decoder.decode(b"") {
+            Ok(Step::Need) => {
+                let mut bytes = [0; READ_BYTES];
+                let count = self.stream.try_read(&mut bytes)?;
+                Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
+            }
+            found => Ok(Some(found)),
+        }
     }
 
     async fn reject(&mut self, reject: Reject) -> io::Result<Option<Request>> {
@@ -97,9 +97,21 @@ impl<'a> Connection<'a> {
 
     /// Writes a response.
     pub(crate) async fn write(&mut self, response: &Response) -> io::Result<()> {
-        self.write_all(&response.encode()).await?;
+        if let Some(unsent) = self.try_write(response)? {
+            Box::pin(self.write_all(&unsent)).await?;
+        }
         self.counters.answer(response.status, self.request_start.take().map(Instant::into_std));
         Ok(())
+    }
+
+    /// Writes what the socket takes now, and returns the rest. Not async either.
+    fn try_write(&self, response: &Response) -> io::Result<Option<Vec<u8>>> {
+        let bytes = response.encode();
+        let count = match self.stream.try_write(&bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            result => result?,
+        };
+        Ok((count < bytes.len()).then(|| bytes[count..].to_vec()))
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -108,7 +120,7 @@ impl<'a> Connection<'a> {
             match self.stream.try_write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    Box::pin(self.ready_before(deadline, TcpStream::poll_write_ready)).await?;
+                    self.ready_before(deadline, TcpStream::poll_write_ready).await?;
                 }
                 Err(error) => return Err(error),
             }

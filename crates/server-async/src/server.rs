@@ -1,5 +1,6 @@
 //! A task accepts; every connection has a task, which awaits.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use smol_str::{SmolStr, format_smolstr};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -217,10 +219,10 @@ fn answer(
 }
 
 /// The path and query. `Uri` keeps a path that is empty, as `http://a?b` has it, empty.
-fn target(uri: &hyper::Uri) -> String {
+fn target(uri: &hyper::Uri) -> SmolStr {
     match uri.query() {
-        Some(query) => format!("{}?{query}", uri.path()),
-        None => uri.path().to_owned(),
+        Some(query) => format_smolstr!("{}?{query}", uri.path()),
+        None => uri.path().into(),
     }
 }
 
@@ -232,14 +234,14 @@ fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
     // hyper keeps the map for the next request. Unasked, it would have room for twice the usual three fields.
     translated.headers_mut().reserve(3);
     for (name, value) in response.fields() {
-        if let (Ok(name), Ok(value)) = (name.parse::<hyper::header::HeaderName>(), value.parse()) {
+        if let (Ok(name), Ok(value)) = (name.parse::<hyper::header::HeaderName>(), value.to_string().try_into()) {
             translated.headers_mut().append(name, value);
         }
     }
     if response.sends_body() {
         *translated.body_mut() = Full::new(match response.body {
-            std::borrow::Cow::Borrowed(body) => Bytes::from_static(body),
-            std::borrow::Cow::Owned(body) => Bytes::from(body),
+            Cow::Borrowed(body) => Bytes::from_static(body),
+            Cow::Owned(body) => Bytes::from(body),
         });
     }
     translated

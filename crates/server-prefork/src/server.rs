@@ -53,6 +53,13 @@ impl Shared {
     }
 }
 
+/// What is in one piece of shared memory: each piece costs every child a mapping.
+#[derive(Default)]
+struct Board {
+    counters: Counters,
+    surplus: AtomicUsize,
+}
+
 /// What the supervisor knows of a child. It is in shared memory not only because the child writes its state: a page that
 /// the supervisor changes after a fork would stay behind in the child, as its own copy.
 #[derive(Default)]
@@ -71,6 +78,9 @@ pub(crate) mod state {
 }
 
 /// Starts the server, and runs it until it is told to stop.
+// Inlined, it would put what the supervisor writes between two forks in the large frame of `main`, pages away from the
+// frames of the children: each would keep one more page of the stack.
+#[inline(never)]
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
@@ -82,14 +92,15 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
+    let board = process::share(Board::default())?;
     let shared = Shared {
         database: config.database(),
         config,
         max_connections,
         listener,
-        counters: process::share(Counters::default())?,
+        counters: &board.counters,
         slots: process::share_slice(max_connections)?,
-        surplus: process::share(AtomicUsize::new(0))?,
+        surplus: &board.surplus,
         bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     };
     warm_up(&shared.config);

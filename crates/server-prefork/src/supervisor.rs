@@ -140,7 +140,7 @@ impl<'a> Supervisor<'a> {
             if let Some(admin) = admin.take() {
                 admin.close_in_child();
             }
-            drop(std::mem::take(refused));
+            std::mem::take(refused).close_in_child();
             child.seed(number);
             server::accept(&child);
         })?;
@@ -206,12 +206,15 @@ impl<'a> Supervisor<'a> {
     fn wait(&self) -> bool {
         let refuses = self.is_full() && self.shared.config.overload == Overload::Reject;
         let listener_interest = if refuses { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut ready = vec![
+        let bell = PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN);
+        let admin = self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest()));
+        // No `Vec`: the pages of the heap that we write to between two forks stay behind in the child, as its own.
+        let mut ready = [
             PollFd::new(self.shared.listener.as_fd(), listener_interest),
             PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
+            admin.unwrap_or(bell.clone()),
+            bell,
         ];
-        ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));
         let timeout = self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
         // EINTR is no matter: the next turn looks at everything again.
         let has_ready = poll(&mut ready, timeout).is_ok_and(|count| count > 0);
@@ -237,7 +240,7 @@ impl<'a> Supervisor<'a> {
             match self.shared.listener.accept() {
                 Ok((socket, _)) => {
                     self.shared.counters.refuse();
-                    self.refused.push(TcpStream::from(socket), Response::full().encode());
+                    self.refused.push(TcpStream::from(socket), Response::full().encode().into_vec());
                 }
                 Err(error) if AcceptError::of(&error) == AcceptError::Exhausted => thread::sleep(EXHAUSTED_PAUSE),
                 Err(_) => {}

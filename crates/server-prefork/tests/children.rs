@@ -1,5 +1,6 @@
 //! What only a server with children can get wrong.
 
+use std::fs;
 use std::io;
 use std::process::{Command, Stdio};
 
@@ -108,6 +109,25 @@ fn children_that_crash_are_replaced() {
     wait_for_children(&server, 4..=8);
     server.wait_for_metric("c10k_connections_open", 0);
     assert_eq!(server.connect().get("/").status, 200);
+}
+
+/// A page of the heap that a child writes to is one of its own: 10,000 children would pay for it 10,000 times.
+#[test]
+fn a_child_serves_without_the_heap() {
+    let server = Server::start(&TARGET, &["--max-connections", "4"]);
+    let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/health").status, 200);
+        assert_eq!(client.get("/").status, 200);
+        client.send(ENDLESS_GET);
+    }
+    server.wait_for_metric("c10k_requests_waiting", 4);
+    for pid in children(&server) {
+        let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+        let (_, heap) = maps.split_once("[heap]\n").expect("there is a heap");
+        let own = heap.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        assert_eq!(own.split_whitespace().nth(1), Some("0"), "{own}");
+    }
 }
 
 /// As the first process of a container the supervisor inherits orphans. It reaps them, and takes none for its own.

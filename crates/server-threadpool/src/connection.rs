@@ -96,8 +96,10 @@ impl Connection {
 
     /// Reads until there is a request to work on or to answer.
     fn read(&mut self, config: &Config, buffer: &mut [u8]) -> io::Result<Option<Progress>> {
-        for _ in 0..READS_PER_TURN {
-            match self.decoder.decode() {
+        let mut step = self.decoder.decode(b"");
+        let mut reads = 0;
+        loop {
+            match step {
                 Ok(Step::Request(request)) => return Ok(self.plan(request, config)),
                 Ok(Step::Continue) => {
                     self.send(response::CONTINUE.to_vec(), None, Persistence::KeepAlive, config);
@@ -109,14 +111,17 @@ impl Connection {
                     return Ok(None);
                 }
             }
-            match self.stream.read(buffer) {
-                Ok(0) => return Ok(Some(Progress::Closed)),
-                Ok(count) => self.decoder.push(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            if reads == READS_PER_TURN {
+                return Ok(Some(Progress::Yielded));
             }
+            reads += 1;
+            step = match self.stream.read(buffer) {
+                Ok(0) => return Ok(Some(Progress::Closed)),
+                Ok(count) => self.decoder.decode(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::Need),
+                Err(error) => return Err(error),
+            };
         }
-        Ok(Some(Progress::Yielded))
     }
 
     /// Each phase of a request has one deadline, however often a byte of it arrives.
@@ -152,7 +157,7 @@ impl Connection {
         if self.is_draining {
             response.persistence = Persistence::Close;
         }
-        self.send(response.encode(), Some(response.status), response.persistence, config);
+        self.send(response.encode().into_vec(), Some(response.status), response.persistence, config);
     }
 
     fn send(&mut self, bytes: Vec<u8>, status: Option<Status>, persistence: Persistence, config: &Config) {

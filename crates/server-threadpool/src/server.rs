@@ -116,7 +116,7 @@ impl Server {
             match listener.accept() {
                 Ok((stream, _)) if is_full => {
                     self.shared.counters.refuse();
-                    self.refused.push(stream.into(), Response::full().encode());
+                    self.refused.push(stream.into(), Response::full().encode().into_vec());
                 }
                 Ok((stream, _)) => self.register(stream),
                 Err(error) => match AcceptError::of(&error) {

@@ -77,7 +77,7 @@ fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) 
             Event::Connection => {
                 if let Err(stream) = accept_one(listener, id, shared) {
                     shared.counters.refuse();
-                    refused.push(stream, Response::full().encode());
+                    refused.push(stream, Response::full().encode().into_vec());
                 }
             }
             Event::Nothing => {}

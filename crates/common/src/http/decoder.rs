@@ -29,8 +29,14 @@ pub enum Step {
 /// Takes requests out of the bytes of one connection.
 #[derive(Debug)]
 pub struct Decoder {
-    limits: Limits,
+    /// What came and could not be used yet: the start of a request, or requests behind the one in hand.
     buffer: Vec<u8>,
+    parser: Parser,
+}
+
+#[derive(Debug)]
+struct Parser {
+    limits: Limits,
     state: State,
 }
 
@@ -50,47 +56,61 @@ struct Body {
 impl Decoder {
     /// A decoder for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, buffer: Vec::new(), state: State::Head(Scanner::head(&limits)) }
-    }
-
-    /// Adds bytes that the client sent.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        Self { buffer: Vec::new(), parser: Parser { limits, state: State::Head(Scanner::head(&limits)) } }
     }
 
     /// What the connection is in the middle of.
     pub fn phase(&self) -> Phase {
-        match self.state {
+        match self.parser.state {
             State::Body(_) => Phase::Body,
             State::Head(_) if self.buffer.is_empty() => Phase::Idle,
             State::Head(_) => Phase::Head,
         }
     }
 
-    /// The next whole request in the bytes so far.
+    /// The next whole request in the bytes so far, of which `bytes` are those that have come since the last call. There
+    /// may be none: another request may have come with the one before.
     ///
     /// # Errors
     /// The answer to give to a request that is refused; the connection is closed after it.
-    pub fn decode(&mut self) -> Result<Step, Reject> {
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Step, Reject> {
+        // Most requests come alone and in one piece. They are decoded where they are: a copy would be heap memory, of
+        // which 10,000 processes would each have a page of their own.
+        if self.buffer.is_empty() {
+            let (taken, step) = self.parser.next(bytes)?;
+            self.buffer.extend_from_slice(&bytes[taken..]);
+            return Ok(step);
+        }
+        self.buffer.extend_from_slice(bytes);
+        let (taken, step) = self.parser.next(&self.buffer)?;
+        drain_front(&mut self.buffer, taken);
+        Ok(step)
+    }
+}
+
+impl Parser {
+    /// The next step in `input`, and how many bytes at its front are done with. The others must be there again when more
+    /// has come.
+    fn next(&mut self, input: &[u8]) -> Result<(usize, Step), Reject> {
+        let mut taken = 0;
         if let State::Head(scanner) = &mut self.state {
-            let Some(Head { request, framing, expects_continue }) = next_head(scanner, &mut self.buffer, &self.limits)?
-            else {
-                return Ok(Step::Need);
-            };
+            let Some(head_bytes) = scanner.scan(input)? else { return Ok((0, Step::Need)) };
+            let Head { request, framing, expects_continue } = head::parse(&input[..head_bytes], &self.limits)?;
+            taken = head_bytes;
             let decoder = BodyDecoder::new(framing, &self.limits);
             if decoder.is_done() {
                 self.state = State::Head(Scanner::head(&self.limits));
-                return Ok(Step::Request(request));
+                return Ok((taken, Step::Request(request)));
             }
             self.state = State::Body(Box::new(Body { request, decoder }));
-            if expects_continue && self.buffer.is_empty() {
-                return Ok(Step::Continue);
+            if expects_continue && taken == input.len() {
+                return Ok((taken, Step::Continue));
             }
         }
-        let State::Body(body) = &mut self.state else { return Ok(Step::Need) };
-        let taken = body.decoder.decode(&self.buffer, |data| body.request.body.extend_from_slice(data))?;
-        drain_front(&mut self.buffer, taken);
-        Ok(self.take_request())
+        if let State::Body(body) = &mut self.state {
+            taken += body.decoder.decode(&input[taken..], |data| body.request.body.extend_from_slice(data))?;
+        }
+        Ok((taken, self.take_request()))
     }
 
     fn take_request(&mut self) -> Step {
@@ -102,14 +122,6 @@ impl Decoder {
             }
         }
     }
-}
-
-/// The head at the front of `buffer`, taken out of it, if it is complete.
-fn next_head(scanner: &mut Scanner, buffer: &mut Vec<u8>, limits: &Limits) -> Result<Option<Head>, Reject> {
-    let Some(head_bytes) = scanner.scan(buffer)? else { return Ok(None) };
-    let head = head::parse(&buffer[..head_bytes], limits)?;
-    drain_front(buffer, head_bytes);
-    Ok(Some(head))
 }
 
 /// Drops bytes that are done with. An empty buffer is freed: 10,000 waiting connections keep none.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use smol_str::{SmolStr, format_smolstr};
+
 use super::body::Framing;
 use super::{Limits, Method, Persistence, Reject, Request, Status};
 
@@ -192,9 +194,9 @@ impl<'b> RequestLine<'b> {
     }
 
     /// The path and query of an origin-form or absolute-form target, or `*` (§3.2).
-    fn path_and_query(&self) -> Result<String, Reject> {
+    fn path_and_query(&self) -> Result<SmolStr, Reject> {
         if self.target.starts_with('/') || (self.target == "*" && self.method_token == b"OPTIONS") {
-            return Ok(self.target.to_owned());
+            return Ok(self.target.into());
         }
         let rest = strip_scheme(self.target).ok_or(Reject::bad("a target that is neither a path nor a URI"))?;
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -203,7 +205,7 @@ impl<'b> RequestLine<'b> {
             return Err(Reject::bad("a URI with an invalid authority"));
         }
         let slash = if path_and_query.starts_with('/') { "" } else { "/" };
-        Ok(format!("{slash}{path_and_query}"))
+        Ok(format_smolstr!("{slash}{path_and_query}"))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Responses into bytes.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::Write as _;
 use std::time::SystemTime;
+
+use httpdate::HttpDate;
+use smallvec::SmallVec;
 
 use super::{Reject, Status};
 
@@ -10,7 +14,7 @@ use super::{Reject, Status};
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Seconds after which a client that was turned away may come back (RFC 9110 §10.2.3).
-const RETRY_AFTER_S: u32 = 1;
+const RETRY_AFTER_S: usize = 1;
 
 /// What happens to the connection after an answer (§9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,30 @@ impl Persistence {
             Persistence::KeepAlive => None,
             Persistence::KeepAliveSaid => Some("keep-alive"),
             Persistence::Close => Some("close"),
+        }
+    }
+}
+
+/// An answer in bytes. That of a small one is not on the heap: see [`Decoder::decode`](super::Decoder::decode).
+pub type Encoded = SmallVec<[u8; 512]>;
+
+/// The value of a field.
+#[derive(Clone, Copy, Debug)]
+pub enum Value {
+    /// Any text.
+    Text(&'static str),
+    /// A number.
+    Number(usize),
+    /// A date (RFC 9110 §5.6.7).
+    Date(HttpDate),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => f.write_str(text),
+            Value::Number(number) => number.fmt(f),
+            Value::Date(date) => date.fmt(f),
         }
     }
 }
@@ -77,16 +105,16 @@ impl Response {
     }
 
     /// The fields, in the order in which they are sent.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Value)> {
         let has_body = self.status != Status::NoContent;
-        let date = httpdate::fmt_http_date(SystemTime::now());
+        let is_full = self.status == Status::ServiceUnavailable;
         [
-            Some(("Date", date.into())),
-            has_body.then_some(("Content-Type", self.content_type.into())),
-            has_body.then(|| ("Content-Length", self.body.len().to_string().into())),
-            self.allow.map(|allow| ("Allow", allow.into())),
-            (self.status == Status::ServiceUnavailable).then(|| ("Retry-After", RETRY_AFTER_S.to_string().into())),
-            self.persistence.connection_field().map(|option| ("Connection", option.into())),
+            Some(("Date", Value::Date(SystemTime::now().into()))),
+            has_body.then_some(("Content-Type", Value::Text(self.content_type))),
+            has_body.then_some(("Content-Length", Value::Number(self.body.len()))),
+            self.allow.map(|allow| ("Allow", Value::Text(allow))),
+            is_full.then_some(("Retry-After", Value::Number(RETRY_AFTER_S))),
+            self.persistence.connection_field().map(|option| ("Connection", Value::Text(option))),
         ]
         .into_iter()
         .flatten()
@@ -98,9 +126,9 @@ impl Response {
     }
 
     /// The bytes to send.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(192 + self.body.len());
-        // Writing to a Vec cannot fail.
+    pub fn encode(&self) -> Encoded {
+        let mut bytes = Encoded::with_capacity(192 + self.body.len());
+        // Writing to memory cannot fail.
         let _ = write!(bytes, "HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
         for (name, value) in self.fields() {
             let _ = write!(bytes, "{name}: {value}\r\n");
