@@ -20,13 +20,15 @@ pub(crate) enum Cause {
     ChildrenOutOfMemory,
     /// The system refused to fork another process.
     ForkRefused,
+    /// The system refused another thread.
+    ThreadRefused,
     /// The limit of open files left room for fewer connections.
     Descriptors,
     /// The server did not start.
     NotStarted,
     /// The server ended, or was killed, though nobody stopped it.
     ServerDied,
-    /// The server answered with a status of 400 or more: 503, mostly, because it was full, or had no thread to give.
+    /// The server answered with a status of 400 or more: 503, mostly, because it was full.
     Refused,
     /// Connections could not be made, or the server did not accept them.
     NotConnected,
@@ -60,6 +62,7 @@ impl Cause {
             (Cause::OutOfMemory, is_at_limit(result)),
             (Cause::ChildrenOutOfMemory, was_oom_killed(result)),
             (Cause::ForkRefused, server_says(result, "no child could be forked")),
+            (Cause::ThreadRefused, server_says(result, "no thread could be spawned")),
             (Cause::NotStarted, has_failed && result.memory.source.is_none()),
             (Cause::ServerDied, result.failure.as_ref().is_some_and(|failure| failure.contains(" died: "))),
             (Cause::Descriptors, errors.status > 0 && server_says(result, "limit of open files")),
@@ -81,6 +84,7 @@ impl Cause {
             Cause::OutOfMemory => "RAM limit",
             Cause::ChildrenOutOfMemory => "RAM limit (children)",
             Cause::ForkRefused => "no fork",
+            Cause::ThreadRefused => "no thread",
             Cause::Descriptors => "open files",
             Cause::NotStarted => "not started",
             Cause::ServerDied => "died",
@@ -104,10 +108,11 @@ impl Cause {
                 format!("the kernel killed {kills} of its processes for want of memory (OOM); the others lived on")
             }
             Cause::ForkRefused => "the system refused to fork".into(),
+            Cause::ThreadRefused => "the system refused a thread".into(),
             Cause::Descriptors => "too few open files are allowed, so it answered 503".into(),
             Cause::NotStarted => "the server did not start".into(),
             Cause::ServerDied => "the server died".into(),
-            Cause::Refused => "it answered 503: it was full, or was given no thread or memory".into(),
+            Cause::Refused => "it answered 503: it was full, or was given no memory".into(),
             Cause::NotConnected => "not all connections could be made".into(),
             Cause::ConnectionsLost => "connections broke".into(),
             Cause::TimedOut => "answers took too long".into(),
@@ -185,6 +190,9 @@ mod tests {
         let forkless =
             RunResult { warnings: says("no child could be forked: EAGAIN; 7 are there"), ..refusing.clone() };
         assert_eq!(Cause::of(&forkless, false), Some(Cause::ForkRefused));
+        let threadless =
+            RunResult { warnings: says("no thread could be spawned: EAGAIN; 7 are there"), ..refusing.clone() };
+        assert_eq!(Cause::of(&threadless, false), Some(Cause::ThreadRefused));
         let short = RunResult {
             warnings: says("accepting only 5 connections at once: raise the hard limit of open files (`ulimit -Hn`)"),
             ..refusing

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{self, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +36,8 @@ struct Shared {
     /// The open connections, so that the drain can end the silent ones.
     connections: Mutex<HashMap<u64, Arc<TcpStream>>>,
     connection_closed: Condvar,
+    /// The system refused the last thread.
+    is_starved: AtomicBool,
 }
 
 /// Starts the server, and runs it until it is told to stop.
@@ -55,6 +57,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         counters: Counters::default(),
         connections: Mutex::default(),
         connection_closed: Condvar::new(),
+        is_starved: AtomicBool::new(false),
     }));
     listener::announce(listener.local_addr()?, admin.as_ref().map(Admin::local_addr).transpose()?);
     if let Some(admin) = admin {
@@ -127,10 +130,16 @@ fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpS
         // The connection failed: that is the end of it, and of nothing else.
         let _ = serve(&registered.stream, shared);
     });
+    let was_starved = shared.is_starved.swap(thread.is_err(), Relaxed);
     match thread {
         Ok(_) => Ok(()),
-        // The thread that did not start has dropped its share of the socket: this is the last.
-        Err(_) => Arc::try_unwrap(stream).map_or(Ok(()), Err),
+        Err(error) => {
+            if !was_starved {
+                log::warn!("no thread could be spawned: {error}; {} are there", shared.connections().len());
+            }
+            // The thread that did not start has dropped its share of the socket: this is the last.
+            Arc::try_unwrap(stream).map_or(Ok(()), Err)
+        }
     }
 }
 
