@@ -5,14 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use common::config::Config;
-use common::counters::Counters;
 use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
 use common::linger::{LINGER_TIMEOUT, drop_input};
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFuture;
+
+use crate::server::Shared;
 
 /// The answer to a request that came too slowly.
 const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took too long");
@@ -22,56 +22,72 @@ const READ_BYTES: usize = 16 * 1024;
 /// Reads requests from a socket and writes responses to it, each within its timeout.
 ///
 /// What is awaited seldom is boxed: a task has room for all that it may await, and there are 10,000 tasks.
-pub(crate) struct Connection<'a> {
+pub(crate) struct Connection {
     stream: TcpStream,
     decoder: Decoder,
-    config: &'a Config,
-    counters: &'a Counters,
+    shared: &'static Shared,
     /// When the request in hand was whole.
     request_start: Option<Instant>,
 }
 
-impl<'a> Connection<'a> {
-    pub(crate) fn new(stream: TcpStream, config: &'a Config, counters: &'a Counters) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, decoder: Decoder::new(config.limits()), config, counters, request_start: None })
+/// What [`Connection::read`] does next if it has no request yet.
+#[derive(Clone, Copy)]
+enum Next {
+    Continue,
+    ReadOn,
+    Reject(Reject),
+    Wait,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, shared: &'static Shared) -> Self {
+        // It fails only on a connection that has failed, which shows soon.
+        let _ = stream.set_nodelay(true);
+        Self { stream, decoder: Decoder::new(shared.config.limits()), shared, request_start: None }
     }
 
     /// The next request; `None` when there will be none: the client has gone, was silent for too long, was refused and
     /// told so, or the server is draining.
     pub(crate) async fn read(
         &mut self,
-        draining: &mut Pin<&mut WaitForCancellationFuture<'_>>,
+        mut draining: Pin<&mut WaitForCancellationFuture<'_>>,
     ) -> io::Result<Option<Request>> {
         let mut phase = self.decoder.phase();
         let mut phase_start = Instant::now();
         loop {
-            match self.try_read() {
+            // Two matches: what is matched is kept while an arm awaits.
+            let next = match self.try_read() {
                 Ok(Some(Ok(Step::Request(request)))) => {
                     self.request_start = Some(Instant::now());
                     return Ok(Some(request));
                 }
-                Ok(Some(Ok(Step::Continue))) => Box::pin(self.write_all(response::CONTINUE)).await?,
-                Ok(Some(Ok(Step::Need))) => consume_budget().await,
-                Ok(Some(Err(reject))) => return Box::pin(self.reject(reject)).await,
+                Ok(Some(Ok(Step::Continue))) => Next::Continue,
+                Ok(Some(Ok(Step::Need))) => Next::ReadOn,
+                Ok(Some(Err(reject))) => Next::Reject(reject),
                 Ok(None) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
+                Err(error) => return Err(error),
+            };
+            match next {
+                Next::Continue => Box::pin(self.write_all(response::CONTINUE)).await?,
+                Next::ReadOn => consume_budget().await,
+                Next::Reject(reject) => return Box::pin(self.reject(reject)).await,
+                Next::Wait => {
                     if phase != self.decoder.phase() {
                         phase = self.decoder.phase();
                         phase_start = Instant::now();
                     }
-                    let timeout = self.config.timeouts().of(phase);
+                    let deadline = phase_start + self.shared.config.timeouts().of(phase);
                     let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
                         Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
                         Poll::Pending => self.stream.poll_read_ready(cx),
                     });
-                    match timeout_at(phase_start + timeout, readable).await {
+                    match timeout_at(deadline, readable).await {
                         Ok(result) => result?,
                         Err(_) if phase == Phase::Idle => return Ok(None),
                         Err(_) => return Box::pin(self.reject(TOO_LATE)).await,
                     }
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -100,7 +116,7 @@ impl<'a> Connection<'a> {
         if let Some(unsent) = self.try_write(response)? {
             Box::pin(self.write_all(&unsent)).await?;
         }
-        self.counters.answer(response.status, self.request_start.take().map(Instant::into_std));
+        self.shared.counters.answer(response.status, self.request_start.take().map(Instant::into_std));
         Ok(())
     }
 
@@ -115,7 +131,7 @@ impl<'a> Connection<'a> {
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + self.config.write_timeout;
+        let deadline = Instant::now() + self.shared.config.write_timeout;
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
                 Ok(count) => bytes = &bytes[count..],

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread;
 
@@ -38,11 +38,11 @@ use crate::{Cli, Http};
 const MAX_REFUSALS: usize = 1024;
 
 /// What all tasks share. It lives as long as the process.
-struct Shared {
-    config: Config,
+pub(crate) struct Shared {
+    pub(crate) config: Config,
     http: Http,
     database: Database,
-    counters: Counters,
+    pub(crate) counters: Counters,
     /// A permit for each connection that there may be.
     room: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -135,60 +135,74 @@ fn refuse(stream: TcpStream, shared: &'static Shared) {
     if let (true, Ok(permit)) = (is_sent, shared.refusals.clone().try_acquire_owned()) {
         shared.tasks.spawn(async move {
             let _permit = permit;
-            Connection::new(stream, &shared.config, &shared.counters)?.linger().await
+            Connection::new(stream, shared).linger().await
         });
     }
 }
 
 /// Serves one connection until it ends.
-async fn serve(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &Shared) -> io::Result<()> {
-    let _open = shared.counters.open();
-    let mut draining = pin!(shared.draining.cancelled());
-    let mut connection = Connection::new(stream, &shared.config, &shared.counters)?;
-    // Not `while let`: in each of 10,000 tasks, it would keep room for what it has matched.
-    loop {
-        let Some(request) = connection.read(&mut draining).await? else { return Ok(()) };
-        // A client that sends without pause never makes us wait: others want their turn.
-        consume_budget().await;
-        let mut response = handle(request, shared).await;
-        if shared.draining.is_cancelled() {
-            response.persistence = Persistence::Close;
-        }
-        connection.write(&response).await?;
-        if response.persistence == Persistence::Close {
-            return Box::pin(connection.linger()).await;
+///
+/// Not an `async fn`: each of 10,000 tasks would keep room for the arguments, besides what was made of them.
+fn serve(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    shared: &'static Shared,
+) -> impl Future<Output = io::Result<()>> {
+    let held = (permit, shared.counters.open());
+    let mut connection = Connection::new(stream, shared);
+    async move {
+        let _held = &held;
+        let mut draining = pin!(shared.draining.cancelled());
+        // Not `while let`, which would keep room for what it has matched.
+        loop {
+            let Some(request) = connection.read(draining.as_mut()).await? else { return Ok(()) };
+            // A client that sends without pause never makes us wait: others want their turn.
+            consume_budget().await;
+            let mut response = handle(request, shared).await;
+            if shared.draining.is_cancelled() {
+                response.persistence = Persistence::Close;
+            }
+            connection.write(&response).await?;
+            if response.persistence == Persistence::Close {
+                return Box::pin(connection.linger()).await;
+            }
         }
     }
 }
 
-/// Serves one connection until it ends; hyper speaks HTTP.
-async fn serve_hyper(stream: TcpStream, _permit: OwnedSemaphorePermit, shared: &'static Shared) -> Result<()> {
-    let _open = shared.counters.open();
-    stream.set_nodelay(true)?;
+/// Serves one connection until it ends; hyper speaks HTTP. Not an `async fn`: see [`serve`].
+fn serve_hyper(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    shared: &'static Shared,
+) -> impl Future<Output = hyper::Result<()>> {
+    let held = (permit, shared.counters.open());
     let exchange = Arc::new(Exchange::default());
     let guard = Guard::new(stream, &shared.config, &shared.counters, exchange.clone());
-    let service = service_fn(|request| answer(request, &exchange, shared));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .half_close(true)
-            .title_case_headers(true)
-            // The guard keeps all deadlines.
-            .header_read_timeout(None)
-            .serve_connection(guard, service)
-    );
-    tokio::select! {
-        result = connection.as_mut() => return Ok(result?),
-        () = shared.draining.cancelled() => connection.as_mut().graceful_shutdown(),
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .title_case_headers(true)
+        // The guard keeps all deadlines.
+        .header_read_timeout(None)
+        .serve_connection(guard, service_fn(move |request| answer(request, exchange.clone(), shared)));
+    async move {
+        let _held = &held;
+        tokio::select! {
+            result = &mut connection => return result,
+            () = shared.draining.cancelled() => {}
+        }
+        Pin::new(&mut connection).graceful_shutdown();
+        // Not moved: the task would have room for two.
+        (&mut connection).await
     }
-    Ok(connection.await?)
 }
 
 /// Translates between hyper and [`handle`]. Not async up to the body: a future keeps its arguments, and nothing of
 /// hyper's request shall be left while it is handled.
 fn answer(
     request: hyper::Request<Incoming>,
-    exchange: &Exchange,
-    shared: &Shared,
+    exchange: Arc<Exchange>,
+    shared: &'static Shared,
 ) -> impl Future<Output = hyper::Result<hyper::Response<Full<Bytes>>>> {
     let mut translated = Request {
         method: Method::from_token(request.method().as_str().as_bytes()),
@@ -247,24 +261,25 @@ fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
     translated
 }
 
-/// Answers one request; the database wait suspends this task.
-async fn handle(request: Request, shared: &Shared) -> Response {
+/// Answers one request; the database wait suspends this task. Not an `async fn`: see [`serve`].
+fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Response> {
     let Plan { work, response } = app::plan(request, shared.config.allow_chaos);
-    match work {
-        Work::Nothing => {}
-        Work::Query(wait) => {
-            let _waiting = shared.counters.wait();
-            let latency = shared.database.latency(wait);
-            // tokio would wait for the next millisecond.
-            if !latency.is_zero() {
-                sleep(latency).await;
+    async move {
+        match work {
+            Work::Nothing => {}
+            Work::Query(wait) => {
+                let _waiting = shared.counters.wait();
+                // For nothing, tokio would wait for the next millisecond.
+                if let Some(latency) = Some(shared.database.latency(wait)).filter(|latency| !latency.is_zero()) {
+                    sleep(latency).await;
+                }
             }
+            // A burn would keep other tasks off this thread.
+            Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
+            Work::Chaos(chaos) => chaos.strike(),
         }
-        // A burn would keep other tasks off this thread.
-        Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
-        Work::Chaos(chaos) => chaos.strike(),
+        response
     }
-    response
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.

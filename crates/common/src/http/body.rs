@@ -164,7 +164,7 @@ impl BodyDecoder {
                 }
                 Chunk::Trailers { scanner, section } => {
                     section.push(input[0]);
-                    if scanner.scan(section)?.is_some() {
+                    if scanner.scan(section, &self.limits)?.is_some() {
                         parse_fields(section, &mut [httparse::EMPTY_HEADER; FEW_FIELDS], &mut Vec::new())?;
                         self.state = State::Done;
                     }
@@ -178,7 +178,7 @@ impl BodyDecoder {
         self.allowed_bytes =
             self.allowed_bytes.checked_sub(size).ok_or(Reject::new(Status::ContentTooLarge, "the body is too long"))?;
         self.state = State::Chunk(match size {
-            0 => Chunk::Trailers { scanner: Scanner::trailers(&self.limits), section: Vec::new() },
+            0 => Chunk::Trailers { scanner: Scanner::trailers(), section: Vec::new() },
             _ => Chunk::Data(size),
         });
         Ok(())

@@ -56,7 +56,7 @@ struct Body {
 impl Decoder {
     /// A decoder for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { buffer: Vec::new(), parser: Parser { limits, state: State::Head(Scanner::head(&limits)) } }
+        Self { buffer: Vec::new(), parser: Parser { limits, state: State::Head(Scanner::head()) } }
     }
 
     /// What the connection is in the middle of.
@@ -94,12 +94,12 @@ impl Parser {
     fn next(&mut self, input: &[u8]) -> Result<(usize, Step), Reject> {
         let mut taken = 0;
         if let State::Head(scanner) = &mut self.state {
-            let Some(head_bytes) = scanner.scan(input)? else { return Ok((0, Step::Need)) };
+            let Some(head_bytes) = scanner.scan(input, &self.limits)? else { return Ok((0, Step::Need)) };
             let Head { request, framing, expects_continue } = head::parse(&input[..head_bytes], &self.limits)?;
             taken = head_bytes;
             let decoder = BodyDecoder::new(framing, &self.limits);
             if decoder.is_done() {
-                self.state = State::Head(Scanner::head(&self.limits));
+                self.state = State::Head(Scanner::head());
                 return Ok((taken, Step::Request(request)));
             }
             self.state = State::Body(Box::new(Body { request, decoder }));
@@ -114,7 +114,7 @@ impl Parser {
     }
 
     fn take_request(&mut self) -> Step {
-        match std::mem::replace(&mut self.state, State::Head(Scanner::head(&self.limits))) {
+        match std::mem::replace(&mut self.state, State::Head(Scanner::head())) {
             State::Body(body) if body.decoder.is_done() => Step::Request(body.request),
             unfinished => {
                 self.state = unfinished;
@@ -144,13 +144,14 @@ pub struct Validator {
 #[derive(Debug)]
 enum Check {
     Head(Scanner),
-    Body(BodyDecoder),
+    /// Boxed, as that of the decoder is.
+    Body(Box<BodyDecoder>),
 }
 
 impl Validator {
     /// A validator for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Check::Head(Scanner::head(&limits)) }
+        Self { limits, state: Check::Head(Scanner::head()) }
     }
 
     /// What the connection is in the middle of; `held_bytes` is how many bytes were not passed on yet.
@@ -183,7 +184,7 @@ impl Validator {
     fn check_next(&mut self, held: &mut [u8]) -> Result<usize, Reject> {
         match &mut self.state {
             Check::Head(scanner) => {
-                let Some(head_bytes) = scanner.scan(held)? else { return Ok(0) };
+                let Some(head_bytes) = scanner.scan(held, &self.limits)? else { return Ok(0) };
                 let head = head::parse(&held[..head_bytes], &self.limits)?;
                 head::lower_minor_version(&mut held[..head_bytes]);
                 self.enter(BodyDecoder::new(head.framing, &self.limits));
@@ -192,7 +193,7 @@ impl Validator {
             Check::Body(body) => {
                 let count = body.decode(held, |_| {})?;
                 if body.is_done() {
-                    self.state = Check::Head(Scanner::head(&self.limits));
+                    self.state = Check::Head(Scanner::head());
                 }
                 Ok(count)
             }
@@ -200,6 +201,9 @@ impl Validator {
     }
 
     fn enter(&mut self, body: BodyDecoder) {
-        self.state = if body.is_done() { Check::Head(Scanner::head(&self.limits)) } else { Check::Body(body) };
+        self.state = match body.is_done() {
+            true => Check::Head(Scanner::head()),
+            false => Check::Body(Box::new(body)),
+        };
     }
 }

@@ -28,32 +28,31 @@ pub struct Head {
 /// at once.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    max_bytes: usize,
     position: usize,
     line_start: usize,
-    lines: usize,
+    /// A line that is not empty has ended.
+    has_line: bool,
     skips_leading_empty_lines: bool,
 }
 
 impl Scanner {
     /// Scans a head: empty lines before the request line are skipped (§2.2).
-    pub fn head(limits: &Limits) -> Self {
-        Self { skips_leading_empty_lines: true, ..Self::trailers(limits) }
+    pub fn head() -> Self {
+        Self { skips_leading_empty_lines: true, ..Self::trailers() }
     }
 
     /// Scans a trailer section, which may be empty.
-    pub fn trailers(limits: &Limits) -> Self {
-        let max_bytes = limits.max_head_bytes;
-        Self { max_bytes, position: 0, line_start: 0, lines: 0, skips_leading_empty_lines: false }
+    pub fn trailers() -> Self {
+        Self { position: 0, line_start: 0, has_line: false, skips_leading_empty_lines: false }
     }
 
     /// The length of the section with its empty line, once it is complete.
     ///
     /// # Errors
     /// 400 for what no line may hold; 414 (§3) or 431 (RFC 6585 §5) for a section that is too long.
-    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, Reject> {
+    pub fn scan(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Reject> {
         while let Some(&byte) = buffer.get(self.position) {
-            if self.position == self.max_bytes {
+            if self.position == limits.max_head_bytes {
                 return Err(self.too_long());
             }
             let after_cr = self.position > 0 && buffer[self.position - 1] == b'\r';
@@ -63,8 +62,8 @@ impl Scanner {
                     let is_empty = self.position - self.line_start == 2;
                     self.line_start = self.position;
                     if !is_empty {
-                        self.lines += 1;
-                    } else if self.lines > 0 || !self.skips_leading_empty_lines {
+                        self.has_line = true;
+                    } else if self.has_line || !self.skips_leading_empty_lines {
                         return Ok(Some(self.position));
                     }
                 }
@@ -80,7 +79,7 @@ impl Scanner {
 
     /// It is the target's fault if even the first line has no end yet.
     fn too_long(&self) -> Reject {
-        if self.lines == 0 && self.skips_leading_empty_lines {
+        if !self.has_line && self.skips_leading_empty_lines {
             Reject::new(Status::UriTooLong, "the request line is too long")
         } else {
             Reject::new(Status::RequestHeaderFieldsTooLarge, "the fields are too long")
