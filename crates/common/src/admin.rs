@@ -177,7 +177,10 @@ impl Admin {
     pub fn close_in_child(self) {
         let Self { listener, mut clients, lingerers, memory, .. } = self;
         drop(listener);
-        clients.clear();
+        for Client { stream, decoder, .. } in clients.drain(..) {
+            drop(stream);
+            std::mem::forget(decoder);
+        }
         lingerers.close_in_child();
         std::mem::forget((clients, memory));
     }

@@ -46,7 +46,10 @@ impl Lingerers {
 
     /// Closes all of them in a forked child, without freeing the memory that it shares with its parent.
     pub fn close_in_child(mut self) {
-        self.0.clear();
+        for Lingerer { stream, unsent, .. } in self.0.drain(..) {
+            drop(stream);
+            std::mem::forget(unsent);
+        }
         std::mem::forget(self);
     }
 
