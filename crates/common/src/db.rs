@@ -74,7 +74,7 @@ impl fmt::Display for Latency {
     }
 }
 
-/// A database that finds the same row each time, after a while.
+/// A database that finds the same row each time, after a while. It also works in memory that processes share.
 #[derive(Debug)]
 pub struct Database {
     latency: Latency,
@@ -87,12 +87,6 @@ impl Database {
     /// A database whose queries take `latency`, drawn from `seed`.
     pub fn new(latency: Latency, seed: u64) -> Self {
         Self { latency, seed, next_query: AtomicU64::new(0) }
-    }
-
-    /// Goes on with query number `number`: forked processes, each with a copy of this database, must not all draw the
-    /// same latencies.
-    pub fn skip_to(&self, number: u64) {
-        self.next_query.store(number, Relaxed);
     }
 
     /// How long the next query takes: `wait` if the client chose it, else what the distribution says.

@@ -247,7 +247,7 @@ fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
     }
     // hyper keeps the map for the next request. Unasked, it would have room for twice the usual three fields.
     translated.headers_mut().reserve(3);
-    for (name, value) in response.fields() {
+    for (name, value) in response.fields().into_iter().flatten() {
         if let (Ok(name), Ok(value)) = (name.parse::<hyper::header::HeaderName>(), value.to_string().try_into()) {
             translated.headers_mut().append(name, value);
         }

@@ -31,19 +31,29 @@ const IDLE_CHILD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long killed children may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the supervisor and all children share: every child has a copy, and its references point to the same memory.
+/// What the supervisor and all children have: every child has a copy, and its references point to the same memory.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) max_connections: usize,
     pub(crate) listener: Socket,
-    database: Database,
-    pub(crate) counters: &'static Counters,
+    pub(crate) board: &'static Board,
     /// A slot for each child that there may be.
     pub(crate) slots: &'static [Slot],
-    /// How many idle children may leave.
-    pub(crate) surplus: &'static AtomicUsize,
     /// Rung by a child that became busy: fewer are idle now.
     pub(crate) bell: EventFd,
+}
+
+/// What changes while children are forked. It is in shared memory, not only because several processes change it: a page
+/// that the supervisor changes after a fork would stay behind in the child, as its own copy.
+pub(crate) struct Board {
+    pub(crate) database: Database,
+    pub(crate) counters: Counters,
+    /// How many idle children may leave.
+    pub(crate) surplus: AtomicUsize,
+    /// How many slots are taken.
+    pub(crate) children: AtomicUsize,
+    /// Where the search for a free slot goes on.
+    pub(crate) next_slot: AtomicUsize,
 }
 
 impl Shared {
@@ -53,15 +63,7 @@ impl Shared {
     }
 }
 
-/// What is in one piece of shared memory: each piece costs every child a mapping.
-#[derive(Default)]
-struct Board {
-    counters: Counters,
-    surplus: AtomicUsize,
-}
-
-/// What the supervisor knows of a child. It is in shared memory not only because the child writes its state: a page that
-/// the supervisor changes after a fork would stay behind in the child, as its own copy.
+/// What the supervisor knows of a child; in shared memory, as the [`Board`] is.
 #[derive(Default)]
 pub(crate) struct Slot {
     /// Zero if the slot is free.
@@ -78,9 +80,6 @@ pub(crate) mod state {
 }
 
 /// Starts the server, and runs it until it is told to stop.
-// Inlined, it would put what the supervisor writes between two forks in the large frame of `main`, pages away from the
-// frames of the children: each would keep one more page of the stack.
-#[inline(never)]
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
@@ -92,23 +91,35 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
-    let board = process::share(Board::default())?;
-    let shared = Shared {
+    let board = Board {
         database: config.database(),
+        counters: Counters::default(),
+        surplus: AtomicUsize::new(0),
+        children: AtomicUsize::new(0),
+        next_slot: AtomicUsize::new(0),
+    };
+    let shared = Shared {
         config,
         max_connections,
         listener,
-        counters: &board.counters,
+        board: process::share(board)?,
         slots: process::share_slice(max_connections)?,
-        surplus: &board.surplus,
         bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     };
     warm_up(&shared.config);
-    let mut supervisor = Supervisor::new(&shared, admin, cli.start.min(max_connections))?;
+    supervise(&shared, admin, cli.start.min(max_connections), || listener::announce(address, admin_address))
+}
+
+/// Keeps `start` children ready, says by `announce` when they are, and goes on until told to stop.
+// Inlined, it would have the supervisor in a large frame, a page away from those of the children: each child, which writes to
+// both, would have one more page of the stack.
+#[inline(never)]
+fn supervise(shared: &Shared, admin: Option<Admin>, start: usize, announce: impl FnOnce()) -> Result<()> {
+    let mut supervisor = Supervisor::new(shared, admin, start)?;
     supervisor.spawn_missing();
-    listener::announce(address, admin_address);
+    announce();
     supervisor.run()?;
-    drain(&mut supervisor, &shared)
+    drain(&mut supervisor, shared)
 }
 
 /// Has libraries look now which instructions this CPU knows: they note it in statics, whose page each child would copy.
@@ -142,11 +153,11 @@ pub(crate) fn accept(child: &Child<'_>) {
 
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
-    let _open = child.shared.counters.open();
+    let _open = child.shared.board.counters.open();
     // Only now does the supervisor count one idle child less. A bell that has rung too often has been heard anyway.
     let _ = child.shared.bell.write(1);
     let _stoppable = process::stoppable(stream.as_fd());
-    let (config, counters) = (&child.shared.config, child.shared.counters);
+    let (config, counters) = (&child.shared.config, &child.shared.board.counters);
     let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, child);
@@ -168,8 +179,8 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
         Work::Nothing => {}
         Work::Query(wait) => {
             let _state = child.enter(state::WAITING);
-            let _waiting = child.shared.counters.wait();
-            child.shared.database.query(wait);
+            let _waiting = child.shared.board.counters.wait();
+            child.shared.board.database.query(wait);
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),
@@ -179,7 +190,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
 fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
-    shared.counters.drain();
+    shared.board.counters.drain();
     // Wakes the children that wait in `accept`, all of them: closing our copy would not.
     shared.listener.shutdown(net::Shutdown::Read)?;
     supervisor.signal(Signal::SIGTERM);
@@ -198,11 +209,6 @@ pub(crate) struct Child<'a> {
 }
 
 impl Child<'_> {
-    /// Draws other latencies than the child with another `number` does.
-    pub(crate) fn seed(&self, number: u64) {
-        self.shared.database.skip_to(number << 32);
-    }
-
     /// Lets the supervisor know what the child does until the guard is dropped, also by a panic.
     fn enter(&self, state: u8) -> Entered<'_> {
         Entered { slot: self.slot, before: self.slot.state.swap(state, Relaxed) }
@@ -210,7 +216,7 @@ impl Child<'_> {
 
     /// Takes one of the places of idle children that may leave.
     fn may_leave(&self) -> bool {
-        self.shared.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
+        self.shared.board.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
     }
 }
 

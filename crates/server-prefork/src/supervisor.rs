@@ -21,7 +21,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process;
-use crate::server::{self, Child, Shared, Slot, state};
+use crate::server::{self, Board, Child, Shared, Slot, state};
 
 /// The most children forked in a turn, so that a burst does not keep the supervisor from its other duties.
 const FORKS_PER_TURN: usize = 256;
@@ -39,12 +39,7 @@ pub(crate) struct Supervisor<'a> {
     start: usize,
     signals: SigSet,
     signal_fd: SignalFd,
-    /// How many slots are taken.
-    children: usize,
-    /// Where the search for a free slot goes on.
-    next_slot: usize,
     refused: Lingerers,
-    spawned: u64,
     /// After children died of faults: whoever connects meanwhile waits in the backlog.
     crashes: Backoff,
     /// After the system refused a fork: whoever connects meanwhile gets a 503.
@@ -62,10 +57,7 @@ impl<'a> Supervisor<'a> {
             start,
             signals,
             signal_fd: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
-            children: 0,
-            next_slot: 0,
             refused: Lingerers::default(),
-            spawned: 0,
             crashes: Backoff::default(),
             refusals: Backoff::default(),
         })
@@ -89,17 +81,17 @@ impl<'a> Supervisor<'a> {
 
     fn turn_admin(&mut self) {
         if let Some(admin) = &mut self.admin {
-            admin.turn(self.shared.counters, || self.shared.pids().collect());
+            admin.turn(&self.shared.board.counters, || self.shared.pids().collect());
         }
     }
 
     pub(crate) fn children(&self) -> usize {
-        self.children
+        self.shared.board.children.load(Relaxed)
     }
 
     fn idle(&self) -> usize {
-        let open = self.shared.counters.open.load(Relaxed);
-        self.children.saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
+        let open = self.shared.board.counters.open.load(Relaxed);
+        self.children().saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
     }
 
     /// Forks until enough children are idle, as far as the limits and the system allow.
@@ -111,7 +103,7 @@ impl<'a> Supervisor<'a> {
             let Some(slot) = self.free_slot() else { return };
             if let Err(errno) = self.spawn(slot) {
                 self.refusals.pause();
-                log::warn!("no child could be forked: {errno}; {} are there", self.children);
+                log::warn!("no child could be forked: {errno}; {} are there", self.children());
             }
         }
     }
@@ -121,31 +113,30 @@ impl<'a> Supervisor<'a> {
         self.crashes.remaining().max(self.refusals.remaining())
     }
 
-    fn free_slot(&mut self) -> Option<&'a Slot> {
-        let slots = self.shared.slots;
-        let (before, after) = slots.split_at(self.next_slot);
+    fn free_slot(&self) -> Option<&'a Slot> {
+        let Shared { slots, board, .. } = self.shared;
+        let next_slot = board.next_slot.load(Relaxed);
+        let (before, after) = slots.split_at(next_slot);
         let is_free = |slot: &Slot| slot.pid.load(Relaxed) == 0;
         let found = after.iter().chain(before).position(is_free)?;
-        let index = (self.next_slot + found) % slots.len();
-        self.next_slot = (index + 1) % slots.len();
+        let index = (next_slot + found) % slots.len();
+        board.next_slot.store((index + 1) % slots.len(), Relaxed);
         Some(&slots[index])
     }
 
     fn spawn(&mut self, slot: &Slot) -> nix::Result<()> {
-        self.spawned += 1;
         let child = Child { shared: self.shared, slot };
-        let (number, admin, refused) = (self.spawned, &mut self.admin, &mut self.refused);
+        let (admin, refused) = (&mut self.admin, &mut self.refused);
         let pid = process::spawn(&self.signals, || {
             // The child has copies of these descriptors, and would keep their connections open.
             if let Some(admin) = admin.take() {
                 admin.close_in_child();
             }
             std::mem::take(refused).close_in_child();
-            child.seed(number);
             server::accept(&child);
         })?;
         slot.pid.store(pid.as_raw(), Relaxed);
-        self.children += 1;
+        self.shared.board.children.fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -179,7 +170,7 @@ impl<'a> Supervisor<'a> {
     /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
     fn bury(&mut self, pid: Pid) {
         let Some(slot) = self.slot_of(pid) else { return };
-        let counters = self.shared.counters;
+        let Board { counters, children, .. } = self.shared.board;
         let last_state = slot.state.swap(state::IDLE, Relaxed);
         if last_state != state::IDLE {
             counters.open.fetch_sub(1, Relaxed);
@@ -188,18 +179,18 @@ impl<'a> Supervisor<'a> {
             counters.waiting.fetch_sub(1, Relaxed);
         }
         slot.pid.store(0, Relaxed);
-        self.children -= 1;
+        children.fetch_sub(1, Relaxed);
     }
 
     /// Lets idle children leave when twice as many are idle as are kept ready. They notice when `accept` times out.
     fn release_surplus(&self) {
         let surplus = self.idle().saturating_sub(2 * self.start);
-        self.shared.surplus.store(surplus, Relaxed);
+        self.shared.board.surplus.store(surplus, Relaxed);
     }
 
     /// Every child is busy, and there can be no more.
     fn is_full(&self) -> bool {
-        self.idle() == 0 && (self.children == self.shared.max_connections || !self.refusals.remaining().is_zero())
+        self.idle() == 0 && (self.children() == self.shared.max_connections || !self.refusals.remaining().is_zero())
     }
 
     /// Waits until there is something to do. True if a connection has come that no child can take.
@@ -227,9 +218,9 @@ impl<'a> Supervisor<'a> {
     fn next_turn(&self) -> Option<Duration> {
         let lingering = (!self.refused.is_empty()).then_some(TURN_INTERVAL);
         let admin = self.admin.as_ref().and_then(Admin::next_turn);
-        let missing = self.idle() < self.start && self.children < self.shared.max_connections;
+        let missing = self.idle() < self.start && self.children() < self.shared.max_connections;
         let spawning = missing.then(|| self.pause());
-        let surplus = (self.children > 2 * self.start).then_some(SURPLUS_INTERVAL);
+        let surplus = (self.children() > 2 * self.start).then_some(SURPLUS_INTERVAL);
         [lingering, admin, spawning, surplus].into_iter().flatten().min()
     }
 
@@ -239,7 +230,7 @@ impl<'a> Supervisor<'a> {
         if self.shared.listener.set_nonblocking(true).is_ok() {
             match self.shared.listener.accept() {
                 Ok((socket, _)) => {
-                    self.shared.counters.refuse();
+                    self.shared.board.counters.refuse();
                     self.refused.push(TcpStream::from(socket), Response::full().encode().into_vec());
                 }
                 Err(error) if AcceptError::of(&error) == AcceptError::Exhausted => thread::sleep(EXHAUSTED_PAUSE),
@@ -275,8 +266,8 @@ impl<'a> Supervisor<'a> {
         loop {
             self.reap();
             let remaining = deadline.saturating_duration_since(Instant::now());
-            if self.children == 0 || remaining.is_zero() {
-                return Ok(self.children == 0);
+            if self.children() == 0 || remaining.is_zero() {
+                return Ok(self.children() == 0);
             }
             let mut ready = vec![PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)];
             ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));

@@ -104,8 +104,8 @@ impl Response {
         response
     }
 
-    /// The fields, in the order in which they are sent.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Value)> {
+    /// The fields, in the order in which they are sent; `None` where one is not due.
+    pub fn fields(&self) -> [Option<(&'static str, Value)>; 6] {
         let has_body = self.status != Status::NoContent;
         let is_full = self.status == Status::ServiceUnavailable;
         [
@@ -116,8 +116,6 @@ impl Response {
             is_full.then_some(("Retry-After", Value::Number(RETRY_AFTER_S))),
             self.persistence.connection_field().map(|option| ("Connection", Value::Text(option))),
         ]
-        .into_iter()
-        .flatten()
     }
 
     /// Whether a body follows the fields.
@@ -130,7 +128,7 @@ impl Response {
         let mut bytes = Encoded::with_capacity(192 + self.body.len());
         // Writing to memory cannot fail.
         let _ = write!(bytes, "HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
-        for (name, value) in self.fields() {
+        for (name, value) in self.fields().iter().flatten() {
             let _ = write!(bytes, "{name}: {value}\r\n");
         }
         bytes.extend_from_slice(b"\r\n");
