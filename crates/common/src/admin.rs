@@ -107,7 +107,7 @@ impl Admin {
                 Ok(Some(request)) => {
                     let Client { stream, .. } = self.clients.swap_remove(index);
                     let response = self.answer(&request, counters, &children);
-                    self.lingerers.push(stream, response.encode().into_vec());
+                    self.lingerers.push(stream, response.encode_to_vec());
                 }
                 Ok(None) if now < client.deadline => index += 1,
                 Ok(None) | Err(_) => drop(self.clients.swap_remove(index)),

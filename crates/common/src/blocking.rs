@@ -96,7 +96,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads once, and decodes what came; `None` at the end of the input.
-    // Inlined, as [`write`](Self::write), it would add its buffer to a frame that is there all the time.
+    // Like `write`, not inlined: its buffer would be part of a frame that is there all the time.
     #[inline(never)]
     fn read_some(&mut self, timeout: Duration) -> io::Result<Option<Result<Step, Reject>>> {
         if timeout.is_zero() {

@@ -74,23 +74,34 @@ impl Lingerer {
                 self.stream.shutdown(Shutdown::Write)?;
             }
         }
-        drop_input(&mut self.stream)
+        Ok(drop_input(&mut self.stream)? == Input::Ended)
     }
 }
 
-/// Reads and drops what a nonblocking `stream` holds, but no more than a turn's worth; true at its end.
+/// What [`drop_input`] leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The client has closed.
+    Ended,
+    /// Nothing has come yet.
+    Awaited,
+    /// There may be more, for the next turn.
+    Unread,
+}
+
+/// Reads and drops what a nonblocking `stream` holds, but no more than a turn's worth.
 ///
 /// # Errors
 /// The connection was reset.
-pub fn drop_input(stream: &mut impl io::Read) -> io::Result<bool> {
+pub fn drop_input(stream: &mut impl io::Read) -> io::Result<Input> {
     let mut dropped = [0; 16 * 1024];
     for _ in 0..16 {
         match stream.read(&mut dropped) {
-            Ok(0) => return Ok(true),
+            Ok(0) => return Ok(Input::Ended),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Input::Awaited),
             Err(error) => return Err(error),
         }
     }
-    Ok(false)
+    Ok(Input::Unread)
 }

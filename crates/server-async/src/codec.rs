@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
-use common::linger::{LINGER_TIMEOUT, drop_input};
+use common::linger::{Input, LINGER_TIMEOUT, drop_input};
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
@@ -148,10 +148,13 @@ impl Connection {
     pub(crate) async fn linger(&mut self) -> io::Result<()> {
         socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
         let deadline = Instant::now() + LINGER_TIMEOUT;
-        while !drop_input(&mut TryRead(&self.stream))? {
-            self.ready_before(deadline, TcpStream::poll_read_ready).await?;
+        loop {
+            match drop_input(&mut TryRead(&self.stream))? {
+                Input::Ended => return Ok(()),
+                Input::Awaited => self.ready_before(deadline, TcpStream::poll_read_ready).await?,
+                Input::Unread => consume_budget().await,
+            }
         }
-        Ok(())
     }
 
     /// Waits for the socket, which `poll_ready` asks.

@@ -245,9 +245,8 @@ impl hyper::rt::Write for Guard {
             if let Some(reject) = unanswered {
                 self.counters.answer(reject.status, None);
             }
-            self.closing = Closing::Answering(
-                unanswered.map(|reject| Response::from(reject).encode().into_vec()).unwrap_or_default(),
-            );
+            self.closing =
+                Closing::Answering(unanswered.map(|reject| Response::from(reject).encode_to_vec()).unwrap_or_default());
         }
         if let Closing::Answering(_) = self.closing {
             ready!(self.poll_answer(cx))?;

@@ -151,6 +151,7 @@ fn serve(
     let held = (permit, shared.counters.open());
     let mut connection = Connection::new(stream, shared);
     async move {
+        // Only mentioned, so that the task has it until its end.
         let _held = &held;
         let mut draining = pin!(shared.draining.cancelled());
         // Not `while let`, which would keep room for what it has matched.
@@ -269,7 +270,8 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
             Work::Nothing => {}
             Work::Query(wait) => {
                 let _waiting = shared.counters.wait();
-                // For nothing, tokio would wait for the next millisecond.
+                // Even for a wait of zero, tokio sleeps to the next millisecond. Not `if latency.is_zero()`: what is
+                // borrowed has room in the task.
                 if let Some(latency) = Some(shared.database.latency(wait)).filter(|latency| !latency.is_zero()) {
                     sleep(latency).await;
                 }

@@ -138,7 +138,7 @@ pub(crate) fn accept(child: &Child<'_>) {
             Ok((socket, _)) => {
                 let _serving = child.enter(state::SERVING);
                 // The connection failed: that is the end of it, and of nothing else.
-                let _ = serve(&TcpStream::from(socket), child);
+                let _ = serve(socket, child);
             }
             Err(error) => match AcceptError::of(&error) {
                 AcceptError::WouldBlock if child.may_leave() => return,
@@ -152,8 +152,10 @@ pub(crate) fn accept(child: &Child<'_>) {
 }
 
 /// Serves one connection until it ends.
-fn serve(stream: &TcpStream, child: &Child<'_>) -> io::Result<()> {
+fn serve(socket: Socket, child: &Child<'_>) -> io::Result<()> {
     let _open = child.shared.board.counters.open();
+    // Closed before it is counted as such: the supervisor would count one that is killed in between for a second time.
+    let stream = &TcpStream::from(socket);
     // Only now does the supervisor count one idle child less. A bell that has rung too often has been heard anyway.
     let _ = child.shared.bell.write(1);
     let _stoppable = process::stoppable(stream.as_fd());

@@ -231,7 +231,7 @@ impl<'a> Supervisor<'a> {
             match self.shared.listener.accept() {
                 Ok((socket, _)) => {
                     self.shared.board.counters.refuse();
-                    self.refused.push(TcpStream::from(socket), Response::full().encode().into_vec());
+                    self.refused.push(TcpStream::from(socket), Response::full().encode_to_vec());
                 }
                 Err(error) if AcceptError::of(&error) == AcceptError::Exhausted => thread::sleep(EXHAUSTED_PAUSE),
                 Err(_) => {}

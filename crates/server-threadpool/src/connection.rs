@@ -8,7 +8,7 @@ use common::app::{self, Plan, Work};
 use common::config::Config;
 use common::counters::{Counters, Held};
 use common::http::{Decoder, Persistence, Phase, Reject, Request, Response, Status, Step, response};
-use common::linger::{LINGER_TIMEOUT, drop_input};
+use common::linger::{Input, LINGER_TIMEOUT, drop_input};
 use mio::net::TcpStream;
 
 /// How many requests a connection may be served in a turn, so that one that pipelines does not keep others waiting.
@@ -80,18 +80,29 @@ impl Connection {
                 State::Reading => self.read(config, buffer),
                 State::Waiting(_) => Ok(Some(Progress::Blocked)),
                 State::Writing { .. } => self.write(),
-                State::Lingering => drop_input(&mut self.stream)
-                    .map(|is_end| Some(if is_end { Progress::Closed } else { Progress::Blocked })),
+                State::Lingering => drop_input(&mut self.stream).map(|input| {
+                    Some(match input {
+                        Input::Ended => Progress::Closed,
+                        Input::Awaited => Progress::Blocked,
+                        Input::Unread => Progress::Yielded,
+                    })
+                }),
             };
             match step {
                 Ok(Some(progress)) => return progress,
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(),
                 // The connection failed: that is the end of it, and of nothing else.
                 Err(_) => return Progress::Closed,
             }
         }
         Progress::Yielded
+    }
+
+    /// The client is awaited; while the server drains, not by a connection that waits for a request.
+    fn blocked(&self) -> Progress {
+        let is_done = self.is_draining && matches!(self.state, State::Reading);
+        if is_done { Progress::Closed } else { Progress::Blocked }
     }
 
     /// Reads until there is a request to work on or to answer.
@@ -157,7 +168,7 @@ impl Connection {
         if self.is_draining {
             response.persistence = Persistence::Close;
         }
-        self.send(response.encode().into_vec(), Some(response.status), response.persistence, config);
+        self.send(response.encode_to_vec(), Some(response.status), response.persistence, config);
     }
 
     fn send(&mut self, bytes: Vec<u8>, status: Option<Status>, persistence: Persistence, config: &Config) {
@@ -202,9 +213,8 @@ impl Connection {
         !is_inside_request
     }
 
-    /// Makes the next answer the last. If none is due the connection has ended, which is what it returns.
-    pub(crate) fn drain(&mut self) -> bool {
+    /// Makes the next answer the last. If none is due, [`advance`](Self::advance) ends the connection.
+    pub(crate) fn drain(&mut self) {
         self.is_draining = true;
-        matches!(self.state, State::Reading)
     }
 }

@@ -1,6 +1,6 @@
 //! The main thread is the reactor: it accepts, reads and writes without blocking; workers wait for the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ struct Server {
     pool: Pool,
     connections: HashMap<Token, Connection>,
     /// Connections that yielded to others.
-    yielded: Vec<Token>,
+    yielded: HashSet<Token>,
     refused: Lingerers,
     next_token: usize,
     next_deadline_check: Instant,
@@ -89,7 +89,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         has_backlog: false,
         pool,
         connections: HashMap::new(),
-        yielded: Vec::new(),
+        yielded: HashSet::new(),
         refused: Lingerers::default(),
         next_token: FIRST_CONNECTION,
         next_deadline_check: Instant::now(),
@@ -116,7 +116,7 @@ impl Server {
             match listener.accept() {
                 Ok((stream, _)) if is_full => {
                     self.shared.counters.refuse();
-                    self.refused.push(stream.into(), Response::full().encode().into_vec());
+                    self.refused.push(stream.into(), Response::full().encode_to_vec());
                 }
                 Ok((stream, _)) => self.register(stream),
                 Err(error) => match AcceptError::of(&error) {
@@ -146,13 +146,13 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         match connection.advance(&self.shared.config, &mut self.buffer) {
             Progress::Blocked => {}
-            Progress::Yielded => self.yielded.push(token),
+            Progress::Yielded => drop(self.yielded.insert(token)),
             Progress::Closed => self.close(token),
             Progress::Needs(work) => {
                 if self.pool.submit(token, work).is_err() {
                     self.shared.counters.refuse();
                     connection.respond(Response::full(), &self.shared.config);
-                    self.yielded.push(token);
+                    self.yielded.insert(token);
                 }
             }
         }
@@ -243,22 +243,21 @@ impl Server {
         self.next_deadline_check = now + DEADLINE_INTERVAL;
         let late = self.connections.iter().filter(|(_, connection)| connection.is_late(now));
         for token in late.map(|(&token, _)| token).collect::<Vec<_>>() {
-            self.end_or_serve(token, |connection, config| connection.time_out(config));
+            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            if connection.time_out(&self.shared.config) {
+                self.close(token);
+            } else {
+                self.serve(token);
+            }
         }
     }
 
     fn end_silent_connections(&mut self) {
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
-            self.end_or_serve(token, |connection, _| connection.drain());
-        }
-    }
-
-    fn end_or_serve(&mut self, token: Token, ends: impl Fn(&mut Connection, &Config) -> bool) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        if ends(connection, &self.shared.config) {
-            self.close(token);
-        } else {
-            self.serve(token);
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.drain();
+                self.serve(token);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{self, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::Cli;
 
+/// How often it is said at most that the system refuses threads.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What all threads share. It lives as long as the process.
 struct Shared {
     config: Config,
@@ -36,8 +39,6 @@ struct Shared {
     /// The open connections, so that the drain can end the silent ones.
     connections: Mutex<HashMap<u64, Arc<TcpStream>>>,
     connection_closed: Condvar,
-    /// The system refused the last thread.
-    is_starved: AtomicBool,
 }
 
 /// Starts the server, and runs it until it is told to stop.
@@ -57,7 +58,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         counters: Counters::default(),
         connections: Mutex::default(),
         connection_closed: Condvar::new(),
-        is_starved: AtomicBool::new(false),
     }));
     listener::announce(listener.local_addr()?, admin.as_ref().map(Admin::local_addr).transpose()?);
     if let Some(admin) = admin {
@@ -71,6 +71,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
 /// Accepts connections, each for a thread of its own, until the server is told to stop.
 fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) {
     let mut refused = Lingerers::default();
+    let mut next_warning = Instant::now();
     for id in 0.. {
         // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
         let holds_back = shared.is_full() && shared.config.overload == Overload::Wait;
@@ -78,15 +79,27 @@ fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) 
         match wait_for_connection(listener, shutdown, is_busy.then_some(TURN_INTERVAL), !holds_back) {
             Event::Stop => return,
             Event::Connection => {
-                if let Err(stream) = accept_one(listener, id, shared) {
+                if let Err(Refused { stream, why }) = accept_one(listener, id, shared) {
                     shared.counters.refuse();
-                    refused.push(stream, Response::full().encode().into_vec());
+                    refused.push(stream, Response::full().encode_to_vec());
+                    if let Some(error) = why.filter(|_| Instant::now() >= next_warning) {
+                        next_warning = Instant::now() + WARNING_INTERVAL;
+                        let count = shared.connections().len();
+                        log::warn!("no thread could be spawned: {error}; {count} are there");
+                    }
                 }
             }
             Event::Nothing => {}
         }
         refused.turn();
     }
+}
+
+/// A connection for which there is no room.
+struct Refused {
+    stream: TcpStream,
+    /// The system's reason, if it was the system's doing.
+    why: Option<io::Error>,
 }
 
 enum Event {
@@ -108,9 +121,9 @@ fn wait_for_connection(listener: &TcpListener, shutdown: &Shutdown, timeout: Opt
 }
 
 /// Accepts a connection and gives it a thread; hands it back if there is no room for it.
-fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
+fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Result<(), Refused> {
     match listener.accept() {
-        Ok((stream, _)) if shared.is_full() => Err(stream),
+        Ok((stream, _)) if shared.is_full() => Err(Refused { stream, why: None }),
         Ok((stream, _)) => spawn(stream, id, shared),
         Err(error) => {
             if AcceptError::of(&error) == AcceptError::Exhausted {
@@ -122,7 +135,7 @@ fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Resul
 }
 
 /// Gives the connection a thread; hands it back if the system refuses one.
-fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
+fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), Refused> {
     let stream = Arc::new(stream);
     let registered = Registered::new(id, stream.clone(), shared);
     let thread = thread::Builder::new().stack_size(shared.stack_bytes).spawn(move || {
@@ -130,16 +143,10 @@ fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpS
         // The connection failed: that is the end of it, and of nothing else.
         let _ = serve(&registered.stream, shared);
     });
-    let was_starved = shared.is_starved.swap(thread.is_err(), Relaxed);
     match thread {
         Ok(_) => Ok(()),
-        Err(error) => {
-            if !was_starved {
-                log::warn!("no thread could be spawned: {error}; {} are there", shared.connections().len());
-            }
-            // The thread that did not start has dropped its share of the socket: this is the last.
-            Arc::try_unwrap(stream).map_or(Ok(()), Err)
-        }
+        // The thread that did not start has dropped its share of the socket: this is the last.
+        Err(error) => Arc::try_unwrap(stream).map_or(Ok(()), |stream| Err(Refused { stream, why: Some(error) })),
     }
 }
 

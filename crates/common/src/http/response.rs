@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write as _;
+use std::io;
 use std::time::SystemTime;
 
 use httpdate::HttpDate;
@@ -15,6 +15,9 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Seconds after which a client that was turned away may come back (RFC 9110 §10.2.3).
 const RETRY_AFTER_S: usize = 1;
+
+/// What a head hardly ever exceeds.
+const HEAD_BYTES: usize = 192;
 
 /// What happens to the connection after an answer (§9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl Persistence {
     }
 }
 
-/// An answer in bytes. That of a small one is not on the heap: see [`Decoder::decode`](super::Decoder::decode).
+/// An answer in bytes. A small one is not on the heap: see [`Decoder::decode`](super::Decoder::decode).
 pub type Encoded = SmallVec<[u8; 512]>;
 
 /// The value of a field.
@@ -107,13 +110,13 @@ impl Response {
     /// The fields, in the order in which they are sent; `None` where one is not due.
     pub fn fields(&self) -> [Option<(&'static str, Value)>; 6] {
         let has_body = self.status != Status::NoContent;
-        let is_full = self.status == Status::ServiceUnavailable;
+        let is_unavailable = self.status == Status::ServiceUnavailable;
         [
             Some(("Date", Value::Date(SystemTime::now().into()))),
             has_body.then_some(("Content-Type", Value::Text(self.content_type))),
             has_body.then_some(("Content-Length", Value::Number(self.body.len()))),
             self.allow.map(|allow| ("Allow", Value::Text(allow))),
-            is_full.then_some(("Retry-After", Value::Number(RETRY_AFTER_S))),
+            is_unavailable.then_some(("Retry-After", Value::Number(RETRY_AFTER_S))),
             self.persistence.connection_field().map(|option| ("Connection", Value::Text(option))),
         ]
     }
@@ -123,19 +126,31 @@ impl Response {
         !self.head_only && self.status != Status::NoContent
     }
 
-    /// The bytes to send.
+    /// The bytes to send at once.
     pub fn encode(&self) -> Encoded {
-        let mut bytes = Encoded::with_capacity(192 + self.body.len());
+        let mut bytes = Encoded::with_capacity(HEAD_BYTES + self.body.len());
         // Writing to memory cannot fail.
-        let _ = write!(bytes, "HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason());
-        for (name, value) in self.fields().iter().flatten() {
-            let _ = write!(bytes, "{name}: {value}\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
-        if self.sends_body() {
-            bytes.extend_from_slice(&self.body);
-        }
+        let _ = self.write(&mut bytes);
         bytes
+    }
+
+    /// The bytes to send, to be kept until they are sent.
+    pub fn encode_to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.body.len());
+        let _ = self.write(&mut bytes);
+        bytes
+    }
+
+    fn write(&self, to: &mut impl io::Write) -> io::Result<()> {
+        write!(to, "HTTP/1.1 {} {}\r\n", self.status.code(), self.status.reason())?;
+        for (name, value) in self.fields().iter().flatten() {
+            write!(to, "{name}: {value}\r\n")?;
+        }
+        to.write_all(b"\r\n")?;
+        if self.sends_body() {
+            to.write_all(&self.body)?;
+        }
+        Ok(())
     }
 }
 
