@@ -136,6 +136,13 @@ impl Client {
         });
     }
 
+    /// Sends `request` again and again, and does not wait, until the server closes. The answers can be read meanwhile.
+    pub fn keep_sending(&self, request: &[u8]) {
+        let requests = request.repeat(16 * 1024 / request.len());
+        let mut writer = self.stream.try_clone().expect("the socket can be shared");
+        thread::spawn(move || while writer.write_all(&requests).is_ok() {});
+    }
+
     /// Says that no more will be sent.
     pub fn shut_write(&self) {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");

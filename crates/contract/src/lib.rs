@@ -38,7 +38,7 @@ macro_rules! tests {
         $crate::tests!(@malformed heads framing chunks noise refused_after_good_requests lingering_close);
         $crate::tests!(@limits head_too_long too_many_fields body_too_long body_just_fits head_too_slow body_too_slow
             idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing);
-        $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed
+        $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed a_client_that_never_pauses_is_drained
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
             help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests

@@ -59,6 +59,20 @@ pub fn idle_connections_are_closed(target: &Target) {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Requests that came may stay unanswered. But the last answer arrives, whole.
+pub fn a_client_that_never_pauses_is_drained(target: &Target) {
+    let mut server = start_patient(target);
+    let mut client = server.connect();
+    client.keep_sending(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..1_000 {
+        assert_eq!(client.read_response().status, 200);
+    }
+    server.signal(Signal::SIGTERM);
+    let received = client.read_to_end().expect("the connection is closed, not reset");
+    assert!(received.ends_with(b"\r\n\r\nok\n"), "{}", received.escape_ascii());
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 pub fn half_a_request_does_not_hold_up_the_drain(target: &Target) {
     let mut server = start_patient(target);
     let mut client = server.connect();
