@@ -83,7 +83,7 @@ fn a_server_gets_no_descriptor_that_loadtest_was_given() {
     let arguments = ["-c", shell, "sh", env!("CARGO_BIN_EXE_loadtest"), "--exec", list, &url];
     let output = Command::new("sh").args(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let has = |number: &str| stderr.lines().any(|line| line.trim() == number);
+    let has = |number: &str| stderr.lines().any(|line| line.trim() == format!("stderr: {number}"));
     assert!(has("2") && !has("9"), "{stderr}");
 }
 
