@@ -157,7 +157,7 @@ fn what_cannot_be_written_in_the_end_is_kept_elsewhere() {
 fn flags_after_two_dashes_reach_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
-    let arguments = ["--target", "threadpool", "-c", "40", "-d", "1s", "--db-wait", "100ms", "--json", &json];
+    let arguments = ["--target", "threadpool", "-c", "40", "-d", "2s", "--db-wait", "500ms", "--json", &json];
     let output = run(&[&arguments[..], &["--", "--workers", "8"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let connections = &read_json(&json)["connections"];
