@@ -41,8 +41,6 @@ enum Next {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, shared: &'static Shared) -> Self {
-        // It fails only on a connection that has failed, which shows soon.
-        let _ = stream.set_nodelay(true);
         Self { stream, decoder: Decoder::new(shared.config.limits()), shared, request_start: None }
     }
 

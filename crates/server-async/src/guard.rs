@@ -86,8 +86,6 @@ impl Guard {
         counters: &'static Counters,
         exchange: Arc<Exchange>,
     ) -> Self {
-        // It fails only on a connection that has failed, which shows soon.
-        let _ = stream.set_nodelay(true);
         Self {
             stream,
             validator: Validator::new(config.limits()),

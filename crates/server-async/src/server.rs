@@ -101,6 +101,8 @@ async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static 
         };
         match accepted {
             Ok((stream, Some(permit))) => {
+                // It fails only on a connection that has failed, which shows soon.
+                let _ = stream.set_nodelay(true);
                 // The connection may fail: that is the end of it, and of nothing else.
                 match shared.http {
                     Http::Hyper => drop(shared.tasks.spawn(serve_hyper(stream, permit, shared))),
