@@ -1,0 +1,135 @@
+//! Quantities as people read them.
+//!
+//! RAM is in decimal units (1 MB = 10^6 bytes), as in the claim that it is compared with.
+
+use std::time::Duration;
+
+/// What stands where nothing could be measured.
+pub const UNKNOWN: &str = "-";
+
+/// `377.43 MB`; [`UNKNOWN`] if nothing was measured.
+pub fn bytes(bytes: Option<u64>) -> String {
+    let Some(bytes) = bytes else { return UNKNOWN.into() };
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut units = ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    // A figure that would be rounded up to 1000 belongs to the next unit.
+    while value >= 999.995
+        && let Some(next) = units.next()
+    {
+        (value, unit) = (value / 1000.0, next);
+    }
+    format!("{value:.2} {unit}")
+}
+
+/// `9,977`
+pub fn count(value: f64) -> String {
+    let digits = (value.round() as u64).to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// As [`duration`].
+pub fn micros(micros: u64) -> String {
+    duration(Duration::from_micros(micros))
+}
+
+/// Three digits and a unit: `7.39 ms`, `1.18 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    // A figure that would be rounded up to 1000 belongs to the next unit.
+    match seconds {
+        _ if seconds >= 0.9995 => format!("{} s", significant(seconds)),
+        _ if seconds >= 0.000_999_5 => format!("{} ms", significant(seconds * 1e3)),
+        _ => format!("{} µs", significant(seconds * 1e6)),
+    }
+}
+
+/// How long something will take: `40 s`, `7 min`, `2 h 5 min`.
+pub fn rough_duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    let minutes = (seconds + 30) / 60;
+    match (seconds, minutes) {
+        (0..90, _) => format!("{seconds} s"),
+        (_, 0..90) => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+/// Three significant digits, or all that are before the point.
+pub fn significant(value: f64) -> String {
+    let decimals = match value {
+        _ if value >= 99.95 || value == 0.0 => 0,
+        _ if value >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_decimals_and_a_decimal_unit() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.00 kB"),
+            (524_288, "524.29 kB"),
+            (999_994, "999.99 kB"),
+            (999_995, "1.00 MB"),
+            (377_434_112, "377.43 MB"),
+            (1_544_798_208, "1.54 GB"),
+            (u64::MAX, "18.45 EB"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(bytes(Some(value)), expected);
+        }
+        assert_eq!(bytes(None), UNKNOWN);
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        let cases = [(0.0, "0"), (999.4, "999"), (999.5, "1,000"), (12_345.0, "12,345"), (1_234_567.0, "1,234,567")];
+        for (value, expected) in cases {
+            assert_eq!(count(value), expected);
+        }
+    }
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        let cases = [
+            (0, "0 µs"),
+            (7, "7.00 µs"),
+            (999, "999 µs"),
+            (1_000, "1.00 ms"),
+            (7_391, "7.39 ms"),
+            (95_359, "95.4 ms"),
+            (999_400, "999 ms"),
+            (999_600, "1.00 s"),
+            (1_180_364, "1.18 s"),
+            (60_000_000, "60.0 s"),
+        ];
+        for (value_us, expected) in cases {
+            assert_eq!(micros(value_us), expected);
+        }
+    }
+
+    #[test]
+    fn times_to_come_are_rough() {
+        let cases = [(0, "0 s"), (89, "89 s"), (90, "2 min"), (440, "7 min"), (5_400, "1 h 30 min")];
+        for (seconds, expected) in cases {
+            assert_eq!(rough_duration(Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! One grammar of numbers, sizes and times, for the flags of all programs here and for what they print.
+//!
+//! | | read | printed |
+//! |---|---|---|
+//! | [`count`] | `200`, `10k`, `1.5M` | [`format::count`]: `9,977` |
+//! | [`bytes`] | `4096`, `64K`, `64KiB` (2^10 each), `64kB` (10^3 each), `1.5GB` | [`format::bytes`]: `377.43 MB` |
+//! | [`duration`] | `500us`, `1.5s`, `2m`, `1h 30m` | [`format::duration`]: `7.39 ms` |
+//!
+//! Units are read in either case. A size without a suffix `B` is binary, as for the kernel and for Docker.
+
+pub mod format;
+
+use std::time::Duration;
+
+/// How to write a number.
+const COUNT_ADVICE: &str = "write 200, 10k or 1.5M";
+/// How to write a size.
+const BYTES_ADVICE: &str = "write 4096, 64K, 64KiB, 64MB or 1.5GB";
+/// How to write a time.
+const DURATION_ADVICE: &str = "write 500us, 250ms, 10s, 2m or 1h";
+
+const NS_PER_S: u128 = 1_000_000_000;
+
+/// Reads a number that need not be whole: `0.5`, `9.9k`.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn number(text: &str) -> Result<f64, String> {
+    let (number, unit) = split(text);
+    let scale = count_scale(unit).ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
+    let number: f64 = checked_digits(number)
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
+    Ok(number * scale as f64)
+}
+
+/// Reads how many: `200`, `10k`, `1.5M`.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn count(text: &str) -> Result<usize, String> {
+    let (number, unit) = split(text);
+    let scaled = count_scale(unit).and_then(|scale| scaled(number, scale));
+    let scaled = scaled.ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
+    usize::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is more than there can be"))
+}
+
+/// Reads how many, at least 1.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn positive_count(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        0 => Err("it must be at least 1".into()),
+        count => Ok(count),
+    }
+}
+
+/// Reads a size: `64M` and `64MiB` are 64 × 2^20 bytes, `64MB` is 64 × 10^6.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let scaled = bytes_scale(unit).and_then(|scale| scaled(number, scale));
+    let scaled = scaled.ok_or_else(|| format!("{text:?} is no size: {BYTES_ADVICE}"))?;
+    u64::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is more than there can be"))
+}
+
+/// Reads a size that is not nothing.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn positive_bytes(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("it must be above zero".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads a time: `500us`, `1.5s`, `2m`, `1h 30m`. Only zero needs no unit.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let wrong = || format!("{text:?} is no time: {DURATION_ADVICE}");
+    match duration_scale_ns(unit) {
+        Some(scale_ns) => scaled(number, scale_ns).and_then(|(ns, _)| from_ns(ns)).ok_or_else(wrong),
+        None if unit.is_empty() => match scaled(number, 1) {
+            Some((0, _)) => Ok(Duration::ZERO),
+            Some(_) => Err(format!("{text:?} has no unit: {DURATION_ADVICE}")),
+            None => Err(wrong()),
+        },
+        // Several parts, and units that are spelled out.
+        None => humantime::parse_duration(text).map_err(|_| wrong()),
+    }
+}
+
+/// Reads a time above zero.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be above zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads a time above zero, for which a bare number is seconds, as wrk takes it: `10`, `10s`, `2m`.
+///
+/// # Errors
+/// What is wrong, and how to write it.
+pub fn positive_duration_or_seconds(text: &str) -> Result<Duration, String> {
+    let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_bare { positive_duration(&format!("{text}s")) } else { positive_duration(text) }
+}
+
+/// The number, and the unit behind it.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// Digits, with at most one point between them.
+fn checked_digits(number: &str) -> Option<&str> {
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, after) = number.split_once('.').unwrap_or((number, "0"));
+    (is_digits(before) && is_digits(after)).then_some(number)
+}
+
+/// The number times `scale`, exactly, rounded to the next whole, and whether it was whole.
+fn scaled(number: &str, scale: u128) -> Option<(u128, bool)> {
+    let (before, after) = checked_digits(number)?.split_once('.').unwrap_or((number, ""));
+    let divisor = 10_u128.checked_pow(u32::try_from(after.len()).ok()?)?;
+    let digits = format!("{before}{after}").parse::<u128>().ok()?.checked_mul(scale)?;
+    Some(((digits + divisor / 2) / divisor, digits % divisor == 0))
+}
+
+fn whole(text: &str, (value, is_whole): (u128, bool)) -> Result<u128, String> {
+    if is_whole { Ok(value) } else { Err(format!("{text} is no whole number")) }
+}
+
+fn count_scale(unit: &str) -> Option<u128> {
+    let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| unit.eq_ignore_ascii_case(known))?;
+    Some(1000_u128.pow(exponent as u32))
+}
+
+fn bytes_scale(unit: &str) -> Option<u128> {
+    let unit = unit.to_ascii_lowercase();
+    let prefix = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    let base: u128 = if unit.ends_with('b') && !unit.ends_with("ib") { 1000 } else { 1024 };
+    let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix)?;
+    // "iB" alone is no unit.
+    (unit != "ib").then(|| base.pow(exponent as u32))
+}
+
+fn duration_scale_ns(unit: &str) -> Option<u128> {
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "ns" => 1,
+        "us" | "µs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => NS_PER_S,
+        "m" | "min" => 60 * NS_PER_S,
+        "h" => 3_600 * NS_PER_S,
+        "d" => 24 * 3_600 * NS_PER_S,
+        _ => return None,
+    })
+}
+
+fn from_ns(ns: u128) -> Option<Duration> {
+    Some(Duration::new(u64::try_from(ns / NS_PER_S).ok()?, (ns % NS_PER_S) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_with_their_units() {
+        assert_eq!(
+            ["200", "10k", "2M", "1.5k", "0"].map(|text| count(text).unwrap()),
+            [200, 10_000, 2_000_000, 1_500, 0]
+        );
+        assert_eq!(number("9.9k"), Ok(9_900.0));
+        for nonsense in ["", "k", "-1", "1x", "1.2.3", "1.", ".5", "1.0005k", "99999999999999999P", "١"] {
+            assert!(count(nonsense).is_err(), "{nonsense}");
+        }
+        assert!(positive_count("0").unwrap_err().contains("at least 1"));
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        let read = ["256M", "256MiB", "256MB", "2g", "4096", "1 kB", "1.5K", "64K", "512B"];
+        let expected = [256 << 20, 256 << 20, 256_000_000, 2 << 30, 4_096, 1_000, 1_536, 65_536, 512];
+        assert_eq!(read.map(|text| bytes(text).unwrap()), expected);
+        for nonsense in ["", "M", "iB", "-1M", "1X", "0.3B", "99999999999999999999", "99999999999T"] {
+            assert!(bytes(nonsense).is_err(), "{nonsense}");
+        }
+        assert!(positive_bytes("0M").unwrap_err().contains("above zero"));
+        assert!(bytes("64X").unwrap_err().contains("write 4096"));
+    }
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        let read = ["500us", "4.35ms", "1.5s", "2m", "1H", "1h 30m", "0", "7 us", "1min"];
+        let expected_us = [500, 4_350, 1_500_000, 120_000_000, 3_600_000_000, 5_400_000_000, 0, 7, 60_000_000];
+        assert_eq!(read.map(|text| duration(text).unwrap()), expected_us.map(Duration::from_micros));
+        for nonsense in ["", "s", "soon", "-1s", "1.2.3s", "64MB", "99999999999999999999s"] {
+            assert!(duration(nonsense).is_err(), "{nonsense}");
+        }
+        assert!(duration("1200").unwrap_err().contains("has no unit: write"));
+        assert!(positive_duration("0ms").unwrap_err().contains("above zero"));
+        assert_eq!(positive_duration_or_seconds("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(positive_duration_or_seconds("500ms"), Ok(Duration::from_millis(500)));
+    }
+}
