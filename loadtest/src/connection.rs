@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::reply::{Answer, Content, Reply};
 use crate::stream::{Endpoint, Stream};
+use common::http::reply::{Answer, Content, Reply};
 
 /// How much is read at once. It is on the stack while bytes are there, and nowhere while the connection waits for them.
 const READ_BYTES: usize = 16 * 1024;

@@ -30,7 +30,6 @@ mod output;
 mod pace;
 mod plan;
 mod remote;
-mod reply;
 mod report;
 mod requests;
 mod result;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use tokio::time::sleep;
 
-use crate::reply::Content;
 use crate::wrk::script::Script;
+use common::http::reply::Content;
 
 /// What users send.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields
 
 use super::stats::Stats;
 use super::url::Url;
-use crate::reply::Content;
 use crate::result::Errors;
+use common::http::reply::Content;
 
 const PRELUDE: &str = include_str!("prelude.lua");
 /// How long an address may take to answer `wrk.connect`.

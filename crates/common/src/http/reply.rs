@@ -3,8 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use common::http::Limits;
-use common::http::body::{BodyDecoder, Framing};
+use super::Limits;
+use super::body::{BodyDecoder, Framing};
 
 /// The longest head that is read.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -13,36 +13,36 @@ const MAX_FIELDS: usize = 64;
 
 /// A whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The three digits.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Whether the server leaves the connection open.
-    pub(crate) is_persistent: bool,
+    pub is_persistent: bool,
 }
 
 impl Answer {
     /// Whether it is what the client wanted: wrk's criterion, too.
-    pub(crate) fn is_success(&self) -> bool {
+    pub fn is_success(&self) -> bool {
         self.status < 400
     }
 }
 
 /// An answer's fields and body, for whoever wants more than its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub struct Content {
     /// Names and values, as they came.
-    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub fields: Vec<(String, Vec<u8>)>,
     /// The body, its transfer coding removed.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// What has come of an answer so far.
 #[derive(Debug, Default)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// The content of this answer, if it is wanted.
     content: Option<Box<Content>>,
     /// The request was a HEAD: whatever the fields say, no body comes.
-    pub(crate) is_to_head: bool,
+    pub is_to_head: bool,
     /// An incomplete head. Nearly always empty: an answer of a few hundred bytes comes in one piece.
     head: Vec<u8>,
     /// After the head: the answer, and what is missing of its body.
@@ -62,12 +62,12 @@ enum Body {
 
 impl Reply {
     /// One that keeps the content of answers.
-    pub(crate) fn with_content() -> Self {
+    pub fn with_content() -> Self {
         Self { content: Some(Box::default()), ..Self::default() }
     }
 
     /// The content of the answer that has just become whole, if it is wanted.
-    pub(crate) fn take_content(&mut self) -> Option<Content> {
+    pub fn take_content(&mut self) -> Option<Content> {
         self.content.as_deref_mut().map(std::mem::take)
     }
 
@@ -75,7 +75,7 @@ impl Reply {
     ///
     /// # Errors
     /// This is not HTTP.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<(usize, Option<Answer>)> {
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<(usize, Option<Answer>)> {
         let mut used = 0;
         while self.body.is_none() {
             let Some(head_bytes) = self.push_head(&bytes[used..])? else { return Ok((bytes.len(), None)) };
@@ -86,7 +86,7 @@ impl Reply {
     }
 
     /// The server has closed. That ends some answers, and cuts others off.
-    pub(crate) fn end(&mut self) -> Option<Answer> {
+    pub fn end(&mut self) -> Option<Answer> {
         match self.body.take() {
             Some((answer, Body::UntilClose)) => Some(answer),
             _ => None,
