@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
 /// Two runs: threads and threadpool, with 10,000 connections.
-const RUNS: &str = include_str!("data/runs.json");
+const RUNS: &str = include_str!("../../crates/results/tests/data/runs.json");
 
 /// A directory of result files.
 struct Files {

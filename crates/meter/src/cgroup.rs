@@ -72,6 +72,7 @@ enum Files {
 ///
 /// `anon + file + kernel + sockets` is about the total. Slab, page tables and kernel stacks are within `kernel`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct CgroupParts {
     /// Everything, in bytes; see [`Cgroup::current_bytes`].
     pub total_bytes: u64,

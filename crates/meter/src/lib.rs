@@ -24,6 +24,7 @@
 mod cgroup;
 mod error;
 mod ledger;
+mod machine;
 mod process;
 mod sockets;
 mod tree;
@@ -31,5 +32,6 @@ mod tree;
 pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
+pub use machine::{CpuTicks, Machine, machine};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads};
 pub use tree::process_tree;

@@ -36,12 +36,12 @@ impl OutputFile {
     }
 
     /// Whether both are the same file, so that one would overwrite the other.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.path == other.path && !self.is_device()
     }
 
     /// The flag and the name, as they were given.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 

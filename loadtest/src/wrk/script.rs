@@ -11,9 +11,10 @@ use anyhow::{Result, anyhow, bail};
 use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 use super::stats::Stats;
-use super::url::Url;
-use crate::result::Errors;
 use common::http::reply::Content;
+use load::RequestSource;
+use load::net::Url;
+use results::run::Errors;
 
 const PRELUDE: &str = include_str!("prelude.lua");
 /// How long an address may take to answer `wrk.connect`.
@@ -140,56 +141,6 @@ impl Script {
         count_requests(&request)
     }
 
-    /// Whether the answers are of interest to the script.
-    pub(crate) fn wants_content(&self) -> bool {
-        self.response.is_some()
-    }
-
-    /// How long to wait before the next request.
-    pub(crate) fn delay(&self) -> Duration {
-        let Some(delay) = &self.delay else { return Duration::ZERO };
-        match delay.call::<f64>(()) {
-            Ok(delay_ms) => Duration::from_millis(delay_ms.max(0.0) as u64),
-            Err(error) => {
-                self.thread.fail(&error);
-                Duration::ZERO
-            }
-        }
-    }
-
-    /// The next request; nothing if the script has stopped its thread, or failed.
-    pub(crate) fn next_request(&self) -> Option<Vec<u8>> {
-        if self.thread.is_stopped() {
-            return None;
-        }
-        let Some(request) = &self.request else { return Some(self.fixed_request.clone()) };
-        match request.call::<LuaString>(()) {
-            Ok(request) => Some(request.as_bytes().to_vec()),
-            Err(error) => {
-                self.thread.fail(&error);
-                None
-            }
-        }
-    }
-
-    /// Hands an answer to the script.
-    pub(crate) fn respond(&self, status: u16, content: &Content) {
-        let Some(response) = &self.response else { return };
-        if self.thread.is_stopped() {
-            return;
-        }
-        let outcome = (|| {
-            let fields = self.lua.create_table()?;
-            for (name, value) in &content.fields {
-                fields.set(name.as_str(), self.lua.create_string(value)?)?;
-            }
-            response.call::<()>((status, fields, self.lua.create_string(&content.body)?))
-        })();
-        if let Err(error) = outcome {
-            self.thread.fail(&error);
-        }
-    }
-
     /// Calls the script's `done`, if it has one.
     ///
     /// # Errors
@@ -228,6 +179,62 @@ impl Script {
         let outcome = run();
         let _ = self.lua.load("io.stdout:flush()").exec();
         outcome.map_err(|error| anyhow!(in_one_line(&error)))
+    }
+}
+
+impl RequestSource for Script {
+    fn wants_content(&self) -> bool {
+        self.response.is_some()
+    }
+
+    fn delay(&self) -> Duration {
+        let Some(delay) = &self.delay else { return Duration::ZERO };
+        match delay.call::<f64>(()) {
+            Ok(delay_ms) => Duration::from_millis(delay_ms.max(0.0) as u64),
+            Err(error) => {
+                self.thread.fail(&error);
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn next_request(&self) -> Option<Vec<u8>> {
+        if self.thread.is_stopped() {
+            return None;
+        }
+        let Some(request) = &self.request else { return Some(self.fixed_request.clone()) };
+        match request.call::<LuaString>(()) {
+            Ok(request) => Some(request.as_bytes().to_vec()),
+            Err(error) => {
+                self.thread.fail(&error);
+                None
+            }
+        }
+    }
+
+    fn respond(&self, status: u16, content: &Content) {
+        let Some(response) = &self.response else { return };
+        if self.thread.is_stopped() {
+            return;
+        }
+        let outcome = (|| {
+            let fields = self.lua.create_table()?;
+            for (name, value) in &content.fields {
+                fields.set(name.as_str(), self.lua.create_string(value)?)?;
+            }
+            response.call::<()>((status, fields, self.lua.create_string(&content.body)?))
+        })();
+        if let Err(error) = outcome {
+            self.thread.fail(&error);
+        }
+    }
+
+    fn requests_at_once(&self) -> u64 {
+        self.requests_at_once
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.thread.error().map(str::to_owned)
     }
 }
 

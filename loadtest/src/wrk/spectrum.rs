@@ -4,7 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::report::padded;
+use super::printout::padded;
 use super::units::format_time_us;
 
 /// wrk2's: from 1 us to a day, to three digits.

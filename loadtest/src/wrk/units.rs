@@ -1,4 +1,4 @@
-//! Figures with units, written and read as wrk does.
+//! Figures with units, as wrk prints them.
 
 /// A unit, and what comes after it: each is `scale` times the one before.
 struct Units {
@@ -25,19 +25,6 @@ impl Units {
         }
         format!("{value:.decimals$}{unit}")
     }
-
-    /// Reads a whole number and its unit, in whatever case.
-    fn scan(&self, text: &str) -> Option<u64> {
-        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number = number.parse::<u64>().ok()?;
-        let exponent = match unit {
-            "" => 0,
-            _ if unit.eq_ignore_ascii_case(self.base) => 0,
-            _ => 1 + self.above.iter().position(|above| unit.eq_ignore_ascii_case(above))?,
-        };
-        number.checked_mul((self.scale as u64).checked_pow(exponent as u32)?)
-    }
 }
 
 /// `17.76K`
@@ -60,16 +47,6 @@ pub(crate) fn format_time_s(time_s: f64) -> String {
     SECONDS.format(time_s, 0)
 }
 
-/// `10k`
-pub(crate) fn scan_metric(text: &str) -> Option<u64> {
-    METRIC.scan(text)
-}
-
-/// `2m`, in seconds.
-pub(crate) fn scan_time_s(text: &str) -> Option<u64> {
-    SECONDS.scan(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,13 +67,5 @@ mod tests {
         assert_eq!(format_metric(849.0), "849.00");
         assert_eq!(format_metric(56_200.0), "56.20k");
         assert_eq!(format_binary(1024.0 * 1024.0 * 17.76), "17.76M");
-    }
-
-    #[test]
-    fn numbers_are_read_with_their_units() {
-        assert_eq!([scan_metric("10k"), scan_metric("2M"), scan_metric("7")], [Some(10_000), Some(2_000_000), Some(7)]);
-        assert_eq!([scan_time_s("10"), scan_time_s("2m"), scan_time_s("1H")], [Some(10), Some(120), Some(3600)]);
-        assert_eq!([scan_metric("k"), scan_metric("1.5k"), scan_metric("-1"), scan_metric("1x")], [None; 4]);
-        assert_eq!(scan_metric("99999999999999999P"), None);
     }
 }

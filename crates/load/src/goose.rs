@@ -1,0 +1,176 @@
+//! goose runs the users. Each has one transaction, which lasts as long as the run.
+//!
+//! goose's own client is not used: a reqwest client for each user would take ten times the RAM and the time to start, and a
+//! shared one would break "one user, one connection". So goose gets one client that stays idle, and every user has a TCP
+//! connection of its own. Latencies go to our own histograms, to the last byte and with the unanswered requests in them:
+//! goose times the first byte, and does not see what never ends.
+
+use std::future::pending;
+use std::iter::Sum;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use goose::client::GooseClientBuilder;
+use goose::config::GooseConfiguration;
+use goose::goose::{Scenario, Transaction, TransactionFunction};
+use goose::{GooseAttack, GooseError};
+use results::latency::Latencies;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::generator::{Generator, Outcome, Progress, Snapshot};
+use crate::shared::{LoadSpec, Shared, Stage};
+use crate::{user, watch};
+
+/// goose starts users one by one at this rate; they are then held back by the pace at which the server accepts.
+const USERS_A_SECOND: &str = "200000";
+/// How long the users may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The users of this process.
+#[derive(Debug)]
+pub struct GooseGenerator {
+    /// The users of a runtime share each of these.
+    shares: Vec<Arc<Shared>>,
+    running: Vec<Running>,
+}
+
+/// Users, running.
+#[derive(Debug)]
+struct Running {
+    runtime: Runtime,
+    goose: JoinHandle<Result<(), GooseError>>,
+}
+
+impl GooseGenerator {
+    /// One that has not started. The users of each of `specs` have threads of their own.
+    pub fn new(specs: impl IntoIterator<Item = LoadSpec>) -> Self {
+        let shares = specs.into_iter().map(|spec| Arc::new(Shared::new(spec))).collect();
+        Self { shares, running: Vec::new() }
+    }
+
+    fn total<T: Sum>(&self, count: impl Fn(&Shared) -> T) -> T {
+        self.shares.iter().map(|shared| count(shared)).sum()
+    }
+}
+
+impl Generator for GooseGenerator {
+    fn start(&mut self) -> Result<()> {
+        for shared in &self.shares {
+            self.running.push(Running::start(shared)?);
+        }
+        Ok(())
+    }
+
+    fn permit(&mut self, users: usize) {
+        // Each runtime has about as many users.
+        let share = users.div_ceil(self.shares.len().max(1));
+        self.shares.iter().for_each(|shared| shared.connect_permits.add_permits(share));
+    }
+
+    fn go(&mut self) {
+        self.shares.iter().for_each(|shared| shared.enter(Stage::Go));
+    }
+
+    fn open_window(&mut self, duration: Duration) {
+        self.shares.iter().for_each(|shared| shared.open_window(duration));
+    }
+
+    fn close_window(&mut self) {
+        self.shares.iter().for_each(|shared| shared.close_window());
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            established: self.total(Shared::established),
+            greeted: self.total(Shared::greeted),
+            settled: self.total(Shared::settled),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut good_answers = Latencies::empty_histogram();
+        self.shares.iter().for_each(|shared| good_answers += &shared.good_answers());
+        Snapshot { good_answers, errors: self.total(|shared| shared.errors().1.total()) }
+    }
+
+    fn failure(&mut self) -> Option<String> {
+        let of_requests = self.shares.iter().find_map(|shared| shared.spec.requests.failure());
+        of_requests.or_else(|| self.running.iter_mut().find_map(Running::failure))
+    }
+
+    fn stop(&mut self) {
+        self.shares.iter().for_each(|shared| shared.enter(Stage::Stop));
+    }
+
+    fn finish(self: Box<Self>) -> Outcome {
+        // goose looks for its users' end every half second: there is nothing left to wait for.
+        self.running.into_iter().for_each(|running| running.runtime.shutdown_timeout(END_TIMEOUT));
+        self.shares.iter().fold(Outcome::empty(), |outcome, shared| outcome + shared.finish())
+    }
+}
+
+impl Running {
+    /// Starts the users, on threads of their own.
+    fn start(shared: &Arc<Shared>) -> Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(shared.spec.threads).enable_all().thread_name("load").build();
+        let runtime = runtime.context("the load generator cannot have its threads")?;
+        let attack = attack(shared).context("goose does not start")?;
+        runtime.spawn(watch::lag(shared.clone()));
+        runtime.spawn(watch::rates(shared.clone()));
+        let goose = runtime.spawn(async { attack.execute().await.map(drop) });
+        Ok(Self { runtime, goose })
+    }
+
+    /// Why goose has given up, if it has.
+    fn failure(&mut self) -> Option<String> {
+        if !self.goose.is_finished() {
+            return None;
+        }
+        let outcome = self.runtime.block_on(&mut self.goose);
+        Some(match outcome {
+            Ok(Ok(())) => "all users have ended".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        })
+    }
+}
+
+fn attack(shared: &Arc<Shared>) -> Result<GooseAttack, GooseError> {
+    let next_user = Arc::new(AtomicUsize::new(0));
+    let shared_by_users = shared.clone();
+    let function: TransactionFunction = Arc::new(move |_| {
+        let shared = shared_by_users.clone();
+        let user = next_user.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            user::run(&shared, user).await;
+            // goose would start the transaction once more.
+            pending().await
+        })
+    });
+    let idle_client = GooseClientBuilder::new().without_cookies().accept_invalid_certs(true);
+    let scenario = Scenario::new("hold").register_transaction(Transaction::new(function));
+    Ok(GooseAttack::initialize_with_config(configuration(shared.spec.endpoint.address, shared.spec.users)?)?
+        .set_client_builder_without_cookies(idle_client)?
+        .register_scenario(scenario))
+}
+
+fn configuration(address: SocketAddr, users: usize) -> Result<GooseConfiguration, GooseError> {
+    let host = format!("http://{address}");
+    let users = users.to_string();
+    GooseConfiguration::parse_args_default(&[
+        "--host",
+        &host,
+        "--users",
+        &users,
+        "--increase-rate",
+        USERS_A_SECOND,
+        "--no-metrics",
+        "--no-telnet",
+        "-qqq",
+    ])
+}

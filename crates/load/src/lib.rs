@@ -1,0 +1,24 @@
+//! Makes the load: users who have a connection each, what they send and when, and what they see.
+//!
+//! Whoever measures needs only a [`Generator`]; [`GooseGenerator`] is the one that runs in this process.
+
+#![forbid(unsafe_code)]
+
+mod generator;
+mod goose;
+mod lag;
+pub mod net;
+mod pace;
+mod rate;
+mod recorder;
+mod requests;
+mod series;
+mod shared;
+mod user;
+mod watch;
+
+pub use generator::{Generator, Outcome, Progress, Snapshot};
+pub use goose::GooseGenerator;
+pub use requests::{RequestSource, Requests};
+pub use series::Series;
+pub use shared::LoadSpec;

@@ -1,0 +1,9 @@
+//! Connections to the server under test.
+
+mod connection;
+mod stream;
+mod url;
+
+pub(crate) use connection::{Connection, Exchange, Failure};
+pub use stream::Endpoint;
+pub use url::Url;

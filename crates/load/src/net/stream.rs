@@ -1,0 +1,150 @@
+//! What a connection runs over: TCP, or TLS over it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+/// Where to connect, and how.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// The address.
+    pub address: SocketAddr,
+    /// With https.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// TCP alone.
+    Tcp(TcpStream),
+    /// Boxed: without TLS, 10,000 connections would all be larger for it.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Endpoint {
+    /// One that speaks TCP alone.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// One that speaks TLS, and takes whatever certificate the server has, as wrk does: what is loaded is one's own server,
+    /// and most of those have a certificate that nobody has signed.
+    ///
+    /// # Errors
+    /// `host` is no name that TLS knows.
+    pub(super) fn tls(address: SocketAddr, host: &str) -> Result<Self> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = Arc::new(TakeAnyCertificate(provider.clone()));
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name for TLS"))?;
+        Ok(Self { address, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+    }
+
+    /// Connects.
+    pub(super) async fn connect(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Stream::Tcp(stream)),
+            Some((connector, name)) => {
+                let handshake = connector.connect(name.clone(), stream);
+                Ok(Stream::Tls(Box::new(Box::pin(handshake).await?)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.address, if self.tls.is_some() { "TLS" } else { "TCP" })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
+                // The server has closed TCP without first saying so in TLS, as many do.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                outcome => outcome,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Believes every certificate, but not every signature: the server must at least hold the key that it shows.
+#[derive(Debug)]
+struct TakeAnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TakeAnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,50 @@
+//! The measured time, second by second.
+
+use std::time::{Duration, Instant};
+
+use results::run::Second;
+
+use crate::generator::Snapshot;
+
+/// How long a row of the series is.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Makes a row of the series whenever one is due.
+#[derive(Debug)]
+pub struct Series {
+    start: Instant,
+    last: Instant,
+    seen: Snapshot,
+}
+
+impl Series {
+    /// Starts now, with the window, of which `seen` is known already.
+    pub fn start(seen: Snapshot) -> Self {
+        let now = Instant::now();
+        Self { start: now, last: now, seen }
+    }
+
+    /// Whether a row is due.
+    pub fn is_due(&self) -> bool {
+        self.last.elapsed() >= INTERVAL
+    }
+
+    /// The time since the last row, now that `seen` is known. What only the server knows is to be added.
+    pub fn next(&mut self, seen: Snapshot) -> Second {
+        let now = Instant::now();
+        let mut answered = seen.good_answers.clone();
+        // What was there then is still there, so that this cannot fail.
+        let _ = answered.subtract(&self.seen.good_answers);
+        let quantile = |quantile| (!answered.is_empty()).then(|| answered.value_at_quantile(quantile));
+        let row = Second {
+            end_s: (now - self.start).as_secs_f64(),
+            rps: answered.len() as f64 / (now - self.last).as_secs_f64(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            errors: seen.errors - self.seen.errors,
+            ..Second::default()
+        };
+        (self.last, self.seen) = (now, seen);
+        row
+    }
+}

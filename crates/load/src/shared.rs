@@ -1,0 +1,445 @@
+//! What the users of one runtime share: what to send where, the stage, and what they have seen.
+//!
+//! A run has four parts. **Connect**: every user connects, as fast as the server accepts, and may have one answer, so that what
+//! idles then is a connection that has served a request, not one of which nothing was ever asked. **Go**: all send at once, so that
+//! the server has to hold all of their requests, and again whenever an answer has come. After its first answer each user
+//! pauses once, for its own share of the wait: else all would go on in step, and 10,000 answers at once, each second, would
+//! tell of that crowd and not of the server. **Measure** is the window that counts, and begins when they are apart.
+//! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
+//! TIME_WAIT, and it must not be the client, which has only some 28,000.
+
+use std::io;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use nix::errno::Errno;
+use results::latency::Latencies;
+use results::run::Errors;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+use crate::generator::Outcome;
+use crate::lag::Lag;
+use crate::net::{Endpoint, Exchange, Failure};
+use crate::rate::Rates;
+use crate::recorder::Recorder;
+use crate::requests::Requests;
+
+/// No time: before the window is set, and for a user without a request in flight.
+const NEVER: u64 = u64::MAX;
+
+/// What the users do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// They connect, greet, and then wait.
+    Connect,
+    /// They send, and send again when an answer has come.
+    Go,
+    /// They wait for the server to close.
+    Stop,
+}
+
+/// What the users are to do.
+#[derive(Debug)]
+pub struct LoadSpec {
+    /// Where to connect.
+    pub endpoint: Endpoint,
+    /// What each user asks once when it has connected, if anything.
+    pub greeting: Option<Vec<u8>>,
+    /// What to send.
+    pub requests: Requests,
+    /// How many users there are to be, and so connections.
+    pub users: usize,
+    /// How many threads they share.
+    pub threads: usize,
+    /// When to give up a request, or an attempt to connect; never, if nothing.
+    pub timeout: Option<Duration>,
+    /// Over what time the users' second requests are spread.
+    pub spread: Duration,
+    /// How often each user is to send; as soon as it has an answer, if nothing.
+    pub interval: Option<Duration>,
+}
+
+impl LoadSpec {
+    /// Whether each user sends as soon as it has an answer.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        self.interval.is_none() && matches!(self.requests, Requests::Same(_))
+    }
+}
+
+/// What all users of one run share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// What they are to do.
+    pub(crate) spec: LoadSpec,
+    /// How many users are past their pause.
+    settled: AtomicUsize,
+    /// Each first connection takes one: they are handed out as the server accepts, so that its backlog never overflows.
+    pub(crate) connect_permits: Semaphore,
+    epoch: Instant,
+    stage: watch::Sender<Stage>,
+    /// The same as in `stage`, for a look that takes no lock.
+    is_stopping: AtomicBool,
+    established: AtomicUsize,
+    greeted: AtomicUsize,
+    reconnected: AtomicU64,
+    window_start_us: AtomicU64,
+    window_end_us: AtomicU64,
+    /// For each user, when it sent the request that it waits for.
+    sent_us: Box<[AtomicU64]>,
+    in_flight_at_end: AtomicU64,
+    /// Answers within the window, of whatever status.
+    answers: AtomicU64,
+    /// Bytes of answers within the window.
+    bytes: AtomicU64,
+    recorder: Recorder,
+    /// With an interval: latencies from when a request was sent, not from when it was due.
+    uncorrected: Option<Recorder>,
+    failures_before: Failures,
+    failures: Failures,
+    shortage: Shortage,
+    /// How late the load generator is to look at what has come.
+    pub(crate) lag: Lag,
+    pub(crate) rates: Rates,
+}
+
+/// What this machine had not enough of.
+#[derive(Debug, Default)]
+struct Shortage {
+    ports: AtomicU64,
+    descriptors: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    connect: AtomicU64,
+    read: AtomicU64,
+    write: AtomicU64,
+    timeout: AtomicU64,
+    status: AtomicU64,
+}
+
+impl Failures {
+    fn counter(&self, failure: Failure) -> &AtomicU64 {
+        match failure {
+            Failure::Connect => &self.connect,
+            Failure::Read => &self.read,
+            Failure::Write => &self.write,
+            Failure::Timeout => &self.timeout,
+            Failure::Status => &self.status,
+        }
+    }
+
+    fn sum(&self) -> Errors {
+        let Failures { connect, read, write, timeout, status } = self;
+        Errors {
+            connect: connect.load(Relaxed),
+            read: read.load(Relaxed),
+            write: write.load(Relaxed),
+            timeout: timeout.load(Relaxed),
+            status: status.load(Relaxed),
+        }
+    }
+}
+
+impl Shared {
+    /// A load that has not begun.
+    pub(crate) fn new(spec: LoadSpec) -> Self {
+        Self {
+            settled: AtomicUsize::new(0),
+            connect_permits: Semaphore::new(0),
+            epoch: Instant::now(),
+            stage: watch::Sender::new(Stage::Connect),
+            is_stopping: AtomicBool::new(false),
+            established: AtomicUsize::new(0),
+            greeted: AtomicUsize::new(0),
+            reconnected: AtomicU64::new(0),
+            window_start_us: AtomicU64::new(NEVER),
+            window_end_us: AtomicU64::new(NEVER),
+            sent_us: (0..spec.users).map(|_| AtomicU64::new(NEVER)).collect(),
+            in_flight_at_end: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            recorder: Recorder::new(spec.threads),
+            uncorrected: spec.interval.map(|_| Recorder::new(spec.threads)),
+            failures_before: Failures::default(),
+            failures: Failures::default(),
+            shortage: Shortage::default(),
+            lag: Lag::default(),
+            rates: Rates::default(),
+            spec,
+        }
+    }
+
+    /// Microseconds since the load was made.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+
+    /// Moves on.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.is_stopping.store(stage == Stage::Stop, SeqCst);
+        self.stage.send_replace(stage);
+    }
+
+    /// To wait for a stage.
+    pub(crate) fn stages(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Whether [`Stage::Stop`] has come.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Relaxed)
+    }
+
+    /// Starts the window that is measured; it ends after `duration` at the latest.
+    pub(crate) fn open_window(&self, duration: Duration) {
+        let now_us = self.now_us();
+        self.window_end_us.store(now_us + duration.as_micros() as u64, SeqCst);
+        self.window_start_us.store(now_us, SeqCst);
+    }
+
+    /// Ends the window now, unless it has ended already.
+    pub(crate) fn close_window(&self) {
+        self.window_end_us.fetch_min(self.now_us(), SeqCst);
+    }
+
+    /// How long the window is; nothing before it is open.
+    pub(crate) fn window(&self) -> Option<Duration> {
+        let (start_us, end_us) = self.window_us();
+        (start_us != NEVER).then(|| Duration::from_micros(end_us.saturating_sub(start_us)))
+    }
+
+    /// Whether the window is open.
+    pub(crate) fn is_measuring(&self) -> bool {
+        let (start_us, end_us) = self.window_us();
+        (start_us..end_us).contains(&self.now_us())
+    }
+
+    fn window_us(&self) -> (u64, u64) {
+        (self.window_start_us.load(Relaxed), self.window_end_us.load(Relaxed))
+    }
+
+    /// A user has its first connection.
+    pub(crate) fn count_established(&self) {
+        self.established.fetch_add(1, Relaxed);
+    }
+
+    /// How many users have had a connection.
+    pub(crate) fn established(&self) -> usize {
+        self.established.load(Relaxed)
+    }
+
+    /// A user has greeted, and was answered or not.
+    pub(crate) fn count_greeted(&self) {
+        self.greeted.fetch_add(1, Relaxed);
+    }
+
+    /// How many users have greeted.
+    pub(crate) fn greeted(&self) -> usize {
+        self.greeted.load(Relaxed)
+    }
+
+    /// The pause of `user` after its first answer. Who gets that answer within the window goes on at once.
+    pub(crate) async fn settle(&self, user: usize) {
+        if self.window().is_none() {
+            sleep(self.spec.spread.mul_f64(user as f64 / self.spec.users as f64)).await;
+        }
+        self.settled.fetch_add(1, Relaxed);
+    }
+
+    /// How many users are past their pause.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled.load(Relaxed)
+    }
+
+    /// A connection was lost and replaced.
+    pub(crate) fn count_reconnected(&self) {
+        self.reconnected.fetch_add(1, Relaxed);
+    }
+
+    /// No connection could be made.
+    pub(crate) fn count_unconnected(&self, error: &io::Error) {
+        self.count_failures(Failure::Connect, 1, self.now_us());
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EADDRNOTAVAIL) => drop(self.shortage.ports.fetch_add(1, Relaxed)),
+            Some(Errno::EMFILE | Errno::ENFILE) => drop(self.shortage.descriptors.fetch_add(1, Relaxed)),
+            _ => {}
+        }
+    }
+
+    /// What fails while the server stops is our doing, and does not count.
+    fn count_failures(&self, failure: Failure, count: u64, now_us: u64) {
+        let (start_us, end_us) = self.window_us();
+        if now_us >= end_us || self.is_stopping() {
+            return;
+        }
+        let failures = if now_us < start_us { &self.failures_before } else { &self.failures };
+        failures.counter(failure).fetch_add(count, Relaxed);
+    }
+
+    /// What failed before the window, and within it.
+    pub(crate) fn errors(&self) -> (Errors, Errors) {
+        (self.failures_before.sum(), self.failures.sum())
+    }
+
+    /// `user` sends a request.
+    pub(crate) fn begin_request(&self, user: usize, sent_us: u64) {
+        self.sent_us[user].store(sent_us, Relaxed);
+    }
+
+    /// What came of the request that `user` sent.
+    pub(crate) fn end_request(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<Exchange, Failure>) {
+        self.sent_us[user].store(NEVER, Relaxed);
+        let (start_us, end_us) = self.window_us();
+        if ended_us >= end_us {
+            // Whatever came of it came too late: when the window ended, it was open.
+            self.count_in_flight(user, sent_us);
+            return;
+        }
+        match outcome {
+            Ok(Exchange { refusals: 0, .. }) => {}
+            Ok(Exchange { refusals, .. }) => self.count_failures(Failure::Status, refusals, ended_us),
+            Err(failure) => self.count_failures(failure, 1, ended_us),
+        }
+        if ended_us < start_us {
+            return;
+        }
+        self.note_left_truncated(user, sent_us);
+        let elapsed_us = ended_us.saturating_sub(sent_us);
+        match outcome {
+            Ok(exchange) => {
+                self.answers.fetch_add(exchange.answers, Relaxed);
+                self.bytes.fetch_add(exchange.bytes, Relaxed);
+                self.recorder.answered(user, elapsed_us, exchange.refusals == 0);
+            }
+            Err(_) => self.recorder.unanswered(user, elapsed_us),
+        }
+    }
+
+    /// Of a request sent before the window, only what it takes from the window's start on is known.
+    fn note_left_truncated(&self, user: usize, sent_us: u64) {
+        let (start_us, _) = self.window_us();
+        if sent_us < start_us {
+            self.recorder.left_truncated(user, start_us - sent_us);
+        }
+    }
+
+    /// `user` has had an answer to a request that was due before it was sent.
+    pub(crate) fn note_uncorrected(&self, user: usize, latency_us: u64) {
+        if let Some(uncorrected) = self.uncorrected.as_ref().filter(|_| self.is_measuring()) {
+            uncorrected.answered(user, latency_us, true);
+        }
+    }
+
+    /// The latencies of the good answers so far.
+    pub(crate) fn good_answers(&self) -> Histogram<u64> {
+        self.recorder.good_answers()
+    }
+
+    /// Answers within the window so far, of whatever status.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Relaxed)
+    }
+
+    /// All that the users have seen, the requests that never ended included. To be called once, after the users have ended.
+    pub(crate) fn finish(&self) -> Outcome {
+        if self.window().is_some() {
+            for (user, sent_us) in self.sent_us.iter().enumerate() {
+                self.count_in_flight(user, sent_us.load(SeqCst));
+            }
+        }
+        Outcome {
+            latencies: self.recorder.merged(),
+            uncorrected: self.uncorrected.as_ref().map_or_else(Latencies::new, Recorder::merged),
+            rates: self.rates.histogram(),
+            answers: self.answers(),
+            bytes: self.bytes.load(Relaxed),
+            in_flight: self.in_flight_at_end.load(SeqCst),
+            established: self.established(),
+            reconnected: self.reconnected.load(Relaxed),
+            errors_before: self.failures_before.sum(),
+            errors: self.failures.sum(),
+            port_shortages: self.shortage.ports.load(Relaxed),
+            descriptor_shortages: self.shortage.descriptors.load(Relaxed),
+            lag_p99_us: Some(self.lag.histogram().value_at_quantile(0.99)),
+            window: self.window(),
+            is_closed_loop: self.spec.is_closed_loop(),
+        }
+    }
+
+    fn count_in_flight(&self, user: usize, sent_us: u64) {
+        let (_, end_us) = self.window_us();
+        if sent_us < end_us {
+            self.note_left_truncated(user, sent_us);
+            self.recorder.unanswered(user, end_us - sent_us);
+            self.in_flight_at_end.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared() -> Shared {
+        let shared = Shared::new(LoadSpec {
+            endpoint: Endpoint::tcp(([127, 0, 0, 1], 1).into()),
+            greeting: None,
+            requests: Requests::Same(Vec::new()),
+            users: 4,
+            threads: 2,
+            timeout: None,
+            spread: Duration::ZERO,
+            interval: None,
+        });
+        shared.window_start_us.store(1_000, SeqCst);
+        shared.window_end_us.store(11_000, SeqCst);
+        shared
+    }
+
+    const ANSWERED: Result<Exchange, Failure> =
+        Ok(Exchange { answers: 1, refusals: 0, bytes: 100, is_persistent: true });
+    const REFUSED: Result<Exchange, Failure> =
+        Ok(Exchange { answers: 1, refusals: 1, bytes: 100, is_persistent: true });
+
+    #[test]
+    fn only_what_ends_within_the_window_is_an_answer() {
+        let shared = shared();
+        shared.end_request(0, 0, 999, ANSWERED);
+        shared.end_request(0, 999, 1_000, ANSWERED);
+        shared.end_request(0, 1_000, 10_999, ANSWERED);
+        shared.end_request(0, 10_999, 11_000, ANSWERED);
+        shared.end_request(0, 11_000, 12_000, ANSWERED);
+        let outcome = shared.finish();
+        assert_eq!((outcome.latencies.answered(), outcome.in_flight), (2, 1));
+        assert_eq!((outcome.answers, outcome.bytes), (2, 200));
+    }
+
+    #[test]
+    fn a_request_that_never_ends_is_in_flight_once() {
+        let shared = shared();
+        shared.begin_request(0, 500);
+        shared.begin_request(1, 11_000);
+        shared.begin_request(2, 600);
+        shared.end_request(2, 600, 20_000, Err(Failure::Read));
+        shared.begin_request(2, 20_000);
+        let outcome = shared.finish();
+        assert_eq!((outcome.latencies.answered(), outcome.in_flight), (0, 2));
+    }
+
+    #[test]
+    fn failures_before_the_window_and_within_it_are_kept_apart() {
+        let shared = shared();
+        shared.end_request(0, 0, 10, REFUSED);
+        shared.end_request(0, 10, 2_000, REFUSED);
+        shared.end_request(0, 2_000, 3_000, Err(Failure::Read));
+        shared.end_request(0, 10, 11_000, REFUSED);
+        shared.enter(Stage::Stop);
+        shared.end_request(0, 10, 5_000, Err(Failure::Read));
+        let before = Errors { status: 1, ..Errors::default() };
+        assert_eq!(shared.errors(), (before, Errors { status: 1, read: 1, ..Errors::default() }));
+    }
+}

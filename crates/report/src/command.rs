@@ -1,0 +1,7 @@
+//! Command lines, as they can be given to a shell.
+
+/// The command, quoted where a shell needs it.
+pub(crate) fn command_line(command: &[String]) -> String {
+    // Only a NUL cannot be quoted, and no command has one.
+    shlex::try_join(command.iter().map(String::as_str)).unwrap_or_else(|_| command.join(" "))
+}

@@ -1,0 +1,270 @@
+//! Charts of what the models cost and give with the same number of connections: a row for each.
+
+use anyhow::Result;
+use maud::{Markup, html};
+use plotters::style::FontStyle;
+use plotters::style::text_anchor::{HPos, VPos};
+
+use quantity::format::count;
+use results::run::{Memory, RunResult};
+use results::target::ARTICLE_CONNECTIONS;
+
+use super::axis::Axis;
+use super::chart::{
+    Canvas, Figure, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened, spread_bar, styled_text,
+    text, within,
+};
+use super::models::{Model, Rounds, Study};
+use super::palette::{GRID, INK, Look, Mark, PARTS};
+use super::words;
+
+/// Pixels of the x axis, with its labels and the title.
+const AXIS_HEIGHT: u32 = 48;
+/// Pixels beside a chart, for half of the last label.
+const RIGHT: i32 = 22;
+/// Pixels that a model's name may have.
+const NAME_WIDTH: i32 = 112;
+
+type Row<'s, 'a> = (&'s Model<'a>, &'s Rounds<'a>);
+
+fn height(rows: &[Row<'_, '_>], row_height: u32) -> u32 {
+    rows.len() as u32 * row_height + AXIS_HEIGHT
+}
+
+fn names(rows: &[Row<'_, '_>]) -> Vec<String> {
+    rows.iter().map(|(model, _)| shortened(model.name, NAME_WIDTH)).collect()
+}
+
+/// What a model claims to need, if this is what the article speaks of.
+pub(super) fn claim(cell: &Rounds<'_>) -> Option<f64> {
+    let round = cell.rounds().first()?;
+    let is_claimed = round.connections.requested == ARTICLE_CONNECTIONS;
+    round.claimed_bytes().filter(|_| is_claimed).map(|bytes| bytes as f64)
+}
+
+/// The peak of RAM.
+pub(super) fn peak_bytes(result: &RunResult) -> Option<f64> {
+    result.memory.peak_bytes.map(|bytes| bytes as f64)
+}
+
+/// RAM, and what the article says.
+pub(super) fn ram(study: &Study<'_>) -> Result<Option<Markup>> {
+    let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
+    figure.draw(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
+}
+
+/// The same chart as a file of its own.
+pub(super) fn ram_image(study: &Study<'_>) -> Result<Option<String>> {
+    let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
+    figure.image(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
+}
+
+fn ram_figure(study: &Study<'_>) -> Result<Option<(Figure, Axis)>> {
+    let rows = study.in_focus();
+    let peaks = rows.iter().filter_map(|(_, cell)| cell.spread(peak_bytes)).flat_map(|peak| [peak.min / 2.0, peak.max]);
+    let claims = rows.iter().filter_map(|(_, cell)| claim(cell));
+    let Some(x) = Axis::log("RAM at its peak, on a logarithmic scale", peaks.chain(claims), words::bytes_tick) else {
+        return Ok(None);
+    };
+    let x = x.with_room(0.04);
+    let has_claims = rows.iter().any(|(_, cell)| claim(cell).is_some());
+    let figure = Figure {
+        title: format!("RAM with {} connections", count(study.focus as f64)),
+        legend: html! { @if has_claims { (claim_legend()?) } },
+        caption: html! {
+            "The scale is logarithmic: what looks twice as far is far more than twice as much."
+            @if has_claims { " The line between is how far the article is off; a server without a claim has none." }
+            (words::caveats(&rows))
+        },
+        height: height(&rows, 52),
+    };
+    Ok(Some((figure, x)))
+}
+
+fn claim_legend() -> Result<Markup> {
+    let measured = sample(|canvas| mark(canvas, (14, 7), Look { colour: INK, mark: Mark::Circle }))?;
+    let claimed = sample(|canvas| claim_mark(canvas, (14, 7)))?;
+    Ok(html! {
+        ul.legend { li { (measured) "measured here" } li { (claimed) "the article, and how many times as much" } }
+    })
+}
+
+fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
+    let plot = Plot::of_rows(canvas, &names(rows), x, RIGHT)?;
+    for (row, (model, cell)) in rows.iter().enumerate() {
+        let y = plot.row(row);
+        let Some(peak) = cell.spread(peak_bytes) else {
+            draw_failure(canvas, &plot, y, cell)?;
+            continue;
+        };
+        let (measured, claimed) = (plot.x(peak.median), claim(cell));
+        if let Some(claimed) = claimed {
+            line(canvas, &[(measured, y), (plot.x(claimed), y)], GRID, 2)?;
+        }
+        if peak.min < peak.max {
+            spread_bar(canvas, (plot.x(peak.min), y), (plot.x(peak.max), y), model.look.colour)?;
+        }
+        mark(canvas, (measured, y), model.look)?;
+        // The margin on the right is free.
+        let room = (plot.origin().0 + 4, plot.right() + RIGHT);
+        let label = words::bytes(peak.median);
+        bold_text(canvas, &label, (within(measured, &label, room), y - 8), (HPos::Center, VPos::Bottom))?;
+        if let Some(claimed) = claimed {
+            let at = plot.x(claimed);
+            claim_mark(canvas, (at, y))?;
+            let label = format!("{} ({})", words::bytes_tick(claimed), words::ratio(claimed / peak.median));
+            text(canvas, &label, (within(at, &label, room), y + 9), (HPos::Center, VPos::Top))?;
+        }
+    }
+    Ok(())
+}
+
+fn draw_failure(canvas: &Canvas<'_>, plot: &Plot<'_>, y: i32, cell: &Rounds<'_>) -> Result<()> {
+    let left = plot.origin().0;
+    let cause = cell.failure().map_or_else(|| "not measured".into(), |(cause, _)| format!("failed: {cause}"));
+    let label = shortened(&cause, plot.right() - left);
+    styled_text(canvas, &label, (left + 8, y), (HPos::Left, VPos::Center), INK, FontStyle::Italic)
+}
+
+const PART_NAMES: [&str; 5] = ["PSS", "page tables", "kernel stacks", "sockets", "other kernel memory"];
+
+/// The parts of RAM that are known, none of which is in another.
+fn parts(memory: &Memory) -> [Option<u64>; 5] {
+    let Memory { pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, .. } = *memory;
+    [pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, memory.unledgered_kernel_bytes()]
+}
+
+/// RAM by part, in bytes and as shares.
+pub(super) fn ledger(study: &Study<'_>) -> Result<Option<Markup>> {
+    let rows: Vec<_> =
+        study.in_focus().into_iter().filter_map(|(model, cell)| Some(((model, cell), ledgered(cell)?))).collect();
+    let max = rows.iter().map(|(_, parts)| parts.iter().sum::<f64>()).fold(0.0, f64::max);
+    if max == 0.0 {
+        return Ok(None);
+    }
+    let models: Vec<Row<'_, '_>> = rows.iter().map(|(row, _)| *row).collect();
+    let parts: Vec<[f64; 5]> = rows.iter().map(|(_, parts)| *parts).collect();
+    let legend = part_legend()?;
+    let absolute = Figure {
+        title: "RAM by part".into(),
+        legend: legend.clone(),
+        caption: html! {
+            "At the end of the measured time. PSS is the processes' own memory, with shared pages divided among "
+            "them; all the other parts are the kernel's, and no figure of "
+            code { "ps" }
+            " has them. Beside each bar stands the sum."
+        },
+        height: height(&models, 34),
+    };
+    let x = Axis::linear("bytes", max, words::bytes_tick);
+    let absolute = absolute.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), words::bytes))?;
+    let shares = Figure {
+        title: "Where each model's RAM is".into(),
+        legend,
+        caption: html! { "The same, as shares of each server's own sum: small servers can be read here." },
+        height: height(&models, 34),
+    };
+    let of_sum = |parts: &[f64; 5]| parts.map(|part| part / parts.iter().sum::<f64>() * 100.0);
+    let parts: Vec<[f64; 5]> = parts.iter().map(of_sum).collect();
+    let x = Axis::linear("share of the sum", 100.0, |value| format!("{value:.0} %"));
+    let shares = shares.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), |_| String::new()))?;
+    Ok(Some(html! { (absolute) (shares) }))
+}
+
+fn ledgered(cell: &Rounds<'_>) -> Option<[f64; 5]> {
+    let parts = parts(&cell.typical()?.memory);
+    parts[0].map(|_| parts.map(|part| part.unwrap_or(0) as f64))
+}
+
+fn part_legend() -> Result<Markup> {
+    let swatches = PARTS.iter().map(|&(colour, _)| sample(move |canvas| bar(canvas, (6, 1), (22, 13), colour)));
+    let swatches = swatches.collect::<Result<Vec<_>>>()?;
+    Ok(html! { ul.legend { @for (swatch, name) in swatches.iter().zip(PART_NAMES) { li { (swatch) (name) } } } })
+}
+
+fn draw_parts(
+    canvas: &Canvas<'_>,
+    rows: &[Row<'_, '_>],
+    parts: &[[f64; 5]],
+    x: Axis,
+    total: impl Fn(f64) -> String,
+) -> Result<()> {
+    let is_share = total(0.0).is_empty();
+    let plot = Plot::of_rows(canvas, &names(rows), x, if is_share { RIGHT } else { 66 })?;
+    for (row, parts) in parts.iter().enumerate() {
+        let y = plot.row(row);
+        let mut sum = 0.0;
+        for (part, (colour, text_colour)) in parts.iter().zip(PARTS) {
+            let (from, to) = (plot.x(sum), plot.x(sum + part));
+            sum += part;
+            if to <= from {
+                continue;
+            }
+            // A pixel of the background between two parts.
+            let inner = if to - from > 2 { to - 1 } else { to };
+            bar(canvas, (from, y - 10), (inner, y + 10), colour)?;
+            if is_share && to - from >= 36 {
+                let label = format!("{part:.0} %");
+                let middle = ((from + inner) / 2, y);
+                styled_text(canvas, &label, middle, (HPos::Center, VPos::Center), text_colour, FontStyle::Normal)?;
+            }
+        }
+        bold_text(canvas, &total(sum), (plot.x(sum) + 6, y), (HPos::Left, VPos::Center))?;
+    }
+    Ok(())
+}
+
+/// Requests a second, and what is possible.
+pub(super) fn throughput(study: &Study<'_>) -> Result<Option<Markup>> {
+    let rows = study.in_focus();
+    let figures = |(_, cell): &Row<'_, '_>| [cell.spread(|round| round.rps), cell.spread(|round| round.rps_ceiling)];
+    let max = rows.iter().flat_map(figures).flatten().map(|spread| spread.max).fold(0.0, f64::max);
+    if max == 0.0 {
+        return Ok(None);
+    }
+    let has_ceilings = rows.iter().any(|row| figures(row)[1].is_some());
+    let ceiling = sample(|canvas| bar(canvas, (13, 0), (15, 14), INK))?;
+    let figure = Figure {
+        title: "Requests answered a second".into(),
+        legend: html! { @if has_ceilings { ul.legend { li { (ceiling) "the most that is possible" } } } },
+        caption: html! {
+            @if has_ceilings {
+                "The line is the ceiling: the requests that wait for the database at once, divided by the wait. "
+                "All the connections wait at once, but in a pool only its workers do. A bar that reaches its "
+                "line says that the server kept up, not how fast it could be."
+            } @else {
+                "No ceiling can be told: the wait for the database is drawn at random, or none is known."
+            }
+            (words::caveats(&rows))
+        },
+        height: height(&rows, 34),
+    };
+    let x = Axis::linear("requests/s", max, count);
+    figure.draw(|canvas| draw_throughput(canvas, &rows, x.clone())).map(Some)
+}
+
+fn draw_throughput(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
+    let right = if is_wide(canvas) { 126 } else { 66 };
+    let plot = Plot::of_rows(canvas, &names(rows), x, right)?;
+    for (row, (model, cell)) in rows.iter().enumerate() {
+        let y = plot.row(row);
+        let Some(rps) = cell.spread(|round| round.rps) else {
+            draw_failure(canvas, &plot, y, cell)?;
+            continue;
+        };
+        let ceiling = cell.spread(|round| round.rps_ceiling).map(|ceiling| ceiling.median).filter(|&most| most > 0.0);
+        bar(canvas, (plot.origin().0, y - 9), (plot.x(rps.median), y + 9), model.look.colour)?;
+        if rps.min < rps.max {
+            spread_bar(canvas, (plot.x(rps.min), y), (plot.x(rps.max), y), INK)?;
+        }
+        if let Some(ceiling) = ceiling {
+            bar(canvas, (plot.x(ceiling) - 1, y - 13), (plot.x(ceiling) + 1, y + 13), INK)?;
+        }
+        let share =
+            ceiling.filter(|_| is_wide(canvas)).map(|ceiling| format!(" ({})", words::percent(rps.median / ceiling)));
+        let end = plot.x(ceiling.unwrap_or(rps.median).max(rps.max));
+        let label = count(rps.median) + &share.unwrap_or_default();
+        bold_text(canvas, &label, (end + 7, y), (HPos::Left, VPos::Center))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Charts of a sweep: RAM, throughput and latency against the number of connections, a line for each model.
+
+use anyhow::Result;
+use maud::{Markup, html};
+use plotters::style::RGBColor;
+
+use quantity::format::count;
+use results::RunResult;
+
+use super::axis::Axis;
+use super::chart::{
+    self, Canvas, Figure, Pixel, Plot, dashed_line, failure_mark, line, mark, or_more_mark, sample, spread_bar,
+};
+use super::cost::peak_bytes;
+use super::lines::{HEIGHT, LatencyScale};
+use super::models::{Model, Rounds, Study};
+use super::palette::INK;
+use super::words;
+use results::statistics::Spread;
+
+/// Pixels between two models at the same number of connections, so that their bars can be told apart.
+const DODGE: i32 = 2;
+
+/// What is drawn against the number of connections.
+#[derive(Clone, Copy, Debug)]
+enum Quantity {
+    Ram,
+    Throughput,
+    /// The 99th percentile.
+    Latency(LatencyScale),
+}
+
+impl Quantity {
+    fn title(self) -> &'static str {
+        match self {
+            Quantity::Ram => "RAM by number of connections",
+            Quantity::Throughput => "Requests answered a second, by number of connections",
+            Quantity::Latency(_) => "99th percentile of the latency, by number of connections",
+        }
+    }
+
+    fn axis(self, values: impl IntoIterator<Item = f64>) -> Option<Axis> {
+        match self {
+            Quantity::Ram => Axis::log("RAM at its peak", values, words::bytes_tick),
+            Quantity::Throughput => Axis::log("requests/s", values, count),
+            Quantity::Latency(scale) => Axis::log(scale.title(), values, words::micros_tick),
+        }
+    }
+
+    fn value(self, result: &RunResult) -> Option<f64> {
+        match self {
+            Quantity::Ram => peak_bytes(result),
+            Quantity::Throughput => result.rps,
+            Quantity::Latency(scale) => Some(scale.place(result, result.latency_us.as_ref()?.p99)),
+        }
+    }
+
+    /// Whether it is at least this much, in one of the rounds.
+    fn is_lower_bound(self, cell: &Rounds<'_>) -> bool {
+        matches!(self, Quantity::Latency(_)) && cell.counting().any(is_p99_open)
+    }
+}
+
+/// All three charts, and what failed.
+pub(super) fn charts(study: &Study<'_>) -> Result<Markup> {
+    let scale = LatencyScale::of(study.cells().flat_map(|(_, _, cell)| cell.counting()));
+    let failures = failures(study);
+    let legend = legend(study, !failures.is_empty())?;
+    let has_rounds = study.cells().any(|(_, _, cell)| cell.counting().count() > 1);
+    let bars = " A bar spans the least and the most of the rounds, the line goes through their median.";
+    let bars = if has_rounds { bars } else { "" };
+    let ram = html! {
+        "Both scales are logarithmic. A straight line is growth in proportion; where a line is flat, what the "
+        "server needs for itself outweighs what the connections add." (bars)
+    };
+    let throughput = html! {
+        "The dashed line is the ceiling: what waits for the database at once, divided by the wait. A line that "
+        "leaves it is a server (or this machine) that does not keep up." (bars)
+    };
+    let latency = Quantity::Latency(scale);
+    let latency_caption = html! {
+        "One request in a hundred took longer." (scale.note()) (bars)
+        @if study.cells().any(|(_, _, cell)| latency.is_lower_bound(cell)) {
+            " An arrow says: at least this much, as too few were answered."
+        }
+    };
+    let figures = [
+        chart(study, Quantity::Ram, &legend, ram)?,
+        chart(study, Quantity::Throughput, &legend, throughput)?,
+        chart(study, latency, &legend, latency_caption)?,
+    ];
+    Ok(html! { (failures_list(&failures)) @for figure in figures.into_iter().flatten() { (figure) } })
+}
+
+fn is_p99_open(result: &RunResult) -> bool {
+    result.latency_us.as_ref().is_some_and(|latency| latency.is_lower_bound("p99"))
+}
+
+fn legend(study: &Study<'_>, has_failures: bool) -> Result<Markup> {
+    let models: Vec<&Model<'_>> = study.models.iter().collect();
+    let failed = sample(|canvas| failure_mark(canvas, (14, 7), INK))?;
+    Ok(html! {
+        (chart::legend(&models, true)?)
+        @if has_failures { ul.legend { li { (failed) "failed, in the model's colour" } } }
+    })
+}
+
+/// What failed, a sentence each.
+pub(super) fn failures(study: &Study<'_>) -> Vec<String> {
+    let sentences = study.cells().filter_map(|(model, connections, cell)| {
+        let (cause, failed) = cell.failure()?;
+        let of = cell.rounds().len();
+        let how_often = if of > 1 { format!(" in {failed} of {of} rounds") } else { String::new() };
+        Some(format!("{} with {} connections failed{how_often}: {cause}", model.name, count(connections as f64)))
+    });
+    sentences.collect()
+}
+
+pub(super) fn failures_list(failures: &[String]) -> Markup {
+    html! {
+        @if !failures.is_empty() { ul.failures { @for failure in failures { li { (failure) } } } }
+    }
+}
+
+fn chart(study: &Study<'_>, quantity: Quantity, legend: &Markup, caption: Markup) -> Result<Option<Markup>> {
+    let spreads: Vec<_> = study.models.iter().map(|model| model.spreads(|result| quantity.value(result))).collect();
+    let ceilings = if matches!(quantity, Quantity::Throughput) { ceilings(study) } else { Vec::new() };
+    let values = spreads.iter().flatten().flat_map(|(_, spread)| [spread.min, spread.max]);
+    let values = values.chain(ceilings.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)));
+    // Room for the arrow above a lower bound.
+    let highest = spreads.iter().flatten().map(|(_, spread)| spread.max).fold(0.0, f64::max);
+    let has_arrows = study.cells().any(|(_, _, cell)| quantity.is_lower_bound(cell));
+    let Some(y) = quantity.axis(values.chain(has_arrows.then_some(highest * 2.0))) else { return Ok(None) };
+    let connections: Vec<f64> = study.connections().into_iter().map(|connections| connections as f64).collect();
+    let Some(x) = Axis::log("connections", connections.iter().copied(), count) else { return Ok(None) };
+    let x = x.with_ticks(connections);
+    let figure = Figure { title: quantity.title().into(), legend: legend.clone(), caption, height: HEIGHT };
+    let drawn = figure.draw(|canvas| {
+        let plot = Plot::of_lines(canvas, x.clone(), y.clone())?;
+        for (colour, points) in &ceilings {
+            let points: Vec<Pixel> = points.iter().map(|&(x, y)| plot.at(x, y)).collect();
+            dashed_line(canvas, &points, *colour, 1)?;
+        }
+        for (index, (model, spreads)) in study.models.iter().zip(&spreads).enumerate() {
+            let dodge = (index as i32 * 2 - (study.models.len() as i32 - 1)) * DODGE / 2;
+            draw_model(canvas, &plot, model, quantity, (spreads, dodge))?;
+            draw_failures(canvas, &plot, model, index)?;
+        }
+        Ok(())
+    });
+    drawn.map(Some)
+}
+
+fn draw_model(
+    canvas: &Canvas<'_>,
+    plot: &Plot<'_>,
+    model: &Model<'_>,
+    quantity: Quantity,
+    (spreads, dodge): (&[(usize, Spread)], i32),
+) -> Result<()> {
+    let colour = model.look.colour;
+    let at = |connections: usize, value: f64| {
+        let (x, y) = plot.at(connections as f64, value);
+        (x + dodge, y)
+    };
+    let middle: Vec<Pixel> = spreads.iter().map(|&(connections, spread)| at(connections, spread.median)).collect();
+    line(canvas, &middle, colour, 2)?;
+    for (&(connections, spread), &middle) in spreads.iter().zip(&middle) {
+        if spread.min < spread.max {
+            spread_bar(canvas, at(connections, spread.min), at(connections, spread.max), colour)?;
+        }
+        mark(canvas, middle, model.look)?;
+    }
+    let open = model.cells().filter(|(_, cell)| quantity.is_lower_bound(cell));
+    for (connections, spread) in
+        open.filter_map(|(connections, cell)| Some((connections, cell.spread(|r| quantity.value(r))?)))
+    {
+        let (x, y) = at(connections, spread.max);
+        or_more_mark(canvas, (x, y - 4), colour)?;
+    }
+    Ok(())
+}
+
+/// At the bottom, one above the other.
+fn draw_failures(canvas: &Canvas<'_>, plot: &Plot<'_>, model: &Model<'_>, index: usize) -> Result<()> {
+    for (connections, _) in model.cells().filter(|(_, cell)| !cell.is_complete()) {
+        let (x, bottom) = (plot.x(connections as f64), plot.origin().1);
+        failure_mark(canvas, (x, bottom - 12 - index as i32 * 18), model.look.colour)?;
+    }
+    Ok(())
+}
+
+/// A colour, and what is possible at each number of connections.
+type Ceiling = (RGBColor, Vec<(f64, f64)>);
+
+/// The ceilings: one of all that have the same, in ink, and those of the others in their colours.
+fn ceilings(study: &Study<'_>) -> Vec<Ceiling> {
+    let mut all: Vec<Ceiling> = Vec::new();
+    for model in &study.models {
+        let spreads = model.spreads(|result| result.rps_ceiling);
+        let points: Vec<(f64, f64)> = spreads.iter().map(|&(x, spread)| (x as f64, spread.median)).collect();
+        match all.iter_mut().find(|(_, known)| is_same(known, &points)) {
+            Some((colour, known)) => {
+                *colour = INK;
+                if points.len() > known.len() {
+                    *known = points;
+                }
+            }
+            None => all.push((model.look.colour, points)),
+        }
+    }
+    all
+}
+
+/// Whether both are within 2 % of each other wherever both are known.
+fn is_same(one: &[(f64, f64)], other: &[(f64, f64)]) -> bool {
+    let pairs = one.iter().flat_map(|(x, y)| other.iter().filter(move |at| at.0 == *x).map(move |at| at.1 / y));
+    pairs.into_iter().all(|ratio| (0.98..1.02).contains(&ratio))
+}

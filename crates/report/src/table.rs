@@ -1,0 +1,165 @@
+//! The table of all runs: which rows it has, and how it looks on a terminal.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use quantity::format::{UNKNOWN, bytes, count, significant};
+use results::RunResult;
+use results::figure::{Figure, FigureValues};
+use results::target::ARTICLE_CONNECTIONS;
+
+/// A table for the terminal, ready to be printed.
+pub type TextTable = Table;
+
+/// The rows of a table, of as many cells each; the first is the header, and the first of each row its label.
+pub(crate) type Cells = Vec<Vec<String>>;
+
+/// All runs: a column for each.
+pub(crate) fn cells(results: &[RunResult]) -> Cells {
+    let figures: Vec<FigureValues> = results.iter().map(FigureValues::new).collect();
+    let row = |label: &str, content: &Content| {
+        let cell = |(result, figures): (&RunResult, &FigureValues)| match content {
+            Content::Figure(figure) => figure.text(figures.get(*figure)),
+            Content::Text(text) => text(result),
+        };
+        [label.to_owned()].into_iter().chain(results.iter().zip(&figures).map(cell)).collect()
+    };
+    let has_broken = results.iter().any(|result| result.cause.is_some());
+    let is_shown = |label: &str| match label {
+        BROKE => has_broken,
+        _ => !label.starts_with("the article") || is_of_the_article(results),
+    };
+    let rows = ROWS.iter().filter(|(label, _)| is_shown(label)).map(|(label, content)| row(label, content));
+    [row("", &Content::Text(column_title))].into_iter().chain(rows).collect()
+}
+
+/// A table for the terminal.
+pub(crate) fn table(cells: &Cells) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    let mut rows = cells.iter();
+    table.set_header(rows.next().into_iter().flatten());
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A table of this header and these rows.
+pub fn table_of<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let rows = rows.into_iter().map(|row| row.to_vec());
+    table(&[header.map(str::to_owned).to_vec()].into_iter().chain(rows).collect())
+}
+
+/// The figures of the table, under its labels.
+pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
+    ROWS.iter().filter_map(|(label, content)| match content {
+        Content::Figure(figure) => Some((*label, *figure)),
+        Content::Text(_) => None,
+    })
+}
+
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+const STYLE: TableStyle = NOTHING.top_border(RULE).header_separator(RULE).bottom_border(RULE);
+
+/// What stands in a row.
+enum Content {
+    Figure(Figure),
+    Text(fn(&RunResult) -> String),
+}
+
+/// The label of the row that only stands there if a server broke.
+const BROKE: &str = "broke by, at connections";
+
+const ROWS: [(&str, Content); 25] = [
+    (BROKE, Content::Text(broke)),
+    ("connections held at once", Content::Figure(Figure("connections.held_peak"))),
+    ("  on average while measured", Content::Figure(Figure("connections.held_mean"))),
+    ("  waiting for the database", Content::Figure(Figure("connections.waiting_peak"))),
+    ("RAM, peak", Content::Figure(Figure("memory.peak_bytes"))),
+    ("the article says", Content::Text(|result| bytes(result.claimed_bytes()))),
+    ("the article / measured", Content::Text(claim_ratio)),
+    ("RAM a connection", Content::Figure(Figure("memory.per_connection_bytes"))),
+    ("  PSS", Content::Figure(Figure("memory.pss_bytes"))),
+    ("  page tables", Content::Figure(Figure("memory.page_tables_bytes"))),
+    ("  kernel stacks", Content::Figure(Figure("memory.kernel_stacks_bytes"))),
+    ("  sockets", Content::Figure(Figure("memory.sockets_bytes"))),
+    ("  other kernel memory", Content::Text(|result| bytes(result.memory.unledgered_kernel_bytes()))),
+    ("RSS added up", Content::Figure(Figure("memory.rss_sum_bytes"))),
+    ("requests/s", Content::Figure(Figure("rps"))),
+    ("latency p50", Content::Figure(Figure("latency_us.p50"))),
+    ("  p99", Content::Figure(Figure("latency_us.p99"))),
+    ("  max", Content::Figure(Figure("latency_us.max"))),
+    ("above the wait, p50", Content::Figure(Figure("above_wait_us.p50"))),
+    ("  p99", Content::Figure(Figure("above_wait_us.p99"))),
+    ("  max", Content::Figure(Figure("above_wait_us.max"))),
+    ("server's CPU", Content::Figure(Figure("server.cpu_s"))),
+    ("errors", Content::Figure(Figure("errors"))),
+    ("  before the measured time", Content::Figure(Figure("errors_before"))),
+    ("warnings", Content::Figure(Figure("warnings"))),
+];
+
+/// The server's name, marked if the run was cut short.
+pub(crate) fn column_title(result: &RunResult) -> String {
+    if result.complete { result.target.clone() } else { format!("{} (partial)", result.target) }
+}
+
+fn is_of_the_article(results: &[RunResult]) -> bool {
+    results.iter().all(|result| result.connections.requested == ARTICLE_CONNECTIONS)
+}
+
+/// What kept the server from holding all connections, and how many it had then.
+fn broke(result: &RunResult) -> String {
+    let had = (result.connections.open_peak).max(result.connections.established as u64);
+    let at = count(had.min(result.connections.requested as u64) as f64);
+    result.cause.map_or_else(|| UNKNOWN.into(), |cause| format!("{} at {at}", cause.name()))
+}
+
+/// How often the measured RAM fits into what the article says.
+fn claim_ratio(result: &RunResult) -> String {
+    match result.claimed_bytes().zip(result.memory.peak_bytes) {
+        // The RAM of a server that broke is not that of all connections.
+        Some((claimed, measured)) if measured > 0 && result.complete => {
+            format!("{}x", significant(claimed as f64 / measured as f64))
+        }
+        _ => UNKNOWN.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use results::Cause;
+    use results::samples::sample;
+
+    #[test]
+    fn what_broke_a_server_is_in_the_table_and_not_compared_with_the_article() {
+        let sound = sample("threads");
+        let is_row = |cells: &Cells, label: &str| cells.iter().any(|row| row[0] == label);
+        assert!(!is_row(&cells(std::slice::from_ref(&sound)), BROKE));
+        let mut broken = RunResult { complete: false, cause: Some(Cause::OutOfMemory), ..sound };
+        broken.connections.open_peak = 2_604;
+        broken.connections.established = 2_600;
+        let cells = cells(&[broken]);
+        assert!(cells.contains(&vec![BROKE.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");
+        let ratio = cells.iter().find(|row| row[0] == "the article / measured");
+        assert!(ratio.is_none_or(|row| row[1] == UNKNOWN), "{ratio:?}");
+    }
+
+    #[test]
+    fn the_table_has_a_column_for_each_run_and_only_known_figures() {
+        let table = table(&cells(&[sample("threads"), sample("threadpool")])).to_string();
+        let row = |label| table.lines().find(|line| line.contains(label)).unwrap();
+        for (label, expected) in [
+            ("RAM, peak", ["377.43 MB", "54.10 MB"]),
+            ("the article / measured", ["26.5x", "-"]),
+            ("latency p50", ["1.00 s", "≥ 10.2 s"]),
+            ("server's CPU", ["2.43 s", "80.3 ms"]),
+        ] {
+            assert!(expected.iter().all(|figure| row(label).contains(figure)), "{}", row(label));
+        }
+        for (label, figure) in rows() {
+            assert_eq!(Figure::from_name(figure.0), Some(figure), "{label}");
+        }
+    }
+}

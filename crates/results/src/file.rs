@@ -1,0 +1,108 @@
+//! Files of results, as `--json` writes them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde_json::Value;
+use serde_json::error::Category;
+
+use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
+
+/// A file of results.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub name: String,
+    /// Its runs: at least one.
+    pub results: Vec<RunResult>,
+    /// Whether they were an array.
+    pub is_list: bool,
+}
+
+/// Reads a file that `--json` has written.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn read(path: &Path) -> Result<Source> {
+    let name = path.display().to_string();
+    let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
+    let json: Value = serde_json::from_slice(&content).map_err(|error| match error.classify() {
+        Category::Eof => anyhow!("{name} is cut off at line {}: it is not all of what was written", error.line()),
+        _ => anyhow!("{name} is not JSON ({error}): name a file that --json has written"),
+    })?;
+    let is_list = json.is_array();
+    let entries = if let Value::Array(entries) = json { entries } else { vec![json] };
+    ensure!(!entries.is_empty(), "{name} holds no run");
+    let results = entries.into_iter().map(parse).collect::<Result<_>>().with_context(|| name.clone())?;
+    Ok(Source { name, results, is_list })
+}
+
+fn parse(mut json: Value) -> Result<RunResult> {
+    match json.get("schema").and_then(Value::as_str) {
+        Some(schema) if READABLE_SCHEMAS.contains(&schema) => {
+            // What is written from now on has the present layout.
+            json["schema"] = SCHEMA.into();
+            serde_json::from_value(json).context("this is no whole result")
+        }
+        Some(other) if other.starts_with("c10k-loadtest/") => {
+            let readable = READABLE_SCHEMAS.join(" and ");
+            bail!("the layout is {other}, and this loadtest reads {readable}: use the loadtest that has written it")
+        }
+        _ => bail!("this is no result of loadtest ({SCHEMA}): name a file that --json has written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use tempfile::NamedTempFile;
+
+    use crate::samples::RUNS;
+    /// The same runs, as an earlier loadtest wrote them.
+    const OLD_RUNS: &str = include_str!("../tests/data/runs-v2.json");
+
+    fn read_text(text: &str) -> Result<Source> {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        read(file.path())
+    }
+
+    #[test]
+    fn a_file_holds_a_run_or_a_list() {
+        let list = read_text(RUNS).unwrap();
+        assert_eq!((list.results.len(), list.is_list), (2, true));
+        let one = read_text(&serde_json::to_string(&list.results[1]).unwrap()).unwrap();
+        assert_eq!((one.results[0].target.as_str(), one.is_list), ("threadpool", false));
+    }
+
+    #[test]
+    fn an_older_layout_is_read_and_upgraded() {
+        let [old, new] = [OLD_RUNS, RUNS].map(|text| serde_json::to_value(read_text(text).unwrap().results).unwrap());
+        assert_eq!(old, new);
+        assert!(OLD_RUNS.contains("joined") && old.to_string().contains("left_truncated"));
+    }
+
+    #[test]
+    fn what_is_no_result_is_refused_with_the_reason() {
+        for (text, expected) in [
+            ("", "is cut off at line 1"),
+            (&RUNS[..RUNS.len() / 2], "is cut off at line"),
+            ("target,rps\n", "is not JSON"),
+            ("[]", "holds no run"),
+            ("{}", "this is no result of loadtest (c10k-loadtest/3)"),
+            ("[1]", "this is no result of loadtest"),
+            ("{\"schema\": \"other/2\"}", "this is no result of loadtest"),
+            (
+                "{\"schema\": \"c10k-loadtest/1\"}",
+                "the layout is c10k-loadtest/1, and this loadtest reads c10k-loadtest/2 and c10k-loadtest/3",
+            ),
+            ("{\"schema\": \"c10k-loadtest/3\"}", "this is no whole result: missing field"),
+        ] {
+            let error = format!("{:#}", read_text(text).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(read(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere cannot be read"));
+    }
+}

@@ -1,0 +1,417 @@
+//! Latency, without losing the requests that are slow enough to be missed.
+//!
+//! When the measured time ends, some requests have no answer yet. Dropping them hides exactly the slow ones; counting them
+//! as if they had been answered at that moment pretends that they were faster than they are. All that is known of such a
+//! request is that it takes longer than its age. The Kaplan-Meier estimator is the standard way to use just that: a request
+//! of unknown end counts among those still open up to its age, and not after. Where such requests leave open how slow the
+//! slowest are, a percentile is a lower bound, and is marked as one. The same holds for a request that was given up after
+//! `--timeout`, or whose connection broke.
+//!
+//! The other end of the measured time has the same trap. Of the requests sent before it, the quick ones have ended unseen:
+//! who counts the rest from age 0 sees too many slow ones. So they count among those open only from the age on that they had
+//! when the measured time began (left truncation).
+
+use std::iter;
+use std::ops::AddAssign;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+
+use crate::run::{Histograms, LatencySummary};
+
+/// Four digits, so that what lies above a wait of 1 s is still known to 64 us.
+const SIGNIFICANT_DIGITS: u8 = 4;
+
+/// Latencies of answered requests, and ages of unanswered ones.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    answered: Histogram<u64>,
+    /// Apart: a refusal is quick, and would make a server look fast that turns everybody away.
+    refused: Histogram<u64>,
+    unanswered: Histogram<u64>,
+    /// The ages that some of all these had when the measured time began; the others were sent within it.
+    left_truncated: Histogram<u64>,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AddAssign<&Latencies> for Latencies {
+    fn add_assign(&mut self, other: &Latencies) {
+        self.answered += &other.answered;
+        self.refused += &other.refused;
+        self.unanswered += &other.unanswered;
+        self.left_truncated += &other.left_truncated;
+    }
+}
+
+impl Latencies {
+    /// None yet.
+    pub fn new() -> Self {
+        let [answered, refused, unanswered, left_truncated] = [(); 4].map(|()| Self::empty_histogram());
+        Self { answered, refused, unanswered, left_truncated }
+    }
+
+    /// Adds a request that was answered after this time: with what was asked for, or with a refusal.
+    pub fn record_answered(&mut self, latency_us: u64, is_success: bool) {
+        record(if is_success { &mut self.answered } else { &mut self.refused }, latency_us);
+    }
+
+    /// Adds a request that had no answer yet at this age, when it was last looked at.
+    pub fn record_unanswered(&mut self, age_us: u64) {
+        record(&mut self.unanswered, age_us);
+    }
+
+    /// Notes that a request had this age already when the measured time began.
+    pub fn record_left_truncated(&mut self, age_us: u64) {
+        record(&mut self.left_truncated, age_us);
+    }
+
+    /// The latencies of the good answers.
+    pub fn good_answers(&self) -> &Histogram<u64> {
+        &self.answered
+    }
+
+    /// A histogram that grows with its values: with room for an hour, each would take 3 MB.
+    pub fn empty_histogram() -> Histogram<u64> {
+        Histogram::new(SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!())
+    }
+
+    /// All of them, for the result.
+    ///
+    /// # Errors
+    /// A histogram cannot be encoded.
+    pub fn encode(&self) -> Result<Histograms> {
+        Ok(Histograms {
+            answered: encode(&self.answered)?,
+            refused: encode(&self.refused)?,
+            unanswered: encode(&self.unanswered)?,
+            left_truncated: encode(&self.left_truncated)?,
+        })
+    }
+
+    /// What a result has kept.
+    ///
+    /// # Errors
+    /// It is no histogram.
+    pub fn decode(histograms: &Histograms) -> Result<Self> {
+        Ok(Self {
+            answered: decode(&histograms.answered).context("answered")?,
+            refused: decode(&histograms.refused).context("refused")?,
+            unanswered: decode(&histograms.unanswered).context("unanswered")?,
+            left_truncated: decode(&histograms.left_truncated).context("left_truncated")?,
+        })
+    }
+
+    /// How many requests were answered with what was asked for.
+    pub fn answered(&self) -> u64 {
+        self.answered.len()
+    }
+
+    /// The latencies of all answers, of the good ones and of the refusals.
+    pub fn all_answers(&self) -> [&Histogram<u64>; 2] {
+        [&self.answered, &self.refused]
+    }
+
+    /// The distribution that explains both; nothing if no request was answered.
+    pub fn distribution(&self) -> Option<Distribution> {
+        if self.answered.is_empty() {
+            return None;
+        }
+        let all = self.answered.len() + self.refused.len() + self.unanswered.len();
+        let mut open = all - self.left_truncated.len();
+        let mut joining = counts(&self.left_truncated).peekable();
+        let mut share_slower = 1.0;
+        let mut steps = Vec::new();
+        for (value_us, answered, unanswered) in self.by_value() {
+            while let Some((_, left_truncated)) = joining.next_if(|at| at.0 <= value_us) {
+                open += left_truncated;
+            }
+            // Hardly anybody is there yet: what they do tells nothing of those that are to join.
+            let is_telling = open > all / 100 || joining.peek().is_none();
+            if answered > 0 && is_telling {
+                let still_slower = share_slower * (1.0 - answered as f64 / open as f64);
+                steps.push(Step { value_us, share: share_slower - still_slower });
+                share_slower = still_slower;
+            }
+            open -= answered + unanswered;
+        }
+        let slowest_us = self.answered.max().max(if self.unanswered.is_empty() { 0 } else { self.unanswered.max() });
+        Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
+    }
+
+    /// Each recorded value, ascending, with how many requests were answered, and left unanswered, at it. A refusal leaves
+    /// open how long an answer would have taken.
+    fn by_value(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        let mut answered = counts(&self.answered).peekable();
+        let without_answer = {
+            let mut sum = self.unanswered.clone();
+            sum += &self.refused;
+            sum
+        };
+        let without_answer: Vec<_> = counts(&without_answer).collect();
+        let mut unanswered = without_answer.into_iter().peekable();
+        iter::from_fn(move || {
+            let value_us = match (answered.peek(), unanswered.peek()) {
+                (Some(a), Some(u)) => a.0.min(u.0),
+                (Some(one), None) | (None, Some(one)) => one.0,
+                (None, None) => return None,
+            };
+            let answered = answered.next_if(|at| at.0 == value_us).map_or(0, |at| at.1);
+            let unanswered = unanswered.next_if(|at| at.0 == value_us).map_or(0, |at| at.1);
+            Some((value_us, answered, unanswered))
+        })
+    }
+}
+
+/// Not `saturating_record`: that one does not let the histogram grow.
+fn record(histogram: &mut Histogram<u64>, value_us: u64) {
+    // It grows for every number there is.
+    let _ = histogram.record(value_us);
+}
+
+fn encode(histogram: &Histogram<u64>) -> Result<String> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).context("a histogram cannot be encoded")?;
+    Ok(BASE64_STANDARD.encode(bytes))
+}
+
+fn decode(text: &str) -> Result<Histogram<u64>> {
+    let bytes = BASE64_STANDARD.decode(text).context("this is not base64")?;
+    let mut histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).context("this is no HDR histogram")?;
+    // So that others can be added to it.
+    histogram.auto(true);
+    Ok(histogram)
+}
+
+fn counts(histogram: &Histogram<u64>) -> impl Iterator<Item = (u64, u64)> {
+    histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+}
+
+/// The share of all requests that takes this long.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    value_us: u64,
+    share: f64,
+}
+
+/// How long requests take.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    steps: Vec<Step>,
+    min_us: u64,
+    /// The longest latency or age seen.
+    slowest_us: u64,
+    /// The share of requests of which is only known that they take longer than [`Self::slowest_us`].
+    share_open: f64,
+}
+
+/// A figure, and whether the truth may lie above it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounded<T> {
+    /// The figure.
+    pub value: T,
+    /// Whether it is only a lower bound.
+    pub is_lower_bound: bool,
+}
+
+impl Distribution {
+    /// The fastest answer.
+    pub fn min_us(&self) -> u64 {
+        self.min_us
+    }
+
+    /// The longest that any request took, or has taken so far.
+    pub fn max_us(&self) -> Bounded<u64> {
+        Bounded { value: self.slowest_us, is_lower_bound: self.is_open() }
+    }
+
+    /// The latency that the share `quantile` of all requests does not exceed.
+    pub fn quantile_us(&self, quantile: f64) -> Bounded<u64> {
+        // Shares are sums of many small ones: allow for their rounding.
+        let mut missing = quantile - 1e-9;
+        for step in &self.steps {
+            missing -= step.share;
+            if missing <= 0.0 {
+                return Bounded { value: step.value_us.min(self.slowest_us), is_lower_bound: false };
+            }
+        }
+        self.max_us()
+    }
+
+    /// The mean, with what is open counted at the longest time seen.
+    pub fn mean_us(&self) -> Bounded<f64> {
+        let mean = self.expectation(|value_us| value_us);
+        Bounded { value: mean, is_lower_bound: self.is_open() }
+    }
+
+    /// The standard deviation around [`mean_us`](Self::mean_us).
+    pub fn stdev_us(&self) -> f64 {
+        let mean = self.mean_us().value;
+        self.expectation(|value_us| (value_us - mean).powi(2)).sqrt()
+    }
+
+    /// The percentiles for the result, and which of them are only lower bounds.
+    pub fn summary(&self) -> LatencySummary {
+        let mut lower_bounds = Vec::new();
+        let mut quantile = |name, quantile| {
+            let bounded = self.quantile_us(quantile);
+            if bounded.is_lower_bound {
+                lower_bounds.push(String::from(name));
+            }
+            bounded.value
+        };
+        let (p50, p75, p90) = (quantile("p50", 0.5), quantile("p75", 0.75), quantile("p90", 0.9));
+        let (p99, p999) = (quantile("p99", 0.99), quantile("p999", 0.999));
+        let (mean, max) = (self.mean_us(), self.max_us());
+        if max.is_lower_bound {
+            lower_bounds.extend(["max", "mean", "stdev"].map(String::from));
+        }
+        let (min, stdev, mean, max) = (self.min_us(), self.stdev_us(), mean.value, max.value);
+        LatencySummary { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds }
+    }
+
+    fn expectation(&self, function: impl Fn(f64) -> f64) -> f64 {
+        let known: f64 = self.steps.iter().map(|step| step.share * function(step.value_us as f64)).sum();
+        known + self.share_open * function(self.slowest_us as f64)
+    }
+
+    fn is_open(&self) -> bool {
+        self.share_open > 1e-9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distribution(answered_ms: &[u64], unanswered_ms: &[u64]) -> Distribution {
+        let mut latencies = Latencies::new();
+        answered_ms.iter().for_each(|ms| latencies.record_answered(ms * 1000, true));
+        unanswered_ms.iter().for_each(|ms| latencies.record_unanswered(ms * 1000));
+        latencies.distribution().unwrap()
+    }
+
+    /// A histogram knows four digits.
+    fn assert_about(bounded: Bounded<u64>, expected_ms: u64, is_lower_bound: bool) {
+        let expected_us = expected_ms as f64 * 1000.0;
+        assert!(
+            (bounded.value as f64 - expected_us).abs() <= expected_us / 1000.0,
+            "{bounded:?}, not {expected_ms} ms"
+        );
+        assert_eq!(bounded.is_lower_bound, is_lower_bound, "{bounded:?}");
+    }
+
+    #[test]
+    fn with_all_answered_it_is_the_plain_distribution() {
+        let of_hundred: Vec<u64> = (1..=100).collect();
+        let distribution = distribution(&of_hundred, &[]);
+        assert_about(distribution.quantile_us(0.5), 50, false);
+        assert_about(distribution.quantile_us(0.99), 99, false);
+        assert_about(distribution.max_us(), 100, false);
+        assert!((distribution.mean_us().value - 50_500.0).abs() < 50.0);
+        assert!((distribution.stdev_us() - 28_866.0).abs() < 50.0);
+    }
+
+    #[test]
+    fn requests_that_have_just_been_sent_make_nothing_faster() {
+        let distribution = distribution(&[1000; 1000], &[1; 1000]);
+        assert_about(distribution.quantile_us(0.01), 1000, false);
+        assert_about(distribution.max_us(), 1000, false);
+    }
+
+    #[test]
+    fn a_stall_shows_though_no_answer_ever_comes() {
+        let distribution = distribution(&[10; 98], &[10_000; 2]);
+        assert_about(distribution.quantile_us(0.5), 10, false);
+        assert_about(distribution.quantile_us(0.99), 10_000, true);
+        assert_about(distribution.max_us(), 10_000, true);
+        assert!(distribution.mean_us().is_lower_bound);
+    }
+
+    #[test]
+    fn when_most_have_no_answer_most_percentiles_are_lower_bounds() {
+        // A pool of 256 workers and 10,000 connections, for 10 s: the textbook case of a figure that flatters.
+        let answered: Vec<u64> = (1..=10).flat_map(|second| [second * 1000; 256]).collect();
+        let distribution = distribution(&answered, &[10_000; 7_440]);
+        assert_about(distribution.quantile_us(0.1), 4000, false);
+        assert_about(distribution.quantile_us(0.5), 10_000, true);
+    }
+
+    /// Users that send again at once, for 5 s, seen from second 2 on: the truth is an exponential with a mean of 1 s.
+    #[test]
+    fn random_latencies_are_not_biased_by_the_ends_of_the_window() {
+        let mut latencies = Latencies::new();
+        let mut state = 1_u64;
+        let mut uniform = || {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        for _user in 0..5_000 {
+            let mut sent_us = 0;
+            while sent_us < 5_000_000 {
+                let ended_us = sent_us + (-uniform().ln() * 1e6) as u64;
+                if ended_us >= 2_000_000 && sent_us < 2_000_000 {
+                    latencies.record_left_truncated(2_000_000 - sent_us);
+                }
+                match ended_us {
+                    0..2_000_000 => {}
+                    2_000_000..5_000_000 => latencies.record_answered(ended_us - sent_us, true),
+                    _ => latencies.record_unanswered(5_000_000 - sent_us),
+                }
+                sent_us = ended_us;
+            }
+        }
+        let distribution = latencies.distribution().unwrap();
+        for (quantile, expected_s) in [(0.5, 0.693), (0.9, 2.303), (0.99, 4.605)] {
+            let found_s = distribution.quantile_us(quantile).value as f64 / 1e6;
+            assert!((found_s / expected_s - 1.0).abs() < 0.05, "{quantile}: {found_s}, not {expected_s}");
+        }
+        assert!((distribution.mean_us().value / 1e6 - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_is_encoded_can_be_decoded_and_added_up() {
+        let mut latencies = Latencies::new();
+        latencies.record_answered(1_000_000, true);
+        latencies.record_answered(2_000, false);
+        latencies.record_unanswered(3_000_000);
+        latencies.record_left_truncated(4_000);
+        let once = latencies;
+        let mut twice = Latencies::decode(&once.encode().unwrap()).unwrap();
+        twice += &once;
+        let kinds = [&twice.answered, &twice.refused, &twice.unanswered, &twice.left_truncated];
+        assert_eq!(kinds.map(|histogram| histogram.len()), [2; 4]);
+        assert!(Latencies::decode(&Histograms::default()).is_err());
+    }
+
+    /// By the Python implementation, with four digits: 90 times 1 ms, 9 times 2.5 ms, once 1000.383 ms.
+    const OF_PYTHON: &str = "HISTFAAAACx4nJNpmSzMwMDAzQABLFCaEURcm7yEwf4DROA8/xbGreJC6w/yMgEAn3gIgw==";
+
+    #[test]
+    fn histograms_of_another_implementation_are_read() {
+        let histogram = decode(OF_PYTHON).unwrap();
+        assert_eq!([histogram.len(), histogram.min(), histogram.value_at_quantile(0.9)], [100, 1_000, 1_000]);
+        assert_eq!([histogram.value_at_quantile(0.99), histogram.max()], [2_500, 1_000_383]);
+        let mut more = Latencies::new().answered;
+        more += &histogram;
+        record(&mut more, 3_600_000_000);
+        assert_eq!(more.len(), 101);
+    }
+
+    #[test]
+    fn without_answers_there_is_no_distribution() {
+        let mut latencies = Latencies::new();
+        latencies.record_unanswered(5);
+        assert!(latencies.distribution().is_none());
+    }
+}

@@ -1,0 +1,25 @@
+//! What a measurement *is*: a run and its figures, why it failed, what makes it doubtful, and what several say together.
+//!
+//! There is no clock, no process, no socket and no terminal in here. Whoever measures fills these types in, and whoever
+//! shows something reads them.
+
+#![forbid(unsafe_code)]
+
+pub mod cause;
+pub mod condition;
+pub mod event;
+pub mod figure;
+pub mod file;
+pub mod latency;
+pub mod merge;
+pub mod run;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
+pub mod statistics;
+pub mod target;
+pub mod warning;
+
+pub use cause::Cause;
+pub use run::RunResult;
+pub use target::Target;
+pub use warning::{Warning, WarningKind};

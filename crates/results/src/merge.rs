@@ -1,0 +1,270 @@
+//! Merges the results of several load generators that loaded the same server at the same time.
+//!
+//! Percentiles cannot be averaged: the histograms that they come from are added up, and the percentiles worked out anew.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::file::Source;
+use crate::latency::Latencies;
+use crate::run::{ClientSummary, Connections, Errors, Memory, RunResult, Second, ServerSummary};
+use crate::warning::{Warning, WarningKind};
+
+/// Merges the runs of the same server: the first in each file, the second in each file, and so on.
+///
+/// # Errors
+/// There is but one file, a run has no counterpart, or its histograms cannot be read.
+pub fn merge(sources: &[Source]) -> Result<Vec<RunResult>> {
+    let (first, others) = sources.split_first().context("nothing to merge")?;
+    ensure!(!others.is_empty(), "--merge needs the files of several load generators");
+    for other in others {
+        let (expected, found) = (first.results.len(), other.results.len());
+        ensure!(
+            expected == found,
+            "{} holds {expected} runs and {} {found}: each must have its counterpart",
+            first.name,
+            other.name
+        );
+    }
+    (0..first.results.len()).map(|at| merge_runs(&counterparts(sources, at)?)).collect()
+}
+
+/// The runs of every file at this place.
+fn counterparts(sources: &[Source], at: usize) -> Result<Vec<&RunResult>> {
+    let server = |source: &Source| {
+        let run = &source.results[at];
+        format!("{}{}", run.target, run.wait.as_suffix())
+    };
+    let expected = server(&sources[0]);
+    for source in sources {
+        let found = server(source);
+        ensure!(
+            found == expected,
+            "run {} is of {expected} in {}, and of {found} in {}: they cannot be merged",
+            at + 1,
+            sources[0].name,
+            source.name
+        );
+    }
+    Ok(sources.iter().map(|source| &source.results[at]).collect())
+}
+
+fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
+    let first = runs[0];
+    let latencies = latencies(runs)?;
+    let failures: Vec<&str> = runs.iter().filter_map(|run| run.failure.as_deref()).collect();
+    let connections = connections(runs);
+    let mut merged = RunResult {
+        complete: runs.iter().all(|run| run.complete),
+        failure: (!failures.is_empty()).then(|| failures.join("; ")),
+        cause: runs.iter().find_map(|run| run.cause),
+        started_at: runs.iter().map(|run| run.started_at.clone()).min().unwrap_or_default(),
+        connections,
+        duration_s: runs.iter().filter_map(|run| run.duration_s).max_by(f64::total_cmp),
+        requests: runs.iter().map(|run| run.requests).sum(),
+        rps: runs.iter().map(|run| run.rps).sum(),
+        rps_ceiling: runs.iter().filter_map(|run| run.rps_ceiling).max_by(f64::total_cmp),
+        in_flight: runs.iter().map(|run| run.in_flight).sum(),
+        errors_before: total(runs.iter().map(|run| run.errors_before)),
+        errors: total(runs.iter().map(|run| run.errors)),
+        latency_us: None,
+        above_wait_us: None,
+        histograms: Some(latencies.encode()?),
+        series: series(runs),
+        memory: memory(runs, &connections),
+        server: ServerSummary {
+            cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
+            exit: runs.iter().find_map(|run| run.server.exit.clone()),
+            oom_kills: runs.iter().filter_map(|run| run.server.oom_kills).max(),
+        },
+        client: ClientSummary {
+            cpu_s: runs.iter().map(|run| run.client.cpu_s).sum(),
+            rss_peak_bytes: runs.iter().map(|run| run.client.rss_peak_bytes).sum(),
+            lag_p99_us: runs.iter().filter_map(|run| run.client.lag_p99_us).max(),
+        },
+        warnings: warnings(runs),
+        ..first.clone()
+    };
+    merged.latency_us = latencies.distribution().map(|distribution| distribution.summary());
+    merged.above_wait_us =
+        merged.latency_us.as_ref().zip(first.wait.fixed()).map(|(latency, wait)| latency.above(wait));
+    Ok(merged)
+}
+
+fn latencies(runs: &[&RunResult]) -> Result<Latencies> {
+    let mut all = Latencies::new();
+    for run in runs {
+        match &run.histograms {
+            Some(histograms) => all += &Latencies::decode(histograms).context("the histograms cannot be read")?,
+            None => ensure!(run.requests == 0, "a run of {} has no histograms: it cannot be merged", run.target),
+        }
+    }
+    Ok(all)
+}
+
+/// The load generators' own connections add up. What the server said, it said of all of them.
+fn connections(runs: &[&RunResult]) -> Connections {
+    let each = || runs.iter().map(|run| run.connections);
+    let most = |of: fn(Connections) -> u64| each().map(of).max().unwrap_or(0);
+    Connections {
+        requested: each().map(|each| each.requested).sum(),
+        established: each().map(|each| each.established).sum(),
+        open_peak: most(|each| each.open_peak),
+        held_peak: most(|each| each.held_peak),
+        held_mean: each().filter_map(|each| each.held_mean).max_by(f64::total_cmp),
+        waiting_peak: most(|each| each.waiting_peak),
+        queued_peak: most(|each| each.queued_peak),
+        reconnected: each().map(|each| each.reconnected).sum(),
+    }
+}
+
+fn total(errors: impl Iterator<Item = Errors>) -> Errors {
+    errors.fold(Errors::default(), |mut sum, errors| {
+        sum += errors;
+        sum
+    })
+}
+
+/// The server's RAM, from the load generator that has seen the most of it: parts of several would not add up.
+fn memory(runs: &[&RunResult], connections: &Connections) -> Memory {
+    let most = runs.iter().map(|run| &run.memory).max_by_key(|memory| memory.peak_bytes);
+    let mut memory = most.cloned().unwrap_or_default();
+    // Who comes second does not find the server idle.
+    memory.idle_bytes = runs.iter().filter_map(|run| run.memory.idle_bytes).min();
+    memory.per_connection_bytes =
+        memory.added_per_connection_bytes(connections.open_peak.max(connections.established as u64));
+    memory
+}
+
+/// Row by row, as far as all have one. The percentiles of a second have no histogram that they could be merged by.
+fn series(runs: &[&RunResult]) -> Vec<Second> {
+    let rows = runs.iter().map(|run| run.series.len()).min().unwrap_or(0);
+    let row = |at: usize| {
+        let each = || runs.iter().map(|run| run.series[at]);
+        Second {
+            end_s: each().map(|row| row.end_s).fold(0.0, f64::max),
+            rps: each().map(|row| row.rps).sum(),
+            p50_us: None,
+            p99_us: None,
+            errors: each().map(|row| row.errors).sum(),
+            open: each().filter_map(|row| row.open).max(),
+            held: each().filter_map(|row| row.held).max(),
+            ram_bytes: each().filter_map(|row| row.ram_bytes).max(),
+        }
+    };
+    (0..rows).map(row).collect()
+}
+
+/// Those of all, each once, and what there is to doubt about merging them.
+fn warnings(runs: &[&RunResult]) -> Vec<Warning> {
+    let mut warnings: Vec<Warning> = Vec::new();
+    for warning in runs.iter().flat_map(|run| &run.warnings) {
+        if !warnings.contains(warning) {
+            warnings.push(warning.clone());
+        }
+    }
+    if let Some(apart) = apart(runs) {
+        let text =
+            format!("the merged runs began {apart:?} apart, which is longer than what was measured: add up nothing");
+        warnings.push(Warning::new(WarningKind::Merge, text));
+    }
+    warnings
+}
+
+/// How far apart the runs began, if so far that they cannot have been measured at the same time.
+fn apart(runs: &[&RunResult]) -> Option<Duration> {
+    let starts = || runs.iter().filter_map(|run| humantime::parse_rfc3339(&run.started_at).ok());
+    let apart = starts().max()?.duration_since(starts().min().unwrap_or(SystemTime::UNIX_EPOCH)).ok()?;
+    let longest_s = runs.iter().filter_map(|run| run.duration_s).fold(0.0, f64::max);
+    (apart.as_secs_f64() > longest_s).then_some(apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{sample, source};
+
+    /// A run of 5,000 connections that all were answered after `latency_ms`.
+    fn worker(answers: usize, latency_ms: u64) -> RunResult {
+        let mut latencies = Latencies::new();
+        (0..answers).for_each(|_| latencies.record_answered(latency_ms * 1000, true));
+        let mut run = sample("threads");
+        run.histograms = Some(latencies.encode().unwrap());
+        run.requests = answers as u64;
+        run.rps = Some(answers as f64 / 6.0);
+        (run.connections.requested, run.connections.established) = (5_000, 5_000);
+        run
+    }
+
+    fn merge_two(one: RunResult, other: RunResult) -> Result<RunResult> {
+        Ok(merge(&[source("a", vec![one]), source("b", vec![other])])?.remove(0))
+    }
+
+    #[test]
+    fn percentiles_come_from_all_requests_and_are_no_averages() {
+        let merged = merge_two(worker(9_000, 1_001), worker(1_000, 3_000)).unwrap();
+        let (latency, above) = (merged.latency_us.unwrap(), merged.above_wait_us.unwrap());
+        assert!((1_000_900..=1_001_100).contains(&latency.p50), "{latency:?}");
+        assert!((1_000_900..=1_001_100).contains(&latency.p90), "{latency:?}");
+        assert!((2_999_000..=3_001_000).contains(&latency.p99), "{latency:?}");
+        assert_eq!(above.p99, latency.p99 - 1_000_000);
+        assert_eq!((merged.requests, merged.rps.map(f64::round)), (10_000, Some(1_667.0)));
+        let histograms = Latencies::decode(&merged.histograms.unwrap()).unwrap();
+        assert_eq!(histograms.answered(), 10_000);
+    }
+
+    #[test]
+    fn what_the_clients_did_adds_up_and_what_the_server_is_does_not() {
+        let (mut one, mut other) = (worker(10, 1_001), worker(10, 1_001));
+        (one.errors.timeout, other.errors.timeout, other.errors.read) = (1, 2, 3);
+        (one.memory.peak_bytes, one.memory.pss_bytes) = (Some(7_000_000), Some(5_000_000));
+        other.memory =
+            Memory { peak_bytes: Some(6_000_000), idle_bytes: Some(9), pss_bytes: Some(6), ..Memory::default() };
+        (one.server.cpu_s, other.server.cpu_s) = (Some(2.0), None);
+        (one.client.cpu_s, other.client.cpu_s) = (Some(1.5), Some(1.0));
+        let (same, own) = (Warning::new(WarningKind::BusyMachine, "busy"), Warning::new(WarningKind::Failures, "5"));
+        (one.warnings, other.warnings) = (vec![same.clone()], vec![same.clone(), own.clone()]);
+        (other.complete, other.failure) = (false, Some("interrupted".into()));
+        other.series.truncate(1);
+        let rps = one.series[0].rps + other.series[0].rps;
+        let merged = merge_two(one, other).unwrap();
+        assert_eq!((merged.errors.timeout, merged.errors.total()), (3, 6));
+        let connections = merged.connections;
+        assert_eq!([connections.requested, connections.established, connections.held_peak as usize], [10_000; 3]);
+        let memory = &merged.memory;
+        assert_eq!([memory.peak_bytes, memory.pss_bytes, memory.idle_bytes], [7_000_000, 5_000_000, 9].map(Some));
+        assert_eq!(memory.per_connection_bytes, Some(699));
+        assert_eq!((merged.server.cpu_s, merged.client.cpu_s), (Some(2.0), Some(2.5)));
+        assert_eq!(merged.warnings, [same, own]);
+        assert_eq!((merged.complete, merged.failure.as_deref()), (false, Some("interrupted")));
+        assert_eq!((merged.series.len(), merged.series[0].rps, merged.series[0].p50_us), (1, rps, None));
+    }
+
+    #[test]
+    fn runs_of_other_times_are_doubted() {
+        let (one, mut other) = (worker(10, 1_001), worker(10, 1_001));
+        "2026-11-25T18:39:13Z".clone_into(&mut other.started_at);
+        let merged = merge_two(one, other).unwrap();
+        assert!(merged.warnings.iter().any(|warning| warning.kind == WarningKind::Merge), "{:?}", merged.warnings);
+        let merged = merge_two(worker(10, 1_001), worker(10, 1_001)).unwrap();
+        assert_eq!(merged.warnings, []);
+    }
+
+    #[test]
+    fn only_counterparts_with_histograms_are_merged() {
+        let error = |one, other| merge_two(one, other).unwrap_err().to_string();
+        assert!(
+            error(sample("threads"), sample("threadpool"))
+                .contains("run 1 is of threads, database wait 1s in a, and of threadpool")
+        );
+        let without = RunResult { histograms: None, ..sample("threads") };
+        assert!(error(sample("threads"), without.clone()).contains("has no histograms"));
+        // One that got no answer at all has nothing to add.
+        merge_two(sample("threads"), RunResult { requests: 0, ..without }).unwrap();
+        let (one, two) = (vec![sample("threads")], vec![sample("threads"); 2]);
+        let error = merge(&[source("a", one.clone()), source("b", two)]).unwrap_err().to_string();
+        assert!(error.contains("a holds 1 runs and b 2"), "{error}");
+        assert!(merge(&[source("a", one)]).unwrap_err().to_string().contains("several"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Runs to test with: those of a real file, at 10,000 connections, and made-up ones.
+
+use crate::file::Source;
+use crate::run::{Host, RunResult};
+
+/// A file of two runs, against threads and against the thread pool.
+pub const RUNS: &str = include_str!("../tests/data/runs.json");
+
+/// The run of this target in [`RUNS`].
+pub fn sample(target: &str) -> RunResult {
+    let runs: Vec<RunResult> = serde_json::from_str(RUNS).unwrap();
+    runs.into_iter().find(|run| run.target == target).unwrap()
+}
+
+/// A file of this name with these results.
+pub fn source(name: &str, results: Vec<RunResult>) -> Source {
+    Source { name: name.into(), results, is_list: true }
+}
+
+/// A run that has not measured anything.
+pub fn empty(target: &str, connections: usize) -> RunResult {
+    RunResult::new(target, vec!["server".into()], connections, Host::default(), "2026-11-24T10:00:00Z".into())
+}
+
+/// A run that went through, and took so much RAM.
+pub fn measured(target: &str, connections: usize, peak_megabytes: u64) -> RunResult {
+    let mut result = RunResult { complete: true, ..empty(target, connections) };
+    result.wait.spec = "1s".into();
+    result.memory.peak_bytes = Some(peak_megabytes * 1_000_000);
+    (result.rps, result.rps_ceiling) = (Some(connections as f64 * 0.99), Some(connections as f64));
+    result
+}
+
+/// A run that failed.
+pub fn failed(target: &str, connections: usize, failure: &str) -> RunResult {
+    RunResult { failure: Some(failure.into()), ..empty(target, connections) }
+}

@@ -1,0 +1,224 @@
+//! The command line.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::commands::flags::{Flags, Load};
+use crate::commands::measure::MeasureOptions;
+use crate::commands::plan::PlanArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::serve::{ServeArgs, ServeOptions};
+use crate::commands::sweep::SweepArgs;
+use crate::commands::url::UrlOptions;
+use crate::subject::launch::LaunchArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  Hold 10,000 connections against each server in turn, and compare them in one table:
+    loadtest --target all
+
+  One server, fewer connections, another database, the result kept as JSON:
+    loadtest --target threads -c 2000 --db-wait exp:100ms --json threads.json
+
+  For CI: status 3 if latency or RAM is above a limit, a table for the log, a row for the archive:
+    loadtest --target async --fail-if 'p99 > 1200ms' --fail-if 'memory.peak > 200MB' --markdown a.md --csv a.csv
+
+  Before and after, with the spread of three runs each:
+    loadtest report before.json after.json
+
+  Everything after -- goes to the server (its --help lists the flags):
+    loadtest --target threadpool -- --workers 1024
+
+  As wrk: 200 connections on 2 threads for half a minute, to a server that runs already, with percentiles:
+    loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
+
+  The same for somebody else's server, started, metered and stopped; and the load generator's own cost:
+    loadtest -c 1000 --exec 'nginx -g \"daemon off;\"' http://127.0.0.1:8080/
+    loadtest -c 1000 --null
+
+With a URL, stdout is wrk's; what wrk does not tell is on stderr and in --json:
+  latency     of all requests: those beyond the timeout, which wrk's line leaves out, and those that had no answer yet when
+              the time was over, which it does not know. They are wrk's figures corrected
+  in flight   requests without an answer at the end
+  errors      a refused connection is a connect error, and is tried again after a pause; wrk tries no more
+  warning     when the load generator was the bottleneck or late, when requests/s x latency does not make the connections
+              (Little's law), when backlog, ports or descriptors ran short, when something else used the machine
+An https: server may have any certificate, as with wrk.
+
+How to read the result:
+  held        requests that the server itself said were waiting at one moment
+  RAM         the total of the server's own memory cgroup, kernel included, if one
+              could be made (as root); the ledger says where it is, and how far off
+              the popular figure is, RSS added up
+  latency     from the first byte sent to the last received. A request without an
+              answer when the time is over counts as one that takes at least as long
+              as it has waited; where that leaves a figure open, it reads ≥
+  above wait  the same, less the database's wait: what the server and this machine add
+  errors      connect: no connection; read, write: it broke; timeout: see --timeout;
+              status: answers of 400 and above. What failed before the measured time
+              is counted apart
+
+Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing with success, or a file could
+not be written; 2 wrong arguments; 3 a condition of --fail-if holds; 130 interrupted.";
+
+/// Hold 10,000 connections against a server, and say what that costs in RAM and latency
+///
+/// With --target: builds the server in release, starts it on a free port in its own process group and, where possible, its
+/// own memory cgroup, opens the connections, checks with the server that it holds them all at once, measures, and stops it.
+///
+/// With a URL: loads any server, as wrk does, with wrk's options, and prints what wrk prints.
+#[derive(Parser, Debug)]
+#[command(version, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
+)]
+#[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Become a server: how loadtest starts one that cannot outlive it
+    #[command(hide = true)]
+    Launch(LaunchArgs),
+
+    /// Answer everything, with nothing: what --null loads
+    #[command(hide = true)]
+    NullServer,
+
+    /// Print results again, compare them, or merge those of several load generators
+    Report(ReportArgs),
+
+    /// Measure each server at several numbers of connections: what does one more cost, and where does it end?
+    Sweep(SweepArgs),
+
+    /// Measure, write the results to a folder, and serve that: what the demo in containers does
+    Serve(Box<ServeArgs>),
+
+    /// Say which model fits so many connections into so much RAM, and which one to take
+    Plan(PlanArgs),
+}
+
+/// What loadtest is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Become a server.
+    Launch(LaunchArgs),
+    /// Become the null server.
+    NullServer,
+    /// Start servers and measure them.
+    Measure(Box<MeasureOptions>),
+    /// Load a URL.
+    Load(Box<UrlOptions>),
+    /// Look at results again.
+    Report(ReportArgs),
+    /// Measure servers at several numbers of connections.
+    Sweep(SweepArgs),
+    /// Say which model to take.
+    Plan(PlanArgs),
+    /// Start servers, measure them, and serve what came of it.
+    Serve(Box<ServeOptions>),
+}
+
+/// Reads the command line. Ends the process if it is wrong, or asks for help.
+pub(crate) fn parse() -> Task {
+    match Cli::parse().task() {
+        Ok(task) => task,
+        Err(error) => error.format(&mut Cli::command()).exit(),
+    }
+}
+
+impl Cli {
+    fn task(self) -> Result<Task, clap::Error> {
+        Ok(match self.command {
+            Some(Command::Launch(launch)) => Task::Launch(launch),
+            Some(Command::NullServer) => Task::NullServer,
+            Some(Command::Report(args)) => Task::Report(args),
+            Some(Command::Sweep(args)) => Task::Sweep(args),
+            Some(Command::Plan(args)) => Task::Plan(args),
+            Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
+            None => match self.flags.load()? {
+                Load::Targets(options) => Task::Measure(options),
+                Load::Url(options) => Task::Load(options),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use results::Target;
+    use std::time::Duration;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn task(line: &str) -> Result<Task, clap::Error> {
+        Cli::try_parse_from(line.split(' '))?.task()
+    }
+
+    fn options(line: &str) -> MeasureOptions {
+        let Ok(Task::Measure(options)) = task(line) else { panic!("{line} starts no server") };
+        *options
+    }
+
+    fn load(line: &str) -> UrlOptions {
+        let Ok(Task::Load(options)) = task(line) else { panic!("{line} loads no URL") };
+        *options
+    }
+
+    #[test]
+    fn everything_after_two_dashes_is_the_servers() {
+        let options = options("loadtest --target threads -c 5 -- --stack-size 65536");
+        assert_eq!(options.spec.server_flags, ["--stack-size", "65536"]);
+        assert_eq!(options.targets(), [Target::Threads]);
+        assert_eq!((options.spec.connections, options.spec.timeout), (5, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn with_a_url_the_options_and_defaults_are_wrks() {
+        let options = load("loadtest http://127.0.0.1:8084/a?b=c");
+        assert_eq!((options.threads, options.connections), (2, 10));
+        assert_eq!((options.duration, options.timeout), (Duration::from_secs(10), Duration::from_secs(2)));
+        assert!(!options.has_percentiles && options.headers.is_empty());
+        let options = load("loadtest -c 10k -t4 -d2m --timeout 500ms -H X-A:1 -H X-B:2 --latency http://localhost");
+        assert_eq!((options.threads, options.connections), (4, 10_000));
+        assert_eq!((options.duration, options.timeout), (Duration::from_secs(120), Duration::from_millis(500)));
+        assert!(options.has_percentiles && options.headers == ["X-A:1", "X-B:2"]);
+        let options = load("loadtest -R 2k -U http://localhost");
+        assert_eq!((options.rate, options.has_uncorrected, options.has_percentiles), (Some(2_000), true, true));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "loadtest",
+            "loadtest --target forks",
+            "loadtest --target all -c 0",
+            "loadtest --target all http://localhost/",
+            "loadtest --target all --latency",
+            "loadtest localhost:80",
+            "loadtest http://localhost/ --fail-if p98>1s",
+            "loadtest --target all --fail-if p98>1s",
+            "loadtest report",
+            "loadtest -c 5 -t 6 http://localhost/",
+            "loadtest -d 0 http://localhost/",
+        ] {
+            assert_eq!(task(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_duration_is_a_fixed_wait() {
+        let wait = |spec: &str| options(&format!("loadtest --target all --db-wait {spec}")).spec.fixed_wait();
+        assert_eq!(wait("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(wait("exp:250ms"), None);
+    }
+}

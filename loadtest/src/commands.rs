@@ -1,0 +1,10 @@
+//! A file or a folder for each subcommand, and for the flags that several share.
+
+pub(crate) mod flags;
+pub(crate) mod measure;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod serve;
+pub(crate) mod sweep;
+mod target_choice;
+pub(crate) mod url;

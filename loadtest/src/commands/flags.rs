@@ -1,0 +1,213 @@
+//! The flags of a run, with a target or with a URL.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args};
+use common::db::Latency;
+use load::net::Url;
+use results::target::ARTICLE_CONNECTIONS;
+
+use super::measure::MeasureOptions;
+use super::target_choice::TargetChoice;
+use super::url::UrlOptions;
+use crate::machine::cpus::Split;
+use crate::measure::target::TargetSpec;
+use crate::output::conditions::Conditions;
+use crate::output::events::EventArgs;
+use crate::output::files::OutputArgs;
+use crate::subject::MeteredServer;
+use crate::subject::remote::Remote;
+
+/// Longer is a mistake.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+
+/// The flags, as they were given.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// The server to load, such as http://127.0.0.1:8084/: anybody's
+    #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
+    url: Option<Url>,
+
+    /// The server to build, start and measure; all measures the five in turn, each freshly started
+    #[arg(long, value_enum)]
+    target: Option<TargetChoice>,
+
+    /// Start this server for the URL, meter it, and stop it: a command for a shell, which must stay in the foreground, such as
+    /// 'nginx -g "daemon off;"'
+    #[arg(long, value_name = "CMD", requires = "url")]
+    exec: Option<String>,
+
+    /// Meter the RAM and CPU time of this process, and of all that descend from it: the server behind the URL
+    #[arg(long, value_name = "PID", requires = "url", conflicts_with = "exec")]
+    pid: Option<i32>,
+
+    /// Where the server behind the URL, if it is one of this project's, tells about itself (its --admin): its RAM is read there
+    #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid"])]
+    admin_url: Option<Url>,
+
+    /// With --target: it runs already, elsewhere; it is neither built nor started nor stopped, and tells of its RAM itself, on
+    /// its --admin port. As often as there are targets. Each request asks it for the wait of --db-wait, if that is fixed; else
+    /// the server's own --db-wait counts. Without this flag the environment variable C10K_REMOTES, which has them with spaces
+    /// between
+    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target")]
+    remote: Vec<Remote>,
+
+    /// Load a server that does nothing, which loadtest starts: what is measured is the load generator's own cost
+    #[arg(long, conflicts_with_all = ["target", "exec", "pid"])]
+    null: bool,
+
+    /// Pin the server that loadtest starts and the load generator to CPUs, such as 0:1 or 0-1:2,3
+    #[arg(long, value_name = "SERVER:CLIENT", conflicts_with = "pid")]
+    cpus: Option<Split>,
+
+    /// How many connections to hold [default: 10,000, with a URL 10]
+    #[arg(short, long, value_name = "N", value_parser = quantity::positive_count)]
+    connections: Option<usize>,
+
+    /// How long to measure: 10, 10s, 2m, 500ms
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    duration: Duration,
+
+    /// How long a database query takes in the server: 1s, uniform:50ms..150ms, exp:100ms, or lognormal:100ms,p99=1s
+    #[arg(long, value_name = "LATENCY", default_value = "1s", conflicts_with = "url")]
+    db_wait: Latency,
+
+    /// Threads of the load generator, which share the connections
+    #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = quantity::positive_count, conflicts_with = "target")]
+    threads: usize,
+
+    /// A script in Lua, as wrk runs it: it makes the requests, and looks at the answers
+    #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
+    script: Option<PathBuf>,
+
+    /// A field to add to each request, such as 'Accept: text/html'; as often as wanted
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "target")]
+    headers: Vec<String>,
+
+    /// Print percentiles of the latency
+    #[arg(short = 'L', long, conflicts_with = "target")]
+    latency: bool,
+
+    /// Requests a second, as in wrk2: each is timed from when it was due, whether or not the server keeps up. The clock that
+    /// sends them ticks once a millisecond, which is in the latencies
+    #[arg(short = 'R', long, value_name = "N", value_parser = quantity::positive_count, conflicts_with = "target")]
+    rate: Option<usize>,
+
+    /// With --rate: print percentiles also of the latency from when requests were sent
+    #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with = "target")]
+    uncorrected: bool,
+
+    /// Which requests count as timeouts. With --target they are given up; with a URL, as in wrk, they are waited for, but not
+    /// in the latencies [default: 60s, with a URL 2s]
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+
+    /// Allow the server that is started no more RAM than this (256M, 2GiB), in its cgroup: as root
+    #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
+    ram_limit: Option<u64>,
+
+    #[command(flatten)]
+    outputs: OutputArgs,
+
+    #[command(flatten)]
+    events: EventArgs,
+
+    #[command(flatten)]
+    conditions: Conditions,
+
+    /// Print the version
+    #[arg(short, long, action = ArgAction::Version)]
+    version: Option<bool>,
+
+    /// Flags for the server; with a URL, arguments for the script
+    #[arg(last = true, value_name = "FLAGS")]
+    rest: Vec<String>,
+}
+
+/// What the flags ask for.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// Start servers of this project, and measure them.
+    Targets(Box<MeasureOptions>),
+    /// Load a URL.
+    Url(Box<UrlOptions>),
+}
+
+impl Flags {
+    /// What to measure with --target.
+    ///
+    /// # Errors
+    /// There is no target, or the environment names servers that cannot be.
+    pub(crate) fn measure(self) -> Result<MeasureOptions, clap::Error> {
+        let wrong = |kind, why: &str| clap::Error::raw(kind, format!("{why}\n"));
+        let target = self.target.ok_or_else(|| {
+            wrong(ErrorKind::MissingRequiredArgument, "there is nothing to measure: add --target all")
+        })?;
+        let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, &why));
+        Ok(MeasureOptions {
+            target,
+            spec: TargetSpec {
+                connections: self.connections.unwrap_or(ARTICLE_CONNECTIONS),
+                duration: self.duration,
+                db_wait: self.db_wait,
+                timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
+                ram_limit_bytes: self.ram_limit,
+                cpus: self.cpus,
+                server_flags: self.rest,
+                round: None,
+            },
+            remotes: if self.remote.is_empty() { from_environment()? } else { self.remote },
+            outputs: self.outputs,
+            events: self.events,
+            conditions: self.conditions,
+        })
+    }
+
+    /// What to do.
+    ///
+    /// # Errors
+    /// The flags contradict each other.
+    pub(crate) fn load(self) -> Result<Load, clap::Error> {
+        if self.target.is_some() {
+            return Ok(Load::Targets(Box::new(self.measure()?)));
+        }
+        let connections = self.connections.unwrap_or(10);
+        if connections < self.threads {
+            let why = "number of connections must be >= threads\n";
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, why));
+        }
+        let server = match (self.exec, self.pid) {
+            (Some(command), _) => MeteredServer::Exec(command),
+            (None, Some(pid)) => MeteredServer::Pid(pid),
+            (None, None) => self.admin_url.map_or(MeteredServer::Unknown, MeteredServer::Admin),
+        };
+        Ok(Load::Url(Box::new(UrlOptions {
+            url: self.url,
+            server,
+            cpus: self.cpus,
+            outputs: self.outputs,
+            events: self.events,
+            conditions: self.conditions,
+            threads: self.threads,
+            connections,
+            duration: self.duration,
+            headers: self.headers,
+            script: self.script,
+            arguments: self.rest,
+            has_percentiles: self.latency || self.uncorrected,
+            rate: self.rate,
+            has_uncorrected: self.uncorrected,
+            timeout: self.timeout.unwrap_or(Duration::from_secs(2)),
+        })))
+    }
+}
+
+/// Reads a time of up to a day; a bare number is seconds, as in wrk.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    match quantity::positive_duration_or_seconds(text)? {
+        duration if duration > MAX_DURATION => Err("it must be at most a day".into()),
+        duration => Ok(duration),
+    }
+}

@@ -1,0 +1,118 @@
+//! `loadtest --target`: check, build, run each target, report.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::limits;
+use report::text;
+use results::event::Sinks;
+use results::{RunResult, Target};
+
+use super::target_choice::TargetChoice;
+use crate::machine::host;
+use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::terminal::{columns, print, say};
+use crate::measure::target::{self, Location, TargetSpec};
+use crate::output::conditions::{self, Conditions};
+use crate::output::events::EventArgs;
+use crate::output::files::{self, OutputArgs, Outputs};
+use crate::output::progress::Progress;
+use crate::subject::build;
+use crate::subject::remote::Remote;
+
+/// What to measure, and where the results go.
+#[derive(Clone, Debug)]
+pub(crate) struct MeasureOptions {
+    /// Which servers.
+    pub(crate) target: TargetChoice,
+    /// How to measure each.
+    pub(crate) spec: TargetSpec,
+    /// The targets that run elsewhere.
+    pub(crate) remotes: Vec<Remote>,
+    /// Where to write the results.
+    pub(crate) outputs: OutputArgs,
+    /// Where to write what happens.
+    pub(crate) events: EventArgs,
+    /// What the results must not be.
+    pub(crate) conditions: Conditions,
+}
+
+impl MeasureOptions {
+    /// The servers to measure, in the order of the table.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        if self.target == TargetChoice::All && !self.remotes.is_empty() {
+            return self.remotes.iter().map(|remote| remote.target).collect();
+        }
+        self.target.targets().to_vec()
+    }
+
+    /// Where `target` runs, if that is elsewhere.
+    fn remote(&self, target: Target) -> Option<&Remote> {
+        self.remotes.iter().find(|remote| remote.target == target)
+    }
+
+    /// Whether the result is a list, even if it is short because the run was interrupted.
+    fn is_series(&self) -> bool {
+        self.target == TargetChoice::All
+    }
+}
+
+/// Measures every target that was asked for, and says how that went.
+pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
+    let interrupt = Interrupt::install()?;
+    let results = measure(options, &interrupt)?;
+    let is_failed = options.conditions.fail(&results);
+    Ok(exit_code(&results, &interrupt, is_failed))
+}
+
+/// Measures every target that was asked for; prints, and writes the files.
+///
+/// # Errors
+/// This machine does not allow it, a server cannot be built, or a file cannot be written.
+pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
+    host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
+    options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
+    let mut sinks = Sinks::default();
+    options.events.open()?.into_iter().for_each(|events| sinks.push(events));
+    sinks.push(Progress::new());
+    let targets = options.targets();
+    let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
+    let Some(executables) = build::build(&local, interrupt)? else { return Ok(Vec::new()) };
+    let mut results = Vec::new();
+    let mut written = Ok(());
+    for &target in &targets {
+        if interrupt.is_raised() {
+            break;
+        }
+        let location = match options.remote(target) {
+            Some(remote) => Location::Remote(remote),
+            None => Location::Local(&executables[&target]),
+        };
+        results.push(target::run(target, location, &options.spec, interrupt, &mut sinks));
+        // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.
+        written = outputs.write(&results);
+        results.last().map_or(Ok(()), |result| print(&text::run(result)))?;
+        if let Err(error) = &written {
+            // There may be time to make room.
+            say(format_args!("warning: {error:#}; it is tried again after the next run, and at the end"));
+        }
+    }
+    if options.is_series() {
+        print(&text::all_runs(&results, columns()))?;
+    }
+    written.or_else(|_| outputs.write(&results)).map_err(|error| files::rescue(&results, error))?;
+    Ok(results)
+}
+
+fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> ExitCode {
+    if interrupt.is_raised() {
+        ExitCode::from(EXIT_STATUS)
+    } else if !results.iter().all(RunResult::is_sound) {
+        ExitCode::FAILURE
+    } else if is_failed {
+        ExitCode::from(conditions::EXIT_STATUS)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,162 @@
+//! `loadtest plan`: which model fits so many connections into so much RAM, and which one to take.
+
+mod advice;
+mod answer;
+mod cost;
+mod need;
+mod text;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use common::db::Latency;
+use common::limits;
+use results::event::Sinks;
+use results::run::SweepPlan;
+use results::{RunResult, Target, file};
+
+use self::answer::PlanAnswer;
+use self::cost::ModelCost;
+use self::need::Need;
+use super::flags::time;
+use super::sweep::bench::{Bench, SweepCell};
+use crate::machine::host;
+use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::terminal::{print, say};
+use crate::output::file::OutputFile;
+use crate::output::files::{OutputArgs, Outputs};
+use crate::output::progress::Progress;
+use crate::subject::build;
+
+/// The most connections of a quick measurement.
+const QUICK_CONNECTIONS: usize = 2_000;
+const QUICK_DURATION: Duration = Duration::from_secs(2);
+
+/// The flags of a plan.
+///
+/// The figures come from a sweep; without one a small one is made, and what it says is rough. Of the RAM that a connection
+/// costs it takes what the sweep cannot exclude, the upper end of the 95 % confidence interval.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Better figures:\n  loadtest sweep --json sweep.json\n  loadtest plan --from sweep.json ...\n\n\
+                        Exit status: 0 a model fits; 1 none does; 130 interrupted."
+)]
+pub(crate) struct PlanArgs {
+    /// How many connections are to be open at once
+    #[arg(short, long, value_name = "N", value_parser = quantity::positive_count)]
+    connections: usize,
+
+    /// How long a request waits for the database, on average: 200ms, 1s
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    wait: Duration,
+
+    /// How much RAM the server may have: 2GiB, 512M
+    #[arg(short, long, value_name = "BYTES", value_parser = quantity::positive_bytes)]
+    ram: u64,
+
+    /// How long a request computes, beside what the server itself takes [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    cpu_per_request: Option<Duration>,
+
+    /// How many requests come a second, from all connections together [default: connections ÷ wait, each asks again at once]
+    #[arg(long, value_name = "N", value_parser = quantity::positive_count)]
+    rate: Option<usize>,
+
+    /// A crash must end one connection only
+    #[arg(long)]
+    isolation: bool,
+
+    /// The file of a sweep: loadtest sweep --json FILE
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Write the verdicts to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Judges each model, and says which one to take.
+pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
+    let need = args.need()?;
+    let json = args.json.as_deref().map(|path| OutputFile::prepare("--json", path)).transpose()?;
+    let measured = match &args.from {
+        Some(path) => Some((file::read(path)?.results, path.display().to_string())),
+        None => measure(args)?.map(|results| (results, "a quick measurement just now, so they are rough".to_owned())),
+    };
+    let Some((results, source)) = measured else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    let here = host::describe();
+    let figures = ModelCost::of_models(&results);
+    ensure!(
+        !figures.is_empty(),
+        "{source}: no run of a server of this project went through to its end with its RAM metered"
+    );
+    let verdicts = verdict::judge_all(&figures, &need, here.cpus)?;
+    let advice = advice::advise(&verdicts, &need);
+    let source = text::source(&source, &results, &here);
+    let plan = PlanAnswer { need, source, host: here, verdicts, advice };
+    print(&text::answer(&plan))?;
+    if let Some(json) = json {
+        json.write(&serde_json::to_vec_pretty(&plan)?)?;
+    }
+    Ok(if plan.verdicts.iter().any(|verdict| verdict.fits()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl PlanArgs {
+    fn need(&self) -> Result<Need> {
+        let mut need = Need {
+            connections: self.connections,
+            wait_s: self.wait.as_secs_f64(),
+            ram_bytes: self.ram,
+            cpu_per_request_s: self.cpu_per_request.unwrap_or_default().as_secs_f64(),
+            rate: 0.0,
+            isolation: self.isolation,
+        };
+        let most = need.most_rate();
+        need.rate = self.rate.map_or(most, |rate| rate as f64);
+        if need.rate > most {
+            bail!(
+                "{} requests a second cannot come over {} connections: one that takes {:?} lets each send {:.3} a second, \
+                 so at most {most:.0} in all. Lower --rate, or raise --connections",
+                need.rate,
+                self.connections,
+                self.wait + self.cpu_per_request.unwrap_or_default(),
+                most / self.connections as f64
+            );
+        }
+        Ok(need)
+    }
+}
+
+/// A small sweep: three sizes, one round, two seconds. Nothing if it was interrupted.
+fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
+    let most = args.connections.clamp(QUICK_CONNECTIONS / 10, QUICK_CONNECTIONS);
+    let plan = SweepPlan {
+        seed: 0,
+        targets: Target::ALL.map(|target| target.name().to_owned()).to_vec(),
+        connections: vec![most / 4, most / 2, most],
+        rounds: 1,
+        duration_ms: QUICK_DURATION.as_millis() as u64,
+        timeout_ms: 60_000,
+        wait: Latency::Fixed(args.wait).to_string(),
+        server_flags: Vec::new(),
+        ram_limit_bytes: None,
+    };
+    host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
+    let interrupt = Interrupt::install()?;
+    let Some(executables) = build::build(&Target::ALL, &interrupt)? else { return Ok(None) };
+    say("There is no sweep (--from): a small one is made");
+    let mut sinks = Sinks::default();
+    sinks.push(Progress::new());
+    let outputs = Outputs::prepare(&OutputArgs::default(), true)?;
+    let mut bench = Bench::new(&plan, Latency::Fixed(args.wait), &executables, outputs, &interrupt, sinks, Vec::new());
+    let cells = Target::ALL.into_iter().flat_map(|target| {
+        plan.connections.iter().map(move |&connections| SweepCell { target, connections, round: 1 })
+    });
+    let measured = bench.measure_all(&cells.collect::<Vec<_>>());
+    let (results, _) = bench.finish();
+    Ok(measured.map(|()| results))
+}

@@ -1,0 +1,81 @@
+//! What measurements say of each model.
+
+use results::statistics::{Line, Spread};
+use results::{RunResult, Target};
+
+use crate::commands::sweep::summary;
+
+/// What one model costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ModelCost {
+    /// The model.
+    pub(super) target: Target,
+    /// RAM over connections, in bytes.
+    line: Line,
+    /// The most connections that were measured.
+    pub(super) most_connections: f64,
+    /// The most requests that waited for the database at once: with a pool, its workers.
+    pub(super) most_waiting: f64,
+    /// CPU time that the server takes for a request.
+    pub(super) cpu_per_request_s: Option<f64>,
+}
+
+impl ModelCost {
+    /// Of every model that was measured.
+    pub(super) fn of_models(results: &[RunResult]) -> Vec<Self> {
+        Target::ALL.into_iter().filter_map(|target| Self::new(target, results)).collect()
+    }
+
+    fn new(target: Target, results: &[RunResult]) -> Option<Self> {
+        let is_usable = |result: &&RunResult| result.target == target.name() && result.is_sound();
+        let results: Vec<_> = results.iter().filter(is_usable).collect();
+        let most =
+            |figure: fn(&RunResult) -> u64| results.iter().map(|result| figure(result)).max().unwrap_or(0) as f64;
+        let most_connections = most(|result| result.connections.open_peak);
+        let largest = results.iter().filter(|result| result.connections.open_peak as f64 == most_connections);
+        let cpu_s = largest.filter_map(|result| Some(result.server.cpu_s? / result.requests as f64));
+        Some(Self {
+            target,
+            line: summary::line(&results, |result| result.memory.peak_bytes).or_else(|| from_idle(&results))?,
+            most_connections,
+            most_waiting: most(|result| result.connections.waiting_peak),
+            cpu_per_request_s: Spread::new(cpu_s).map(|cpu_s| cpu_s.median),
+        })
+    }
+
+    /// What a connection costs, as measured.
+    pub(super) fn per_connection_bytes(&self) -> f64 {
+        self.line.slope
+    }
+
+    /// What a connection costs at most, by the upper end of the confidence interval if there is one.
+    pub(super) fn per_connection_high_bytes(&self) -> f64 {
+        self.line.slope_interval.map_or(self.line.slope, |(_, high)| high)
+    }
+
+    /// What so many connections cost at most.
+    pub(super) fn ram_high_bytes(&self, connections: f64) -> f64 {
+        self.base_bytes() + self.per_connection_high_bytes() * connections
+    }
+
+    /// How many connections fit for sure.
+    pub(super) fn connections_within(&self, ram_bytes: f64) -> f64 {
+        // A slope of nothing is no reason to promise the world: a byte.
+        ((ram_bytes - self.base_bytes()) / self.per_connection_high_bytes().max(1.0)).max(0.0).floor()
+    }
+
+    fn base_bytes(&self) -> f64 {
+        self.line.intercept.max(0.0)
+    }
+}
+
+/// If only one number of connections was measured: the line to there from what the server costs without any.
+fn from_idle(results: &[&RunResult]) -> Option<Line> {
+    let idle = results.iter().filter_map(|result| Some((0.0, result.memory.idle_bytes? as f64)));
+    let busy = results
+        .iter()
+        .filter_map(|result| Some((result.connections.open_peak as f64, result.memory.peak_bytes? as f64)));
+    let line = Line::through(&idle.chain(busy).collect::<Vec<_>>())?;
+    // Two places tell nothing of how straight it is.
+    Some(Line { slope_interval: None, ..line })
+}

@@ -1,0 +1,64 @@
+//! How many connections each server holds within a limit of RAM.
+
+use results::{Cause, Target};
+
+use super::bench::{Bench, SweepCell};
+use super::outcome::holds;
+
+/// How near to each other the most that held and the least that did not must be: a tenth.
+const PRECISION: usize = 10;
+
+/// Tries each server with more and more connections until it breaks, and then with numbers between. Nothing if it was
+/// interrupted.
+pub(super) fn search(bench: &mut Bench, targets: &[Target], connections: &[usize]) -> Option<()> {
+    let cells: Vec<_> = targets.iter().flat_map(|&target| connections.iter().map(move |&n| cell(target, n))).collect();
+    bench.announce(&cells);
+    targets.iter().try_for_each(|&target| search_one(bench, target, connections))
+}
+
+fn search_one(bench: &mut Bench, target: Target, connections: &[usize]) -> Option<()> {
+    let (mut held, mut broken) = (0, None);
+    for &connections in connections {
+        let result = bench.measure(cell(target, connections))?;
+        if result.cause == Some(Cause::NotStarted) || result.memory.source.is_none() {
+            return Some(());
+        }
+        if !holds(result) {
+            broken = Some(connections);
+            break;
+        }
+        held = connections;
+    }
+    let Some(mut broken) = broken else { return Some(()) };
+    while broken - held > (broken / PRECISION).max(1) {
+        let middle = round(usize::midpoint(held, broken), held, broken);
+        if holds(bench.measure(cell(target, middle))?) { held = middle } else { broken = middle }
+    }
+    Some(())
+}
+
+fn cell(target: Target, connections: usize) -> SweepCell {
+    SweepCell { target, connections, round: 1 }
+}
+
+/// `middle` to two digits, if that is still between the others.
+fn round(middle: usize, held: usize, broken: usize) -> usize {
+    let step = 10_usize.pow(middle.max(1).ilog10().saturating_sub(1));
+    let rounded = middle / step * step;
+    if rounded > held && rounded < broken { rounded } else { middle }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_round_where_they_can_be() {
+        assert_eq!(round(6_500, 3_000, 10_000), 6_500);
+        assert_eq!(round(8_250, 6_500, 10_000), 8_200);
+        assert_eq!(round(55, 50, 60), 55);
+        assert_eq!(round(7, 5, 9), 7);
+        assert_eq!(round(1_255, 1_251, 1_260), 1_255);
+        assert_eq!(round(0, 0, 1), 0);
+    }
+}

@@ -1,0 +1,212 @@
+//! `loadtest URL`: loads a URL as wrk does, with the same options, the same output, the same meaning of each line of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use load::net::Url;
+use load::{GooseGenerator, LoadSpec, Outcome, Requests};
+use report::text;
+use results::RunResult;
+use results::event::Sinks;
+
+use crate::machine::cpus::Split;
+use crate::machine::host;
+use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::terminal::{print, say_plainly};
+use crate::measure::run::{self, Opened, RunSpec};
+use crate::output::conditions::{self, Conditions};
+use crate::output::events::EventArgs;
+use crate::output::files::{self, OutputArgs, Outputs};
+use crate::output::progress::Progress;
+use crate::subject::{self, MeteredServer, Subject};
+use crate::wrk::printout::{self, Printout};
+use crate::wrk::script::{Script, Summary, Thread};
+use crate::wrk::spectrum::Spectrum;
+use crate::wrk::stats::Stats;
+
+/// How long a server that we started may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// wrk's options, and ours.
+#[derive(Clone, Debug)]
+pub(crate) struct UrlOptions {
+    /// What to load; nothing for the null server.
+    pub(crate) url: Option<Url>,
+    /// What to meter.
+    pub(crate) server: MeteredServer,
+    /// The CPUs of each.
+    pub(crate) cpus: Option<Split>,
+    /// Where to write the result.
+    pub(crate) outputs: OutputArgs,
+    /// Where to write what happens.
+    pub(crate) events: EventArgs,
+    /// What it must not be.
+    pub(crate) conditions: Conditions,
+    /// Threads, which share the connections.
+    pub(crate) threads: usize,
+    /// Connections in all.
+    pub(crate) connections: usize,
+    /// How long.
+    pub(crate) duration: Duration,
+    /// Further fields of the request.
+    pub(crate) headers: Vec<String>,
+    /// A script in Lua.
+    pub(crate) script: Option<PathBuf>,
+    /// Arguments for the script.
+    pub(crate) arguments: Vec<String>,
+    /// Whether to print percentiles.
+    pub(crate) has_percentiles: bool,
+    /// Requests a second; as many as the server takes, if nothing.
+    pub(crate) rate: Option<usize>,
+    /// Whether to print percentiles also of the latencies that are not corrected for requests sent late.
+    pub(crate) has_uncorrected: bool,
+    /// Answers that take longer are counted as timeouts, and not in the latencies.
+    pub(crate) timeout: Duration,
+}
+
+/// Loads the URL, and prints what wrk prints; on stderr, what wrk does not tell.
+pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
+    host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
+    let outputs = Outputs::prepare(&options.outputs, false)?;
+    let mut sinks = Sinks::default();
+    options.events.open()?.into_iter().for_each(|events| sinks.push(events));
+    sinks.push(Progress::new());
+    let interrupt = Interrupt::install()?;
+    options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    let server_cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
+    let (subject, url) = match &options.url {
+        Some(url) => (Subject::open(&options.server, url, server_cpus, &interrupt)?, url.clone()),
+        None => Subject::null(server_cpus, &interrupt)?,
+    };
+    let address = url.connectable_address()?;
+    let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
+    let (setup, load_specs) = prepare(options, &url, &threads)?;
+    print(&printout::heading(url.as_str(), options.duration, options.threads, options.connections))?;
+
+    let spec = options.run_spec(&url);
+    let opened = Opened { subject, generator: Box::new(GooseGenerator::new(load_specs)), held: None };
+    let result = run::begin(&spec, &mut sinks);
+    let (result, outcome) = run::run(&spec, result, opened, &interrupt, &mut sinks);
+    let printout = options.printout(&outcome);
+    print_printout(&printout, setup.as_ref())?;
+    say_plainly(&text::run(&result));
+    let results = slice::from_ref(&result);
+    let is_failed = options.conditions.fail(results);
+    outputs.write(results).map_err(|error| files::rescue(results, error))?;
+    Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
+}
+
+fn exit_code(result: &RunResult, summary: &Summary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
+    let has_success = summary.complete > summary.errors.status;
+    match interrupt.is_raised() {
+        true => ExitCode::from(EXIT_STATUS),
+        false if !has_success || result.failure.is_some() => ExitCode::FAILURE,
+        false if is_failed => ExitCode::from(conditions::EXIT_STATUS),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+impl UrlOptions {
+    /// Users of each thread. As in wrk, those that are left over by the division have no thread.
+    fn users_per_thread(&self) -> usize {
+        self.connections / self.threads
+    }
+
+    fn users(&self) -> usize {
+        self.users_per_thread() * self.threads
+    }
+
+    fn run_spec(&self, url: &Url) -> RunSpec {
+        RunSpec {
+            name: url.as_str().to_owned(),
+            command: subject::command(&self.server),
+            connections: self.users(),
+            duration: self.duration,
+            wait: String::new(),
+            threads: self.threads,
+            round: None,
+            late_after: Some(self.timeout),
+            stop_timeout: STOP_TIMEOUT,
+        }
+    }
+
+    /// What wrk prints: the latencies that are no timeouts, and the rest. With a rate, timeouts are among the latencies, as
+    /// in wrk2.
+    fn printout(&self, outcome: &Outcome) -> Printout {
+        let answers = || outcome.latencies.all_answers();
+        let in_time = Stats::up_to(self.timeout.as_micros() as u64, answers());
+        let all = Stats::up_to(u64::MAX, answers());
+        let mut errors = outcome.errors;
+        errors.timeout += all.count() - in_time.count();
+        let runtime = outcome.window.unwrap_or_default();
+        let summary = Summary { runtime, complete: outcome.answers, bytes: outcome.bytes, errors };
+        let mut latency = if self.rate.is_some() { all } else { in_time };
+        // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
+        if self.rate.is_none()
+            && let Some(each @ 1..) = summary.complete.checked_div(self.users() as u64)
+        {
+            latency.correct(runtime.as_micros() as u64 / each);
+        }
+        Printout {
+            latency,
+            requests_per_s: Stats::up_to(u64::MAX, [&outcome.rates]),
+            has_percentiles: self.has_percentiles && self.rate.is_none(),
+            spectra: self.spectra(outcome),
+            summary,
+        }
+    }
+
+    /// The distributions that wrk2 prints with a rate.
+    fn spectra(&self, outcome: &Outcome) -> Vec<Spectrum> {
+        if self.rate.is_none() || !self.has_percentiles {
+            return Vec::new();
+        }
+        let mut spectra = vec![Spectrum::new("Recorded Latency", outcome.latencies.all_answers())];
+        if self.has_uncorrected {
+            let title = "Uncorrected Latency (measured without taking delayed starts into account)";
+            spectra.push(Spectrum::new(title, outcome.uncorrected.all_answers()));
+        }
+        spectra
+    }
+}
+
+/// The load of each thread, and the script's own state beside theirs, if there is a script.
+fn prepare(options: &UrlOptions, url: &Url, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<LoadSpec>)> {
+    let interval = options.rate.map(|rate| Duration::from_secs_f64(options.users() as f64 / rate as f64));
+    let load_spec = |thread: &Thread, requests| {
+        let (endpoint, users) = (url.endpoint(thread.address())?, options.users_per_thread());
+        let (greeting, spread) = (None, Duration::ZERO);
+        anyhow::Ok(LoadSpec { endpoint, greeting, requests, users, threads: 1, timeout: None, spread, interval })
+    };
+    let Some(file) = &options.script else {
+        let request = url.request(&options.headers).into_bytes();
+        let specs = threads.iter().map(|thread| load_spec(thread, Requests::Same(request.clone())));
+        return Ok((None, specs.collect::<Result<_>>()?));
+    };
+    let new_script = |thread| Script::load(file, url, &options.headers, thread);
+    let setup = new_script(&threads[0])?;
+    let mut requests_at_once = None;
+    let mut specs = Vec::new();
+    for thread in threads {
+        let mut script = new_script(thread)?;
+        setup.set_up(&script)?;
+        script.start(url, &options.arguments)?;
+        let counted = match requests_at_once {
+            Some(count) => count,
+            None => script.count_requests_at_once()?,
+        };
+        script.requests_at_once = *requests_at_once.insert(counted);
+        specs.push(load_spec(thread, Requests::From(Box::new(script)))?);
+    }
+    Ok((Some(setup), specs))
+}
+
+fn print_printout(printout: &Printout, setup: Option<&Script>) -> Result<()> {
+    setup.map_or(Ok(()), Script::flush)?;
+    print(&printout.to_string())?;
+    setup.map_or(Ok(()), |setup| setup.finish(&printout.summary, &printout.latency, &printout.requests_per_s))
+}

@@ -1,0 +1,124 @@
+//! Who used the CPUs of this machine meanwhile.
+
+use std::time::Instant;
+
+use meter::CpuTicks;
+use results::{Warning, WarningKind};
+
+/// What else may run, of all CPUs' time, before it is worth a warning.
+const FOREIGN_SHARE: f64 = 0.1;
+/// With less idle time than this, of all CPUs' time, there was none left.
+const IDLE_SHARE: f64 = 0.05;
+/// A load generator that uses so much of its threads' time cannot do more.
+const CLIENT_SHARE: f64 = 0.9;
+/// A load generator that uses so much of a machine that has nothing left takes it from the server.
+const TAKEN_SHARE: f64 = 0.25;
+/// How late the load generator may be, as a part of the mean latency; and in any case, in microseconds.
+const LAG_SHARE: f64 = 0.1;
+const LAG_US: f64 = 5_000.0;
+
+/// What was used until one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    at: Instant,
+    cpu: Option<CpuTicks>,
+    /// CPU time of this process, in seconds.
+    own_cpu_s: Option<f64>,
+}
+
+impl Usage {
+    /// Until now.
+    pub(crate) fn now() -> Self {
+        let own_cpu = meter::cpu_time(std::process::id() as i32);
+        Self { at: Instant::now(), cpu: meter::machine().cpu, own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()) }
+    }
+
+    /// CPU time of this process since `earlier`, in seconds.
+    pub(crate) fn own_cpu_s_since(&self, earlier: &Self) -> Option<f64> {
+        Some(self.own_cpu_s? - earlier.own_cpu_s?)
+    }
+
+    /// How much of all CPUs' time since `earlier` was used, and how much by the load generator and the server together. Only
+    /// tells of a server whose CPU time is known.
+    pub(crate) fn use_since(&self, earlier: &Self, client_s: Option<f64>, server_s: Option<f64>) -> Option<CpuUse> {
+        let (now, then) = (self.cpu?, earlier.cpu?);
+        let (busy, idle) = (now.busy - then.busy, now.idle - then.idle);
+        let all = (busy + idle).max(1) as f64;
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let seconds = (self.at - earlier.at).as_secs_f64();
+        let share = |time_s: f64| time_s / (seconds * cpus).max(1e-9);
+        let client = share(client_s?);
+        Some(CpuUse { busy: busy as f64 / all, client, server: server_s.map(share) })
+    }
+}
+
+/// Who used the CPUs, each as a share of all of their time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct CpuUse {
+    busy: f64,
+    client: f64,
+    server: Option<f64>,
+}
+
+impl CpuUse {
+    /// What is doubtful with a load generator of so many threads.
+    pub(crate) fn warnings(&self, threads: usize) -> Vec<Warning> {
+        let Self { busy, client, server } = *self;
+        let mut warnings = Vec::new();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let of_threads = client * cpus as f64 / threads.min(cpus) as f64;
+        if of_threads > CLIENT_SHARE {
+            let text = format!(
+                "the load generator was the bottleneck: it used {:.0} % of the CPU time that its threads can have. \
+                 Give it more threads or CPUs, or another machine",
+                of_threads * 100.0
+            );
+            warnings.push(Warning::new(WarningKind::ClientBound, text));
+        } else if busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
+            let text = format!(
+                "no CPU time was left, and the load generator had {:.0} % of it: from another machine, the server may do more",
+                client * 100.0
+            );
+            warnings.push(Warning::new(WarningKind::ClientBound, text));
+        }
+        if let Some(server) = server
+            && busy - client - server > FOREIGN_SHARE
+        {
+            let foreign = (busy - client - server) * 100.0;
+            let text = format!("something else used {foreign:.0} % of this machine's CPU time meanwhile");
+            warnings.push(Warning::new(WarningKind::BusyMachine, text));
+        }
+        warnings
+    }
+}
+
+/// What is doubtful when the load generator's timers were as late as this at their 99th percentile, and requests took
+/// `mean_us`.
+pub(crate) fn lag_warning(lag_p99_us: u64, mean_us: f64) -> Option<Warning> {
+    let is_late = lag_p99_us as f64 > (mean_us * LAG_SHARE).max(LAG_US);
+    is_late.then(|| {
+        let text = format!(
+            "the load generator was late: one in a hundred of its timers by {:.1} ms or more, which is in the latencies",
+            lag_p99_us as f64 / 1e3
+        );
+        Warning::new(WarningKind::ClientLate, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_used_the_cpus_is_told_apart() {
+        let kinds = |busy, client, server| {
+            let warnings = CpuUse { busy, client, server }.warnings(usize::MAX);
+            warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(0.5, 0.2, Some(0.25)), []);
+        assert_eq!(kinds(0.5, 0.2, None), []);
+        assert_eq!(kinds(0.7, 0.2, Some(0.25)), [WarningKind::BusyMachine]);
+        assert_eq!(kinds(0.99, 0.95, Some(0.03)), [WarningKind::ClientBound]);
+        assert_eq!(kinds(0.99, 0.45, Some(0.5)), [WarningKind::ClientBound]);
+    }
+}

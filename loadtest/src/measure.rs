@@ -1,0 +1,7 @@
+//! One run: hold the connections, measure, stop. It takes a generator of load and a sink of events, and knows neither where
+//! the users are nor who watches.
+
+mod cause;
+mod conclude;
+pub(crate) mod run;
+pub(crate) mod target;

@@ -1,0 +1,159 @@
+//! What kept a server from holding all connections.
+
+use results::{Cause, RunResult, WarningKind};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It went through to its end.
+    Complete,
+    /// The user stopped it.
+    Interrupted,
+    /// The server did not start.
+    NotStarted,
+    /// The server that we started ended, or was killed.
+    ServerDied,
+    /// A server elsewhere is gone; it may have been about to reach its RAM limit.
+    ServerGone {
+        /// Whether it was near its RAM limit when it was last asked.
+        was_at_limit: bool,
+    },
+    /// Something else failed.
+    Failed,
+}
+
+/// What is known besides the figures of the result.
+#[derive(Clone, Debug)]
+pub(super) struct Circumstances {
+    /// How the run ended.
+    pub(super) ending: Ending,
+    /// The server is one of this project's, which answers 503 when it is full.
+    pub(super) is_ours: bool,
+    /// The server said that the system refused it a thread, or a process.
+    pub(super) refused_spawn: Option<Cause>,
+    /// The server said that its limit of open files decides how many connections there may be.
+    pub(super) is_limited_by_open_files: bool,
+}
+
+impl Circumstances {
+    /// Nothing but how the run ended is known.
+    pub(super) fn new(ending: Ending) -> Self {
+        Self { ending, is_ours: false, refused_spawn: None, is_limited_by_open_files: false }
+    }
+}
+
+/// The cause of what went wrong in a run that has ended; nothing if every connection was held, and nothing failed.
+pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<Cause> {
+    let Circumstances { ending, is_ours, refused_spawn, is_limited_by_open_files } = circumstances;
+    let has_failed = result.failure.is_some();
+    let mut errors = result.errors_before;
+    errors += result.errors;
+    let requested = result.connections.requested;
+    // Only our own servers say how many are open.
+    let is_open = result.connections.open_peak == 0 || result.connections.open_peak >= requested as u64;
+    let is_connected = result.connections.established >= requested && is_open;
+    let was_oom_killed = result.server.oom_kills > Some(0);
+    // It has no exit if it did not start. It may also have been killed when all was measured, by its own drain.
+    let was_killed = result.server.exit.as_deref().is_none_or(|exit| exit.starts_with("killed by signal"));
+    let is_gone_at_limit = *ending == Ending::ServerGone { was_at_limit: true };
+    // From the cause to its symptoms: a server that is killed because memory ran out also loses connections.
+    let causes = [
+        (Cause::Interrupted, *ending == Ending::Interrupted),
+        (Cause::OutOfMemory, was_oom_killed && was_killed),
+        (Cause::OutOfMemory, is_gone_at_limit),
+        (Cause::ChildrenOutOfMemory, was_oom_killed),
+        (refused_spawn.unwrap_or(Cause::Other), refused_spawn.is_some()),
+        (Cause::NotStarted, *ending == Ending::NotStarted),
+        (Cause::ServerDied, matches!(ending, Ending::ServerDied | Ending::ServerGone { .. })),
+        (Cause::Descriptors, errors.status > 0 && *is_limited_by_open_files),
+        (Cause::Refused, errors.status > 0 && *is_ours),
+        (Cause::NotConnected, errors.connect > 0 || (!has_failed && !is_connected)),
+        (Cause::ConnectionsLost, errors.read + errors.write > 0),
+        (Cause::TimedOut, errors.timeout > 0),
+        (Cause::Impossible, result.warnings.iter().any(|warning| warning.kind == WarningKind::AboveCeiling)),
+        (Cause::Other, has_failed),
+        (Cause::NothingAnswered, result.requests == 0),
+    ];
+    causes.into_iter().find(|(_, is_it)| *is_it).map(|(cause, _)| cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use results::run::{Connections, Errors, Memory, ServerSummary};
+    use results::samples::empty;
+
+    const COMPLETE: Circumstances =
+        Circumstances { ending: Ending::Complete, is_ours: true, refused_spawn: None, is_limited_by_open_files: false };
+
+    fn ended(ending: Ending) -> Circumstances {
+        Circumstances { ending, ..COMPLETE }
+    }
+
+    /// A run that held all of 10 connections.
+    fn sound() -> RunResult {
+        RunResult {
+            complete: true,
+            requests: 100,
+            connections: Connections { requested: 10, established: 10, open_peak: 10, ..Connections::default() },
+            memory: Memory { source: Some("cgroup v2".into()), ..Memory::default() },
+            server: ServerSummary {
+                exit: Some("exit status 0".into()),
+                oom_kills: Some(0),
+                ..ServerSummary::default()
+            },
+            ..empty("threads", 10)
+        }
+    }
+
+    fn died(exit: &str, oom_kills: u64) -> RunResult {
+        let server = ServerSummary { exit: Some(exit.into()), oom_kills: Some(oom_kills), ..ServerSummary::default() };
+        let failure = Some(format!("server-threads died: {exit}"));
+        let errors = Errors { read: 10, ..Errors::default() };
+        RunResult { complete: false, failure, server, errors, ..sound() }
+    }
+
+    #[test]
+    fn a_server_that_holds_all_has_no_cause() {
+        assert_eq!(find(&sound(), &COMPLETE), None);
+        let elsewhere = Connections { open_peak: 0, ..sound().connections };
+        assert_eq!(find(&RunResult { connections: elsewhere, ..sound() }, &COMPLETE), None);
+    }
+
+    #[test]
+    fn the_death_of_a_server_is_told_from_that_of_its_children() {
+        let killed = "killed by signal 9 (SIGKILL)";
+        let died_with = |exit, kills| find(&died(exit, kills), &ended(Ending::ServerDied));
+        assert_eq!(died_with(killed, 1), Some(Cause::OutOfMemory));
+        assert_eq!(died_with(killed, 0), Some(Cause::ServerDied));
+        assert_eq!(died_with("exit status 101", 0), Some(Cause::ServerDied));
+        let at_the_end = RunResult { server: died(killed, 1).server, ..sound() };
+        assert_eq!(find(&at_the_end, &COMPLETE), Some(Cause::OutOfMemory));
+        let server = ServerSummary { oom_kills: Some(3), ..sound().server };
+        let limping = RunResult { server, errors: Errors { read: 3, ..Errors::default() }, ..sound() };
+        assert_eq!(find(&limping, &COMPLETE), Some(Cause::ChildrenOutOfMemory));
+        let server = ServerSummary { oom_kills: None, ..sound().server };
+        let gone = RunResult { failure: Some("gone".into()), server, ..sound() };
+        let gone_with = |was_at_limit| find(&gone, &ended(Ending::ServerGone { was_at_limit }));
+        assert_eq!([true, false].map(gone_with), [Some(Cause::OutOfMemory), Some(Cause::ServerDied)]);
+        let at_start = RunResult { failure: Some("no such flag".into()), memory: Memory::default(), ..sound() };
+        assert_eq!(find(&at_start, &ended(Ending::NotStarted)), Some(Cause::NotStarted));
+    }
+
+    #[test]
+    fn causes_come_before_their_symptoms() {
+        let refusing = RunResult { errors: Errors { status: 5, read: 2, ..Errors::default() }, ..sound() };
+        assert_eq!(find(&refusing, &COMPLETE), Some(Cause::Refused));
+        for cause in [Cause::ForkRefused, Cause::ThreadRefused] {
+            let circumstances = Circumstances { refused_spawn: Some(cause), ..COMPLETE };
+            assert_eq!(find(&refusing, &circumstances), Some(cause));
+        }
+        let short = Circumstances { is_limited_by_open_files: true, ..COMPLETE };
+        assert_eq!(find(&refusing, &short), Some(Cause::Descriptors));
+        assert_eq!(find(&sound(), &short), None);
+        let connections = Connections { open_peak: 9, ..sound().connections };
+        assert_eq!(find(&RunResult { connections, ..sound() }, &COMPLETE), Some(Cause::NotConnected));
+        let interrupted = RunResult { complete: false, failure: Some("interrupted".into()), ..sound() };
+        assert_eq!(find(&interrupted, &ended(Ending::Interrupted)), Some(Cause::Interrupted));
+    }
+}

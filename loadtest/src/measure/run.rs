@@ -1,0 +1,459 @@
+//! The driver: it takes a load through its phases against a server, and puts together what came of it.
+//!
+//! A server of this project says what it holds. Against one, all connections are made first, as fast as the server accepts
+//! them; then all send at once, and only when they no longer send in step is the window opened. Any other server is loaded
+//! as wrk does it: the window opens with the first connection.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use load::{Generator, Outcome, Series};
+use results::event::{Event, Phase, Sink};
+use results::run::Second;
+use results::{Cause, RunResult};
+
+use super::cause::{self, Circumstances, Ending};
+use super::conclude;
+use crate::machine::host;
+use crate::machine::interrupt::Interrupt;
+use crate::subject::admin::ServerCounters;
+use crate::subject::{OomKilled, Subject};
+
+/// How often the server is asked while it accepts: often, because the users connect at that pace; and not more often, because
+/// asking costs. A supervisor that forks leaves the pages that it writes for each answer behind in its latest children.
+const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(40);
+const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the server is asked what it holds while it is measured.
+const HELD_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// After this long without a new connection, the run goes on with those that there are.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server may take to hold all requests at once, in addition to three waits.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the users may take until they no longer send in step, in addition to three waits.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server elsewhere may take to come back.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
+const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the server needs to be done with our last question: a socket that is being closed is in no table of the kernel.
+const ADMIN_LINGER: Duration = Duration::from_millis(200);
+/// How long the server may take to stop after Ctrl-C.
+const HURRIED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest backlog that our servers ask for.
+const BACKLOG: u64 = 4096;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct RunSpec {
+    /// What the server is called: a target, or the URL.
+    pub(crate) name: String,
+    /// Its command line, if we start it.
+    pub(crate) command: Vec<String>,
+    /// How many connections there are to be.
+    pub(crate) connections: usize,
+    /// How long to measure.
+    pub(crate) duration: Duration,
+    /// How long a database query takes in the server, as `--db-wait` takes it; empty if that is not known.
+    pub(crate) wait: String,
+    /// Threads of the load generator.
+    pub(crate) threads: usize,
+    /// Which round of a sweep this is, from 1.
+    pub(crate) round: Option<u32>,
+    /// Answers that take longer count as timeouts, though they were waited for.
+    pub(crate) late_after: Option<Duration>,
+    /// How long the server may take to stop.
+    pub(crate) stop_timeout: Duration,
+}
+
+impl RunSpec {
+    /// How long every query takes, which may be no time; nothing if it is drawn at random, or not known.
+    fn fixed_wait(&self) -> Option<Duration> {
+        // What is drawn at random is not written as a time.
+        quantity::duration(&self.wait).ok()
+    }
+}
+
+/// A server that listens, and a load for it.
+pub(crate) struct Opened {
+    /// The server.
+    pub(crate) subject: Subject,
+    /// The load, which has not started.
+    pub(crate) generator: Box<dyn Generator>,
+    /// How it says what it holds; nothing if it is none of this project's.
+    pub(crate) held: Option<Held>,
+}
+
+/// A server that says what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Where it says so.
+    pub(crate) admin: SocketAddr,
+    /// It ran before us, and will after us.
+    pub(crate) is_remote: bool,
+    /// It has a process for each connection.
+    pub(crate) spawns_processes: bool,
+}
+
+/// Why a run does not go through to its end.
+#[derive(Debug)]
+enum Stopped {
+    Interrupted,
+    ServerDied,
+    ServerGone { failure: String, was_at_limit: bool },
+    Failed(String),
+}
+
+/// Begins a run: the result that it will fill in.
+pub(crate) fn begin(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
+    // The peak of our own RAM starts anew; without the right to do so it is the highest of all runs so far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let (target, connections, round) = (spec.name.clone(), spec.connections, spec.round);
+    sink.take(&Event::Started { target, connections, round, started_at: started_at.clone() });
+    let mut result = RunResult::new(&spec.name, spec.command.clone(), spec.connections, host::describe(), started_at);
+    (result.wait.spec, result.round) = (spec.wait.clone(), spec.round);
+    result
+}
+
+/// Runs the load against the server. Whatever happens, the result says so, and no process is left.
+pub(crate) fn run(
+    spec: &RunSpec,
+    mut result: RunResult,
+    opened: Opened,
+    interrupt: &Interrupt,
+    sink: &mut dyn Sink,
+) -> (RunResult, Outcome) {
+    let Opened { subject, generator, held } = opened;
+    let counters = ServerCounters::default();
+    let outcome = Run { spec, subject, generator, held, counters, interrupt, sink }.go(&mut result);
+    finish(&result, sink);
+    (result, outcome)
+}
+
+/// The result of a run whose server could not be opened.
+pub(crate) fn not_started(
+    mut result: RunResult,
+    error: &anyhow::Error,
+    interrupt: &Interrupt,
+    sink: &mut dyn Sink,
+) -> RunResult {
+    result.server.oom_kills = error.downcast_ref().map(|OomKilled(kills)| *kills);
+    result.failure = Some(format!("{error:#}"));
+    let ending = if interrupt.is_raised() { Ending::Interrupted } else { Ending::NotStarted };
+    result.cause = cause::find(&result, &Circumstances::new(ending));
+    finish(&result, sink);
+    result
+}
+
+fn finish(result: &RunResult, sink: &mut dyn Sink) {
+    result.warnings.iter().for_each(|warning| sink.take(&Event::Warned(warning.clone())));
+    sink.take(&Event::Finished(Box::new(result.clone())));
+}
+
+/// A run whose server listens.
+struct Run<'a> {
+    spec: &'a RunSpec,
+    subject: Subject,
+    generator: Box<dyn Generator>,
+    held: Option<Held>,
+    /// What the server last said.
+    counters: ServerCounters,
+    interrupt: &'a Interrupt,
+    sink: &'a mut dyn Sink,
+}
+
+impl Run<'_> {
+    fn go(mut self, result: &mut RunResult) -> Outcome {
+        let driven = self.drive(result);
+        self.generator.close_window();
+        let ending = self.note_ending(driven, result);
+        // The server is stopped while the users still hold their sockets: so it closes first.
+        self.enter(Phase::Stopping);
+        self.generator.stop();
+        let is_hurried = self.interrupt.is_raised();
+        let timeout = if is_hurried { HURRIED_STOP_TIMEOUT } else { self.spec.stop_timeout };
+        self.subject.close(timeout, is_hurried, result);
+        let outcome = self.generator.finish();
+        conclude::conclude(&outcome, self.spec.late_after, result);
+        let spawn_cause =
+            self.held.map(|held| if held.spawns_processes { Cause::ForkRefused } else { Cause::ThreadRefused });
+        let circumstances = Circumstances {
+            ending,
+            is_ours: self.held.is_some(),
+            refused_spawn: spawn_cause.filter(|_| self.counters.spawn_failures > 0),
+            is_limited_by_open_files: self.counters.is_limited_by_open_files,
+        };
+        result.cause = cause::find(result, &circumstances);
+        outcome
+    }
+
+    /// Notes in the result how the run has ended.
+    fn note_ending(&mut self, driven: Result<(), Stopped>, result: &mut RunResult) -> Ending {
+        let (ending, failure) = match driven {
+            Ok(()) => (Ending::Complete, None),
+            Err(Stopped::Interrupted) => {
+                self.subject.read_ledger();
+                (Ending::Interrupted, Some("interrupted".into()))
+            }
+            Err(Stopped::Failed(failure)) => (Ending::Failed, Some(failure)),
+            Err(Stopped::ServerDied) => (Ending::ServerDied, Some(self.subject.describe_death())),
+            Err(Stopped::ServerGone { failure, was_at_limit }) => (Ending::ServerGone { was_at_limit }, Some(failure)),
+        };
+        result.complete = ending == Ending::Complete;
+        result.failure = failure;
+        ending
+    }
+
+    fn drive(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
+        match self.held {
+            Some(held) => self.drive_held(held, result)?,
+            None => self.drive_as_wrk(result)?,
+        }
+        self.enter(Phase::Ledger);
+        self.pause(if self.held.is_some() { ADMIN_LINGER } else { Duration::ZERO })?;
+        self.subject.read_ledger();
+        self.pause(Duration::ZERO)
+    }
+
+    /// Holds all connections, and opens the window then.
+    fn drive_held(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
+        self.generator.start().map_err(failed)?;
+        self.connect(held)?;
+        self.subject.read_keep_alive();
+        self.hold(held, result)?;
+        self.settle()?;
+        self.enter(Phase::Measuring);
+        self.subject.begin();
+        self.generator.open_window(self.spec.duration);
+        self.measure(result)?;
+        self.note_held(held, result)
+    }
+
+    /// Opens the window, and lets all connect and send.
+    fn drive_as_wrk(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
+        self.enter(Phase::Measuring);
+        self.subject.begin();
+        self.generator.open_window(self.spec.duration);
+        self.generator.go();
+        self.generator.permit(self.spec.connections);
+        self.generator.start().map_err(failed)?;
+        self.measure(result)
+    }
+
+    /// Lets the users connect, never more than the server's backlog can take on top of what it has accepted.
+    fn connect(&mut self, held: Held) -> Result<(), Stopped> {
+        self.enter(Phase::Connecting);
+        let users = self.spec.connections;
+        let backlog_room = (host::somaxconn().min(BACKLOG) / 4).max(16) as usize;
+        let seen_before = self.ask(held)?.connections();
+        let mut granted = 0;
+        let mut last_progress = (Instant::now(), 0);
+        loop {
+            let counters = self.ask(held)?;
+            let seen = counters.connections().saturating_sub(seen_before);
+            let goal = users.min(seen as usize + backlog_room);
+            if goal > granted {
+                self.generator.permit(goal - granted);
+                granted = goal;
+            }
+            let progress = self.generator.progress();
+            self.report(progress.established, users);
+            // A kernel completes connections that the server has not accepted: both must have them all.
+            if progress.established >= users && counters.open as usize >= users && progress.greeted >= users {
+                return Ok(());
+            }
+            let reached = progress.established + counters.open as usize + progress.greeted;
+            if reached != last_progress.1 {
+                last_progress = (Instant::now(), reached);
+            } else if last_progress.0.elapsed() > CONNECT_TIMEOUT {
+                let failure = format!("none of {users} connections could be made");
+                return if progress.established > 0 { Ok(()) } else { Err(Stopped::Failed(failure)) };
+            }
+            self.check_generator()?;
+            self.pause(CONNECT_POLL_INTERVAL)?;
+        }
+    }
+
+    /// Lets all users send at once, and waits until the server says that it holds all of their requests.
+    fn hold(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
+        self.enter(Phase::Holding);
+        let established = self.generator.progress().established;
+        let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or(HOLD_TIMEOUT);
+        self.generator.go();
+        loop {
+            self.note_held(held, result)?;
+            let held_peak = result.connections.held_peak as usize;
+            self.report(held_peak.min(established), established);
+            if held_peak >= established || Instant::now() > deadline {
+                return Ok(());
+            }
+            self.pause(HOLD_POLL_INTERVAL)?;
+        }
+    }
+
+    /// Waits until the users no longer send in step. Where most requests are queued, that takes too long, and they are apart
+    /// anyway.
+    fn settle(&mut self) -> Result<(), Stopped> {
+        self.enter(Phase::Settling);
+        let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or_default();
+        loop {
+            let progress = self.generator.progress();
+            self.report(progress.settled, progress.established);
+            if progress.settled >= progress.established || Instant::now() >= deadline {
+                return Ok(());
+            }
+            self.pause(HOLD_POLL_INTERVAL)?;
+        }
+    }
+
+    fn note_held(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
+        let counters = self.ask(held)?;
+        let connections = &mut result.connections;
+        // The peak of a server elsewhere may be of an earlier run.
+        let waiting_peak = if held.is_remote { counters.waiting } else { counters.waiting_peak };
+        connections.open_peak = connections.open_peak.max(counters.open);
+        connections.held_peak = connections.held_peak.max(waiting_peak.max(counters.waiting + counters.queued));
+        connections.waiting_peak = connections.waiting_peak.max(waiting_peak);
+        connections.queued_peak = connections.queued_peak.max(counters.queued);
+        Ok(())
+    }
+
+    /// Watches the window until it is over, and reads what it cost, also if it was cut short.
+    fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
+        let watched = self.watch(result);
+        self.generator.close_window();
+        self.subject.end(self.spec.threads);
+        watched
+    }
+
+    fn watch(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
+        let start = Instant::now();
+        let duration = self.spec.duration;
+        let mut series = Series::start(self.generator.snapshot());
+        let mut held_mean = Mean::default();
+        let watched = loop {
+            let elapsed = start.elapsed();
+            self.report(elapsed.min(duration).as_millis() as usize, duration.as_millis() as usize);
+            let Some(remaining) = duration.checked_sub(elapsed).filter(|time| !time.is_zero()) else { break Ok(()) };
+            if let Some(held) = self.held.filter(|_| elapsed >= held_mean.count * HELD_SAMPLE_INTERVAL) {
+                match self.ask(held) {
+                    Ok(counters) => held_mean.add(counters.waiting + counters.queued),
+                    Err(stopped) => break Err(stopped),
+                }
+                result.connections.held_mean = held_mean.mean();
+            }
+            if series.is_due() {
+                self.note_second(&mut series, result);
+            }
+            if let Err(stopped) = self.check_generator().and_then(|()| self.pause(remaining.min(MEASURE_POLL_INTERVAL)))
+            {
+                break Err(stopped);
+            }
+        };
+        // What is left of the last second.
+        self.note_second(&mut series, result);
+        watched
+    }
+
+    /// Adds a row to the series.
+    fn note_second(&mut self, series: &mut Series, result: &mut RunResult) {
+        if self.held.is_none() {
+            self.subject.refresh();
+        }
+        let is_ours = self.held.is_some();
+        let second = Second {
+            open: is_ours.then_some(self.counters.open),
+            held: is_ours.then_some(self.counters.waiting + self.counters.queued),
+            ram_bytes: self.subject.current_bytes(),
+            ..series.next(self.generator.snapshot())
+        };
+        result.series.push(second);
+        self.sink.take(&Event::Second(second));
+    }
+
+    /// Asks the server what it holds.
+    fn ask(&mut self, held: Held) -> Result<ServerCounters, Stopped> {
+        match ServerCounters::fetch(held.admin) {
+            Ok(counters) => {
+                self.subject.note(counters.memory);
+                self.counters = counters;
+                Ok(counters)
+            }
+            Err(error) => {
+                // It may have died just now: then that is the cause.
+                self.pause(Duration::from_millis(100))?;
+                let silence = format!("the server does not answer on its admin port: {error}");
+                Err(self.describe_absence(held).unwrap_or(Stopped::Failed(silence)))
+            }
+        }
+    }
+
+    /// What became of a server elsewhere that does not answer: it may be started again by whoever runs it.
+    fn describe_absence(&mut self, held: Held) -> Option<Stopped> {
+        let (memory, was_at_limit) = self.subject.last_known_memory()?;
+        self.enter(Phase::Gone);
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        let connections = loop {
+            match ServerCounters::fetch(held.admin) {
+                Ok(counters) => break Some(counters.connections()),
+                Err(_) if Instant::now() > deadline || self.interrupt.is_raised() => break None,
+                Err(_) => thread::sleep(RETURN_POLL_INTERVAL),
+            }
+        };
+        let name = &self.spec.name;
+        let limit = if was_at_limit { ": its RAM limit, most likely, has killed it" } else { "" };
+        let failure = match connections {
+            Some(connections) if connections >= self.counters.connections() => {
+                let failure = format!("{name} did not answer on its admin port for a while; {memory}");
+                return Some(Stopped::Failed(failure));
+            }
+            Some(_) => format!("{name} died: it was gone, and was started again; {memory}{limit}"),
+            None => format!("{name} has died, or hangs: it answers on its admin port no more; {memory}{limit}"),
+        };
+        Some(Stopped::ServerGone { failure, was_at_limit })
+    }
+
+    fn check_generator(&mut self) -> Result<(), Stopped> {
+        self.generator.failure().map_or(Ok(()), |failure| Err(Stopped::Failed(failure)))
+    }
+
+    /// Waits, unless there is a reason to stop.
+    fn pause(&mut self, time: Duration) -> Result<(), Stopped> {
+        thread::sleep(time);
+        if self.interrupt.is_raised() {
+            return Err(Stopped::Interrupted);
+        }
+        self.subject.exit().map_or(Ok(()), |_| Err(Stopped::ServerDied))
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.sink.take(&Event::Entered { phase });
+    }
+
+    fn report(&mut self, done: usize, total: usize) {
+        self.sink.take(&Event::Progress { done: done as u64, total: total as u64 });
+    }
+}
+
+/// The mean of what was sampled.
+#[derive(Debug, Default)]
+struct Mean {
+    sum: u64,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, sample: u64) {
+        self.sum += sample;
+        self.count += 1;
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / f64::from(self.count))
+    }
+}
+
+fn failed(error: anyhow::Error) -> Stopped {
+    Stopped::Failed(format!("{error:#}"))
+}

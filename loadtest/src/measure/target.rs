@@ -1,0 +1,177 @@
+//! A run against one of the project's own servers, which is started for it, or runs elsewhere already.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use common::db::Latency;
+use load::net::Endpoint;
+use load::{GooseGenerator, LoadSpec, Requests};
+use results::event::Sink;
+use results::{RunResult, Target};
+
+use super::run::{self, Held, Opened, RunSpec};
+use crate::machine::cpus::Split;
+use crate::machine::interrupt::Interrupt;
+use crate::subject::remote::Remote;
+use crate::subject::{Subject, build};
+
+/// How long the server may take to end, in addition to its own drain timeout.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most connections that a server takes by default.
+const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+
+/// How to measure a server.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetSpec {
+    /// How many connections to hold.
+    pub(crate) connections: usize,
+    /// How long to measure, once the server holds all connections.
+    pub(crate) duration: Duration,
+    /// How long a database query takes in the server, as its `--db-wait` takes it.
+    pub(crate) db_wait: Latency,
+    /// After what time a request is given up, counted as a timeout, and its connection replaced.
+    pub(crate) timeout: Duration,
+    /// How much RAM the server may have.
+    pub(crate) ram_limit_bytes: Option<u64>,
+    /// The CPUs of each.
+    pub(crate) cpus: Option<Split>,
+    /// Flags for the server.
+    pub(crate) server_flags: Vec<String>,
+    /// Which round of a sweep this is, from 1.
+    pub(crate) round: Option<u32>,
+}
+
+/// Where the server is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Location<'a> {
+    /// It is to be started from this executable.
+    Local(&'a Path),
+    /// It runs already.
+    Remote(&'a Remote),
+}
+
+/// Runs the load against a fresh server. Whatever happens, the result says so, and no process is left.
+pub(crate) fn run(
+    target: Target,
+    location: Location<'_>,
+    spec: &TargetSpec,
+    interrupt: &Interrupt,
+    sink: &mut dyn Sink,
+) -> RunResult {
+    let drain_timeout = spec.drain_timeout();
+    let command = match location {
+        Location::Local(executable) => spec.command(target, executable, drain_timeout),
+        Location::Remote(_) => Vec::new(),
+    };
+    let run_spec = RunSpec {
+        name: target.name().to_owned(),
+        command,
+        connections: spec.connections,
+        duration: spec.duration,
+        wait: spec.db_wait.to_string(),
+        threads: threads(),
+        round: spec.round,
+        late_after: None,
+        stop_timeout: drain_timeout + STOP_TIMEOUT,
+    };
+    let result = run::begin(&run_spec, sink);
+    match spec.open(target, location, &run_spec.command, interrupt) {
+        Ok(opened) => run::run(&run_spec, result, opened, interrupt, sink).0,
+        Err(error) => run::not_started(result, &error, interrupt, sink),
+    }
+}
+
+/// Threads of the load generator: one for each CPU.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl TargetSpec {
+    /// How long every query takes; nothing if that is drawn at random.
+    pub(crate) fn fixed_wait(&self) -> Option<Duration> {
+        match self.db_wait {
+            Latency::Fixed(wait) => Some(wait),
+            _ => None,
+        }
+    }
+
+    /// The server, started or found, and a load for it.
+    fn open(
+        &self,
+        target: Target,
+        location: Location<'_>,
+        command: &[String],
+        interrupt: &Interrupt,
+    ) -> Result<Opened> {
+        let (subject, address, admin) = match location {
+            Location::Local(executable) => {
+                // Puts the file into the page cache before the server does, which would be charged for it if it was the first.
+                let _ = std::fs::read(executable);
+                let cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
+                Subject::launch(build::package(target), command, cpus, self.ram_limit_bytes, interrupt)?
+            }
+            Location::Remote(remote) => {
+                let (address, admin) = remote.addresses()?;
+                (Subject::remote(admin)?, address, admin)
+            }
+        };
+        let is_remote = matches!(location, Location::Remote(_));
+        let generator = Box::new(GooseGenerator::new([self.load_spec(address, is_remote)]));
+        Ok(Opened {
+            subject,
+            generator,
+            held: Some(Held { admin, is_remote, spawns_processes: target == Target::Prefork }),
+        })
+    }
+
+    fn load_spec(&self, address: SocketAddr, is_remote: bool) -> LoadSpec {
+        // A server elsewhere was started with a wait of its own: each request says how long its query is to take.
+        let wait = self.fixed_wait().filter(|_| is_remote);
+        let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
+        let get = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+        LoadSpec {
+            endpoint: Endpoint::tcp(address),
+            greeting: Some(get("health")),
+            requests: Requests::Same(get(&query)),
+            users: self.connections,
+            threads: threads(),
+            timeout: Some(self.timeout),
+            spread: self.fixed_wait().unwrap_or_default(),
+            interval: None,
+        }
+    }
+
+    fn command(&self, target: Target, executable: &Path, drain_timeout: Duration) -> Vec<String> {
+        let mut command = vec![executable.to_string_lossy().into_owned()];
+        let db_wait = self.db_wait.to_string();
+        command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
+        command.extend(build::mode_flags(target).iter().map(ToString::to_string));
+        // We take the ledger ourselves, when it disturbs nothing.
+        command.extend(["--ledger-interval", "1h"].map(String::from));
+        if self.flag_value("--drain-timeout").is_none() {
+            command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
+        }
+        if self.connections > DEFAULT_MAX_CONNECTIONS && self.flag_value("--max-connections").is_none() {
+            command.extend(["--max-connections".into(), self.connections.to_string()]);
+        }
+        command.extend(self.server_flags.iter().cloned());
+        command
+    }
+
+    /// How long requests in flight may take at the end: about as long as one that is answered normally.
+    fn drain_timeout(&self) -> Duration {
+        let given = self.flag_value("--drain-timeout").and_then(|time| quantity::duration(time).ok());
+        given.unwrap_or_else(|| self.fixed_wait().unwrap_or_default() + Duration::from_secs(3))
+    }
+
+    /// The value of a flag among the server's.
+    fn flag_value(&self, name: &str) -> Option<&str> {
+        let mut flags = self.server_flags.iter();
+        let rest = flags.find_map(|flag| flag.strip_prefix(name))?;
+        // `--flag=value`, or `--flag value`.
+        Some(rest.strip_prefix('=').unwrap_or_else(|| flags.next().map_or("", String::as_str)))
+    }
+}

@@ -1,0 +1,260 @@
+//! The files that results are written to, each in its format.
+//!
+//! All are known to be writable before the load runs, and are rewritten after each run, whole or not at all: whatever ends
+//! loadtest, they hold the runs that were done.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result, bail, ensure};
+use clap::Args;
+
+use report::{csv, html, markdown};
+use results::RunResult;
+
+use super::file::OutputFile;
+
+/// The files that were asked for.
+#[derive(Args, Clone, Debug, Default)]
+#[group(id = "output", multiple = true)]
+pub(crate) struct OutputArgs {
+    /// Write the result to this file: an object, or of several runs an array. Like the files below it is rewritten after each
+    /// run
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write a row for each run to this file. The columns are called as in the JSON, with the parts of a name joined by dots;
+    /// errors, errors_before and warnings are totals, and what could not be measured is empty
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Write a row for each second of each run to this file: latency, throughput, errors, RAM
+    #[arg(long, value_name = "FILE")]
+    csv_series: Option<PathBuf>,
+
+    /// Write the table to this file, with the machine and the servers' command lines: for an issue or a README
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Write a page with charts to this file: HTML that needs nothing else. Runs of the same server with as many connections
+    /// count as rounds
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Write the page's first chart, RAM beside what the article says, to this file: SVG, for a README
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+}
+
+/// What a file is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// Everything.
+    Json,
+    /// A row for each run.
+    Csv,
+    /// A row for each second of each run.
+    CsvSeries,
+    /// The table.
+    Markdown,
+    /// Charts.
+    Page,
+    /// The first of them.
+    Chart,
+}
+
+impl OutputArgs {
+    /// The same, with a JSON file of this name if there is no other.
+    pub(crate) fn or_json(mut self, path: Option<&Path>) -> Self {
+        self.json = self.json.or(path.map(Path::to_owned));
+        self
+    }
+
+    /// The same, with the usual files in this folder where no others were named.
+    pub(crate) fn or_in(self, folder: &Path) -> Self {
+        let or = |path: Option<PathBuf>, name| path.or_else(|| Some(folder.join(name)));
+        Self {
+            json: or(self.json, "results.json"),
+            csv: or(self.csv, "results.csv"),
+            csv_series: self.csv_series,
+            markdown: or(self.markdown, "results.md"),
+            report: or(self.report, "index.html"),
+            chart: self.chart,
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = (Format, &'static str, &Path)> {
+        let files = [
+            (Format::Json, "--json", &self.json),
+            (Format::Csv, "--csv", &self.csv),
+            (Format::CsvSeries, "--csv-series", &self.csv_series),
+            (Format::Markdown, "--markdown", &self.markdown),
+            (Format::Page, "--report", &self.report),
+            (Format::Chart, "--chart", &self.chart),
+        ];
+        files.into_iter().filter_map(|(format, flag, path)| Some((format, flag, path.as_deref()?)))
+    }
+}
+
+/// The files, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    files: Vec<(Format, OutputFile)>,
+    /// Whether the JSON is an array, however many runs it holds.
+    is_list: bool,
+}
+
+impl Outputs {
+    /// Makes sure that all can be written.
+    ///
+    /// # Errors
+    /// A directory is missing, read-only or full, or two files are the same.
+    pub(crate) fn prepare(args: &OutputArgs, is_list: bool) -> Result<Self> {
+        let mut files: Vec<(Format, OutputFile)> = Vec::new();
+        for (format, flag, path) in args.files() {
+            let file = OutputFile::prepare(flag, path)?;
+            if let Some((_, other)) = files.iter().find(|(_, other)| other.is_same(&file)) {
+                bail!("{} and {} are the same file: name two", other.name(), file.name());
+            }
+            files.push((format, file));
+        }
+        Ok(Self { files, is_list })
+    }
+
+    /// Replaces the files by these results.
+    ///
+    /// # Errors
+    /// Some could not be written; the others were.
+    pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
+        self.write_with(results, &markdown::runs(results))
+    }
+
+    /// The same, with another text for people.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn write_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
+        let write = |(format, file): &(Format, OutputFile)| {
+            let content = match format {
+                Format::Json => self.json(results)?,
+                Format::Csv => csv::runs(results)?,
+                Format::CsvSeries => csv::series(results)?,
+                Format::Markdown => markdown.as_bytes().to_vec(),
+                Format::Page => html::page(results)?.into_bytes(),
+                Format::Chart => html::ram_chart(results)?.into_bytes(),
+            };
+            file.write(&content)
+        };
+        let failures: Vec<_> = self.files.iter().filter_map(|file| write(file).err()).collect();
+        let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
+    }
+
+    fn json(&self, results: &[RunResult]) -> Result<Vec<u8>> {
+        let mut json = match results {
+            [one] if !self.is_list => serde_json::to_vec_pretty(one)?,
+            _ => serde_json::to_vec_pretty(results)?,
+        };
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// Keeps elsewhere what could not be written where it was to go. Gives `error` with where that is.
+pub(crate) fn rescue(results: &[RunResult], error: Error) -> Error {
+    let kept = || -> Result<PathBuf> {
+        let file = tempfile::Builder::new().prefix("loadtest-").suffix(".json").tempfile_in(env::temp_dir())?;
+        serde_json::to_writer_pretty(file.as_file(), results)?;
+        Ok(file.keep()?.1)
+    };
+    match kept().context("and it cannot be kept elsewhere") {
+        Ok(path) => {
+            let path = path.display();
+            error.context(format!(
+                "what was measured is in {path}, and `loadtest report {path}` writes the files from it; they are missing, \
+                 or hold earlier runs"
+            ))
+        }
+        Err(why) => error.context(format!("{why:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use results::samples::sample;
+    use std::fs;
+
+    fn args(directory: &Path) -> OutputArgs {
+        let file = |name| Some(directory.join(name));
+        OutputArgs {
+            json: file("a.json"),
+            csv: file("a.csv"),
+            csv_series: file("s.csv"),
+            markdown: file("a.md"),
+            report: file("a.html"),
+            chart: file("a.svg"),
+        }
+    }
+
+    #[test]
+    fn what_failed_once_is_written_with_the_next_run() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("results");
+        fs::create_dir(&directory).unwrap();
+        let outputs = Outputs::prepare(&args(&directory), true).unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "a probe is left");
+        let runs = [sample("threads"), sample("threadpool")];
+        fs::remove_dir(&directory).unwrap();
+        let error = outputs.write(&runs[..1]).unwrap_err().to_string();
+        for flag in ["--json ", "; --csv ", "; --csv-series ", "; --markdown ", "; --report ", "; --chart "] {
+            assert!(error.contains(flag), "{error}");
+        }
+        fs::create_dir(&directory).unwrap();
+        outputs.write(&runs).unwrap();
+        let json: Vec<RunResult> = serde_json::from_slice(&fs::read(directory.join("a.json")).unwrap()).unwrap();
+        assert_eq!(json.len(), 2);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn one_that_cannot_be_written_does_not_keep_the_others_from_it() {
+        let [good, bad] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let args = OutputArgs { json: Some(bad.path().join("a.json")), ..args(good.path()) };
+        let outputs = Outputs::prepare(&args, false).unwrap();
+        drop(bad);
+        assert!(outputs.write(&[sample("threads")]).is_err());
+        assert_eq!(fs::read_dir(good.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn one_run_is_an_object_unless_it_is_one_of_a_list() {
+        let directory = tempfile::tempdir().unwrap();
+        for (is_list, start) in [(false, "{"), (true, "[")] {
+            let outputs = Outputs::prepare(&args(directory.path()), is_list).unwrap();
+            outputs.write(&[sample("threads")]).unwrap();
+            assert!(fs::read_to_string(directory.path().join("a.json")).unwrap().starts_with(start));
+        }
+    }
+
+    #[test]
+    fn two_formats_do_not_go_to_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let args = OutputArgs { csv: Some(directory.path().join("a.json")), ..args(directory.path()) };
+        let error = Outputs::prepare(&args, false).unwrap_err().to_string();
+        assert!(error.contains("are the same file"), "{error}");
+        let null = || Some("/dev/null".into());
+        Outputs::prepare(&OutputArgs { json: null(), csv: null(), ..OutputArgs::default() }, false).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_kept_elsewhere() {
+        let error = format!("{:#}", rescue(&[sample("threads")], Error::msg("no room")));
+        assert!(error.ends_with(": no room"), "{error}");
+        let path = error.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');
+        let runs: Vec<RunResult> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        fs::remove_file(path).unwrap();
+        assert_eq!(runs[0].target, "threads");
+    }
+}

@@ -1,0 +1,165 @@
+//! What the server says of itself, on its admin port.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use common::http::reply::Reply;
+
+/// The server answers while every worker is busy: more than this is a fault.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server's counters at one moment. One that it does not have is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerCounters {
+    /// Connections open now.
+    pub(crate) open: u64,
+    /// Connections accepted and kept so far.
+    pub(crate) accepted: u64,
+    /// Connections refused so far.
+    pub(crate) refused: u64,
+    /// Requests waiting for the database now.
+    pub(crate) waiting: u64,
+    /// The most requests that ever waited at once.
+    pub(crate) waiting_peak: u64,
+    /// Requests waiting for a worker now.
+    pub(crate) queued: u64,
+    /// How often the system refused a thread or a process for a connection.
+    pub(crate) spawn_failures: u64,
+    /// Whether the limit of open files decided how many connections there may be.
+    pub(crate) is_limited_by_open_files: bool,
+    /// Its RAM.
+    pub(crate) memory: ServerMemory,
+}
+
+/// What a server tells of its own RAM. What it does not tell is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerMemory {
+    /// The total of its cgroup.
+    pub(crate) total_bytes: Option<u64>,
+    /// The highest that this ever was.
+    pub(crate) peak_bytes: Option<u64>,
+    /// What it may not exceed.
+    pub(crate) limit_bytes: Option<u64>,
+    /// Processes of the cgroup that were killed for want of memory.
+    pub(crate) oom_kills: u64,
+    /// When the figures below were read, in seconds since 1970.
+    pub(crate) ledger_at_s: Option<u64>,
+    /// RSS of all processes added up.
+    pub(crate) rss_sum_bytes: Option<u64>,
+    /// PSS of all processes added up.
+    pub(crate) pss_bytes: Option<u64>,
+    /// Page tables.
+    pub(crate) page_tables_bytes: Option<u64>,
+    /// Kernel stacks.
+    pub(crate) kernel_stacks_bytes: Option<u64>,
+    /// The kernel's part of sockets.
+    pub(crate) sockets_bytes: Option<u64>,
+}
+
+impl ServerCounters {
+    /// Asks the server.
+    pub(crate) fn fetch(admin: SocketAddr) -> io::Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        let (status, body) = read_answer(&mut stream).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::other(format!("no answer in {TIMEOUT:?}")),
+            _ => error,
+        })?;
+        match status {
+            200 => Ok(Self::parse(&String::from_utf8_lossy(&body))),
+            other => Err(io::Error::other(format!("its answer has status {other}"))),
+        }
+    }
+
+    /// Reads Prometheus' text format.
+    fn parse(text: &str) -> Self {
+        let mut counters = Self::default();
+        for line in text.lines() {
+            let Some((name, value)) = line.split_once(' ') else { continue };
+            let Some(value) = value.split(' ').next().and_then(|value| value.parse::<f64>().ok()) else { continue };
+            let value = value as u64;
+            match name {
+                "c10k_connections_open" => counters.open = value,
+                "c10k_connections_accepted_total" => counters.accepted = value,
+                "c10k_connections_refused_total" => counters.refused = value,
+                "c10k_requests_waiting" => counters.waiting = value,
+                "c10k_requests_waiting_peak" => counters.waiting_peak = value,
+                "c10k_requests_queued" => counters.queued = value,
+                "c10k_spawn_failures_total" => counters.spawn_failures = value,
+                "c10k_connections_max{limited_by=\"open_files\"}" => counters.is_limited_by_open_files = true,
+                _ => counters.memory.parse(name, value),
+            }
+        }
+        counters
+    }
+
+    /// Connections that have come so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.accepted + self.refused
+    }
+}
+
+/// Reads one answer: its status and its body.
+fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
+    let mut reply = Reply::with_content();
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        let count = stream.read(&mut bytes)?;
+        let answer = if count > 0 { reply.push(&bytes[..count])?.1 } else { reply.end() };
+        match answer {
+            Some(answer) => return Ok((answer.status, reply.take_content().unwrap_or_default().body)),
+            None if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            None => {}
+        }
+    }
+}
+
+impl ServerMemory {
+    fn parse(&mut self, name: &str, value: u64) {
+        let figure = match name {
+            "c10k_cgroup_memory_bytes" => &mut self.total_bytes,
+            "c10k_cgroup_memory_peak_bytes" => &mut self.peak_bytes,
+            "c10k_cgroup_memory_limit_bytes" => &mut self.limit_bytes,
+            "c10k_memory_timestamp_seconds" => &mut self.ledger_at_s,
+            "c10k_memory_rss_sum_bytes" => &mut self.rss_sum_bytes,
+            "c10k_memory_bytes{part=\"pss\"}" => &mut self.pss_bytes,
+            "c10k_memory_bytes{part=\"page_tables\"}" => &mut self.page_tables_bytes,
+            "c10k_memory_bytes{part=\"kernel_stacks\"}" => &mut self.kernel_stacks_bytes,
+            "c10k_memory_bytes{part=\"sockets\"}" => &mut self.sockets_bytes,
+            "c10k_cgroup_oom_kills_total" => return self.oom_kills = value,
+            _ => return,
+        };
+        *figure = Some(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_from_prometheus_text() {
+        let text = "# HELP c10k_connections_open Connections open now.\n# TYPE c10k_connections_open gauge\n\
+            c10k_connections_open 12\nc10k_connections_accepted_total 15 1700000000\nc10k_requests_waiting 3\n\
+            c10k_requests_waiting_peak 4\nc10k_requests_queued 7.0\nother{label=\"a b\"} 9\n\
+            c10k_memory_bytes{part=\"pss\"} 2048\nc10k_cgroup_memory_limit_bytes 5.36870912e+08\n\
+            c10k_spawn_failures_total 2\nc10k_connections_max{limited_by=\"open_files\"} 18800\n";
+        let memory = ServerMemory { pss_bytes: Some(2048), limit_bytes: Some(536_870_912), ..ServerMemory::default() };
+        let expected = ServerCounters {
+            open: 12,
+            accepted: 15,
+            waiting: 3,
+            waiting_peak: 4,
+            queued: 7,
+            memory,
+            spawn_failures: 2,
+            is_limited_by_open_files: true,
+            ..ServerCounters::default()
+        };
+        assert_eq!(ServerCounters::parse(text), expected);
+        assert_eq!(expected.connections(), 15);
+    }
+}

@@ -1,0 +1,237 @@
+//! The server under test, running.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::launch;
+use crate::machine::cpus::Cpus;
+use crate::machine::interrupt::{Interrupt, kill_group};
+
+/// How long a server may take until it accepts.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How many of its first lines on stderr are kept, and of its last.
+const STDERR_LINES: usize = 10;
+/// How long to wait for the end of its stderr when it has died.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A server that was started.
+#[derive(Debug)]
+pub(crate) struct ServerProcess {
+    child: Child,
+    name: &'static str,
+    /// Its lines on stdout.
+    stdout: Receiver<String>,
+    stderr: Lines,
+    exit: Option<ExitStatus>,
+    interrupt: Interrupt,
+}
+
+/// The first and the last lines of a stream, which a thread reads.
+#[derive(Debug, Default)]
+struct Lines {
+    kept: Arc<Mutex<Kept>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    left_out: usize,
+}
+
+impl ServerProcess {
+    /// Starts `argv`. To be called on the main thread: see [`launch::command`].
+    pub(crate) fn spawn(
+        name: &'static str,
+        argv: &[String],
+        join_paths: &[PathBuf],
+        cpus: Option<&Cpus>,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let mut command = launch::command(argv, join_paths, cpus);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
+        interrupt.guard(child.id() as i32);
+        let stderr = child.stderr.take().map(keep_lines).unwrap_or_default();
+        let stdout = child.stdout.take().map(send_lines).context("its output cannot be read")?;
+        Ok(Self { child, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
+    }
+
+    /// Waits until it says in its next line where it listens.
+    pub(crate) fn announced(&mut self, prefix: &str) -> Result<SocketAddr> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match self.stdout.recv_timeout(POLL_INTERVAL) {
+                Ok(line) => {
+                    let address = line.strip_prefix(prefix).and_then(|address| address.trim().parse().ok());
+                    return address.with_context(|| format!("{} said {line:?}, not \"{prefix}ADDR\"", self.name));
+                }
+                Err(RecvTimeoutError::Timeout) if self.interrupt.is_raised() => bail!("interrupted"),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => bail!("{} does not listen after {START_TIMEOUT:?}", self.name),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let exit = self.wait(deadline);
+                    bail!("{}", self.describe_death(exit));
+                }
+            }
+        }
+    }
+
+    /// Waits until it listens, of which it does not tell.
+    pub(crate) fn wait_until(&mut self, listens: impl Fn() -> bool) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !listens() {
+            if let Some(exit) = self.exit() {
+                let hint = if exit.success() { "; it must stay in the foreground" } else { "" };
+                bail!("{}{hint}", self.describe_death(Some(exit)));
+            }
+            ensure!(!self.interrupt.is_raised(), "interrupted");
+            ensure!(Instant::now() < deadline, "{} does not listen there after {START_TIMEOUT:?}", self.name);
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// The process, the root of the server's tree.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().ok().flatten();
+        }
+        self.exit
+    }
+
+    /// What is to be told of a server that ended though nobody stopped it.
+    pub(crate) fn describe_death(&self, exit: Option<ExitStatus>) -> String {
+        let how = exit.map_or_else(|| "its output ended".to_owned(), describe_exit);
+        let mut text = format!("{} died: {how}", self.name);
+        for line in self.stderr() {
+            text.push_str("\n  stderr: ");
+            text.push_str(&line);
+        }
+        text
+    }
+
+    /// The first and the last lines that it wrote on stderr, all of them once it has ended.
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        let deadline = Instant::now() + STDERR_TIMEOUT;
+        let is_reading = || self.stderr.reader.as_ref().is_some_and(|reader| !reader.is_finished());
+        while self.exit.is_some() && is_reading() && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
+        }
+        let kept = self.stderr.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_out = (kept.left_out > 0).then(|| format!("... ({} lines)", kept.left_out));
+        kept.first.iter().cloned().chain(left_out).chain(kept.last.iter().cloned()).collect()
+    }
+
+    /// Asks it to finish what is in flight, and to end.
+    pub(crate) fn terminate(&self) {
+        // If it is gone already, its exit status tells.
+        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
+    }
+
+    /// Waits for its end until `deadline`.
+    pub(crate) fn wait(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        loop {
+            match self.exit() {
+                None if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
+                exit => return exit,
+            }
+        }
+    }
+
+    /// Kills it and all of its process group.
+    pub(crate) fn kill(&mut self) {
+        kill_group(self.pid());
+        if self.exit.is_none() {
+            let _ = self.child.kill();
+            self.exit = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if self.exit().is_none() {
+            self.kill();
+        }
+        self.interrupt.guard(0);
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn describe_exit(exit: ExitStatus) -> String {
+    match (exit.code(), exit.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(number)) => {
+            let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
+            format!("killed by signal {number} ({name})")
+        }
+        (None, None) => exit.to_string(),
+    }
+}
+
+fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // Nobody wants what comes after the addresses, but a full pipe would block the server.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn keep_lines(stream: impl Read + Send + 'static) -> Lines {
+    let mut lines = Lines::default();
+    let kept = lines.kept.clone();
+    lines.reader = Some(thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    }));
+    lines
+}
+
+impl Kept {
+    fn push(&mut self, line: String) {
+        if self.first.len() < STDERR_LINES {
+            return self.first.push(line);
+        }
+        self.last.push_back(line);
+        if self.last.len() > STDERR_LINES {
+            self.last.pop_front();
+            self.left_out += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        assert_eq!(describe_exit(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
+        assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
+    }
+}
