@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::script::Summary;
 use super::spectrum::Spectrum;
 use super::stats::Stats;
-use super::units::{format_binary, format_metric, format_time_s, format_time_us};
+use super::units::{format_binary, format_metric, format_time_s, format_time_us, padded};
 use results::run::Errors;
 
 /// The first two lines, printed before the load starts.
@@ -73,14 +73,6 @@ fn write_stats(f: &mut fmt::Formatter<'_>, name: &str, stats: &Stats, format: im
     writeln!(f, "{percent:>8}%")
 }
 
-/// The figure so that the points of a column stand below each other, whether its unit has two letters, one or none.
-pub(crate) fn padded(figure: &str, width: usize) -> String {
-    let letters = figure.chars().rev().take(2).filter(char::is_ascii_alphabetic).count();
-    let pad = 2 - letters;
-    let width = width - pad;
-    format!("{figure:>width$.width$}{:pad$}", "")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,12 +122,5 @@ Transfer/sec:    290.07KB
     fn the_heading_is_wrks() {
         let heading = heading("http://127.0.0.1:8080/", Duration::from_secs(120), 2, 100);
         assert_eq!(heading, "Running 2m test @ http://127.0.0.1:8080/\n  2 threads and 100 connections\n");
-    }
-
-    #[test]
-    fn points_stand_below_each_other() {
-        assert_eq!(padded("250.00us", 10), "  250.00us");
-        assert_eq!(padded("1.00s", 10), "    1.00s ");
-        assert_eq!(padded("900.00", 10), "  900.00  ");
     }
 }

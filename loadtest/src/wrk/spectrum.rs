@@ -4,8 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::printout::padded;
-use super::units::format_time_us;
+use super::units::{format_time_us, padded};
 
 /// wrk2's: from 1 us to a day, to three digits.
 const MAX_LATENCY_US: u64 = 24 * 3600 * 1_000_000;

@@ -47,6 +47,14 @@ pub(crate) fn format_time_s(time_s: f64) -> String {
     SECONDS.format(time_s, 0)
 }
 
+/// The figure so that the points of a column stand below each other, whether its unit has two letters, one or none.
+pub(crate) fn padded(figure: &str, width: usize) -> String {
+    let letters = figure.chars().rev().take(2).filter(char::is_ascii_alphabetic).count();
+    let pad = 2 - letters;
+    let width = width - pad;
+    format!("{figure:>width$.width$}{:pad$}", "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +75,12 @@ mod tests {
         assert_eq!(format_metric(849.0), "849.00");
         assert_eq!(format_metric(56_200.0), "56.20k");
         assert_eq!(format_binary(1024.0 * 1024.0 * 17.76), "17.76M");
+    }
+
+    #[test]
+    fn points_stand_below_each_other() {
+        assert_eq!(padded("250.00us", 10), "  250.00us");
+        assert_eq!(padded("1.00s", 10), "    1.00s ");
+        assert_eq!(padded("900.00", 10), "  900.00  ");
     }
 }

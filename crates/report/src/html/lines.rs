@@ -30,7 +30,7 @@ pub(super) struct LatencyScale {
 
 impl LatencyScale {
     /// The one that all these can share.
-    pub(super) fn of<'r>(results: impl IntoIterator<Item = &'r RunResult>) -> Self {
+    pub(super) fn shared_by<'r>(results: impl IntoIterator<Item = &'r RunResult>) -> Self {
         Self { is_above_wait: results.into_iter().all(|result| words::fixed_wait_us(result).is_some()) }
     }
 
@@ -73,7 +73,7 @@ fn xs_and_ys(lines: &[Line<'_, '_>], of: fn(&(f64, f64)) -> f64) -> Vec<f64> {
 
 /// Latency by percentile.
 pub(super) fn percentiles(study: &Study<'_>) -> Result<Option<Markup>> {
-    let scale = LatencyScale::of(study.in_focus().iter().flat_map(|(_, cell)| cell.counting()));
+    let scale = LatencyScale::shared_by(study.in_focus().iter().flat_map(|(_, cell)| cell.counting()));
     let lines = study.in_focus().into_iter().filter_map(|(model, cell)| percentile_line(model, cell, scale));
     let lines: Vec<Line<'_, '_>> = lines.collect();
     let end = xs_and_ys(&lines, |point| point.0).into_iter().fold(10.0, f64::max);
@@ -163,7 +163,7 @@ fn draw_line(canvas: &Canvas<'_>, plot: &Plot<'_>, drawn: &Line<'_, '_>) -> Resu
 
 /// Latency and RAM, second by second.
 pub(super) fn over_time(study: &Study<'_>) -> Result<Option<Markup>> {
-    let scale = LatencyScale::of(study.in_focus().iter().flat_map(|(_, cell)| cell.counting()));
+    let scale = LatencyScale::shared_by(study.in_focus().iter().flat_map(|(_, cell)| cell.counting()));
     let latency = |of: fn(&Second) -> Option<u64>| {
         move |result: &RunResult, second: &Second| of(second).map(|latency_us| scale.place(result, latency_us))
     };

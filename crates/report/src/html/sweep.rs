@@ -63,7 +63,7 @@ impl Quantity {
 
 /// All three charts, and what failed.
 pub(super) fn charts(study: &Study<'_>) -> Result<Markup> {
-    let scale = LatencyScale::of(study.cells().flat_map(|(_, _, cell)| cell.counting()));
+    let scale = LatencyScale::shared_by(study.cells().flat_map(|(_, _, cell)| cell.counting()));
     let failures = failures(study);
     let legend = legend(study, !failures.is_empty())?;
     let has_rounds = study.cells().any(|(_, _, cell)| cell.counting().count() > 1);
