@@ -1,4 +1,4 @@
-//! The seam between the load and whoever measures: what a run needs of a load generator, wherever its users are.
+//! The interface between a run and its load generator, wherever the users are.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -10,56 +10,56 @@ use results::run::Errors;
 
 /// A load generator.
 ///
-/// Its users connect when they are [permitted](Self::permit), send from [`go`](Self::go) on, are measured from
-/// [`open_window`](Self::open_window) to [`close_window`](Self::close_window), and wait for the server to close after
-/// [`stop`](Self::stop).
+/// Its users connect when [permitted](Self::permit) and send from [`go`](Self::go) on. What they observe counts from
+/// [`start_window`](Self::start_window) to [`end_window`](Self::end_window), and after [`stop`](Self::stop) they wait
+/// for the server to close.
 pub trait Generator {
     /// Starts the users.
     ///
     /// # Errors
-    /// There are no threads for them.
+    /// Their threads cannot be started.
     fn start(&mut self) -> Result<()>;
 
-    /// Lets so many more users connect.
+    /// Lets this many more users connect.
     fn permit(&mut self, users: usize);
 
-    /// Lets the users send, and send again whenever an answer has come.
+    /// Lets the users send, and send again after each answer.
     fn go(&mut self);
 
-    /// Starts the window that is measured; it ends after `duration` at the latest.
-    fn open_window(&mut self, duration: Duration);
+    /// Starts the window, which ends after `duration` at the latest.
+    fn start_window(&mut self, duration: Duration);
 
-    /// Ends the window now, unless it has ended already.
-    fn close_window(&mut self);
+    /// Ends the window now, unless it already has ended.
+    fn end_window(&mut self);
 
     /// How far the users are.
     fn progress(&self) -> Progress;
 
-    /// What they have seen within the window so far.
+    /// What the users have observed within the window so far.
     fn snapshot(&self) -> Snapshot;
 
-    /// Why no user goes on, if none does.
+    /// Why all users stopped, if they did.
     fn failure(&mut self) -> Option<String>;
 
-    /// Tells the users that the server is about to stop: what fails from now on does not count.
+    /// Announces that the server is about to stop: failures from now on do not count.
     fn stop(&mut self);
 
-    /// Ends the users, closes their connections, and gives all that they have seen.
+    /// Ends the users, closes their connections, and returns everything they observed.
     fn finish(self: Box<Self>) -> Outcome;
 }
 
 /// How far the users are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Users that have had a connection.
+    /// Users that got a connection.
     pub established: usize,
-    /// Users whose first request, which needs no database, is over.
+    /// Users whose greeting, a request without a query, is over.
     pub greeted: usize,
     /// Users that no longer send in step with the others.
     pub settled: usize,
 }
 
-/// What users have seen within the window so far.
+/// What users have observed within the window so far.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The latencies of good answers, in microseconds.
@@ -68,43 +68,43 @@ pub struct Snapshot {
     pub errors: u64,
 }
 
-/// All that users have seen.
+/// Everything that users observed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The latencies of answers within the window, and the ages of requests that had none.
+    /// The latencies of answers within the window, and the ages of unanswered requests.
     pub latencies: Latencies,
-    /// With a rate: latencies from when requests were sent, though they were due earlier.
+    /// With a rate: latencies from when requests were sent, although they were due earlier.
     pub uncorrected: Latencies,
-    /// Answers a second, of each thread, in every tenth of a second.
+    /// Answers per second of each thread, sampled every tenth of a second.
     pub rates: Histogram<u64>,
-    /// Answers within the window, of whatever status.
+    /// Answers within the window, whatever their status.
     pub answers: u64,
     /// Bytes of those answers.
     pub bytes: u64,
-    /// Requests without an answer when the window ended.
+    /// Requests still unanswered when the window closed.
     pub in_flight: u64,
-    /// Users that have had a connection.
+    /// Users that got a connection.
     pub established: usize,
     /// Connections that were lost and replaced.
     pub reconnected: u64,
-    /// What failed before the window.
+    /// Failures before the window.
     pub errors_before: Errors,
-    /// What failed within the window.
+    /// Failures within the window.
     pub errors: Errors,
-    /// How often there was no port to connect from.
+    /// How often no port was left to connect from.
     pub port_shortages: u64,
-    /// How often there was no descriptor to connect with.
+    /// How often no file descriptor was left to connect with.
     pub descriptor_shortages: u64,
-    /// How late the generator's timers were: the 99th percentile, in microseconds.
+    /// How late the generator's timers fired: the 99th percentile, in microseconds.
     pub lag_p99_us: Option<u64>,
-    /// How long the window was; nothing if it was never opened.
+    /// How long the window was; `None` if it never opened.
     pub window: Option<Duration>,
     /// Whether each user sends as soon as it has an answer.
     pub is_closed_loop: bool,
 }
 
 impl Outcome {
-    /// Of a load without users.
+    /// The outcome of a load without users.
     pub(crate) fn empty() -> Self {
         Self {
             latencies: Latencies::new(),
@@ -129,7 +129,7 @@ impl Outcome {
 impl Add for Outcome {
     type Output = Self;
 
-    /// What two loads have seen together.
+    /// The combined outcome of two loads.
     fn add(mut self, other: Self) -> Self {
         self.latencies += &other.latencies;
         self.uncorrected += &other.uncorrected;

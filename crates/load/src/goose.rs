@@ -1,9 +1,9 @@
-//! goose runs the users. Each has one transaction, which lasts as long as the run.
+//! Runs the users with goose. Each has one transaction, which lasts as long as the run.
 //!
-//! goose's own client is not used: a reqwest client for each user would take ten times the RAM and the time to start, and a
-//! shared one would break "one user, one connection". So goose gets one client that stays idle, and every user has a TCP
-//! connection of its own. Latencies go to our own histograms, to the last byte and with the unanswered requests in them:
-//! goose times the first byte, and does not see what never ends.
+//! goose's own client is not used: a reqwest client per user takes ten times the RAM and the start-up time, and a
+//! shared one breaks "one user, one connection". So goose gets one idle client, and every user has a TCP connection of
+//! its own. Latencies go to our own histograms, to the last byte and including unanswered requests: goose times the
+//! first byte, and does not see what never ends.
 
 use std::future::pending;
 use std::iter::Sum;
@@ -25,20 +25,20 @@ use crate::generator::{Generator, Outcome, Progress, Snapshot};
 use crate::shared::{LoadSpec, Shared, Stage};
 use crate::{user, watch};
 
-/// goose starts users one by one at this rate; they are then held back by the pace at which the server accepts.
-const USERS_A_SECOND: &str = "200000";
-/// How long the users may take to end.
+/// goose starts users one by one at this rate; connect permits then hold them to the pace at which the server accepts.
+const USERS_PER_SECOND: &str = "200000";
+/// How long the users may take to finish.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The users of this process.
+/// A generator whose users run in this process.
 #[derive(Debug)]
 pub struct GooseGenerator {
-    /// The users of a runtime share each of these.
+    /// One for each runtime, shared by its users.
     shares: Vec<Arc<Shared>>,
     running: Vec<Running>,
 }
 
-/// Users, running.
+/// A runtime and the users in it.
 #[derive(Debug)]
 struct Running {
     runtime: Runtime,
@@ -46,7 +46,7 @@ struct Running {
 }
 
 impl GooseGenerator {
-    /// One that has not started. The users of each of `specs` have threads of their own.
+    /// A generator that has not started. The users of each spec get threads of their own.
     pub fn new(specs: impl IntoIterator<Item = LoadSpec>) -> Self {
         let shares = specs.into_iter().map(|spec| Arc::new(Shared::new(spec))).collect();
         Self { shares, running: Vec::new() }
@@ -66,7 +66,7 @@ impl Generator for GooseGenerator {
     }
 
     fn permit(&mut self, users: usize) {
-        // Each runtime has about as many users.
+        // Every runtime has about the same number of users.
         let share = users.div_ceil(self.shares.len().max(1));
         self.shares.iter().for_each(|shared| shared.connect_permits.add_permits(share));
     }
@@ -75,12 +75,12 @@ impl Generator for GooseGenerator {
         self.shares.iter().for_each(|shared| shared.enter(Stage::Go));
     }
 
-    fn open_window(&mut self, duration: Duration) {
-        self.shares.iter().for_each(|shared| shared.open_window(duration));
+    fn start_window(&mut self, duration: Duration) {
+        self.shares.iter().for_each(|shared| shared.start_window(duration));
     }
 
-    fn close_window(&mut self) {
-        self.shares.iter().for_each(|shared| shared.close_window());
+    fn end_window(&mut self) {
+        self.shares.iter().for_each(|shared| shared.end_window());
     }
 
     fn progress(&self) -> Progress {
@@ -98,8 +98,8 @@ impl Generator for GooseGenerator {
     }
 
     fn failure(&mut self) -> Option<String> {
-        let of_requests = self.shares.iter().find_map(|shared| shared.spec.requests.failure());
-        of_requests.or_else(|| self.running.iter_mut().find_map(Running::failure))
+        let source_failure = self.shares.iter().find_map(|shared| shared.spec.requests.failure());
+        source_failure.or_else(|| self.running.iter_mut().find_map(Running::failure))
     }
 
     fn stop(&mut self) {
@@ -107,33 +107,33 @@ impl Generator for GooseGenerator {
     }
 
     fn finish(self: Box<Self>) -> Outcome {
-        // goose looks for its users' end every half second: there is nothing left to wait for.
+        // goose checks every half second whether its users finished; nothing is left to wait for.
         self.running.into_iter().for_each(|running| running.runtime.shutdown_timeout(END_TIMEOUT));
         self.shares.iter().fold(Outcome::empty(), |outcome, shared| outcome + shared.finish())
     }
 }
 
 impl Running {
-    /// Starts the users, on threads of their own.
+    /// Starts the users on threads of their own.
     fn start(shared: &Arc<Shared>) -> Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(shared.spec.threads).enable_all().thread_name("load").build();
-        let runtime = runtime.context("the load generator cannot have its threads")?;
-        let attack = attack(shared).context("goose does not start")?;
+        let runtime = runtime.context("cannot start the load generator's threads")?;
+        let attack = attack(shared).context("cannot start goose")?;
         runtime.spawn(watch::lag(shared.clone()));
         runtime.spawn(watch::rates(shared.clone()));
         let goose = runtime.spawn(async { attack.execute().await.map(drop) });
         Ok(Self { runtime, goose })
     }
 
-    /// Why goose has given up, if it has.
+    /// Why goose stopped, if it did.
     fn failure(&mut self) -> Option<String> {
         if !self.goose.is_finished() {
             return None;
         }
         let outcome = self.runtime.block_on(&mut self.goose);
         Some(match outcome {
-            Ok(Ok(())) => "all users have ended".into(),
+            Ok(Ok(())) => "all users ended".into(),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         })
@@ -148,7 +148,7 @@ fn attack(shared: &Arc<Shared>) -> Result<GooseAttack, GooseError> {
         let user = next_user.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             user::run(&shared, user).await;
-            // goose would start the transaction once more.
+            // Otherwise goose starts the transaction again.
             pending().await
         })
     });
@@ -168,7 +168,7 @@ fn configuration(address: SocketAddr, users: usize) -> Result<GooseConfiguration
         "--users",
         &users,
         "--increase-rate",
-        USERS_A_SECOND,
+        USERS_PER_SECOND,
         "--no-metrics",
         "--no-telnet",
         "-qqq",

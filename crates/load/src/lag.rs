@@ -1,7 +1,7 @@
-//! How late the load generator itself is: what it adds to every latency that it measures.
+//! How late the load generator itself is, which adds to every latency that it measures.
 //!
-//! An answer that has come waits until a thread of the load generator looks at it. A timer waits in the same way, and of a
-//! timer it is known when it was due.
+//! An answer that has arrived waits until a thread of the load generator reads it. A timer waits in the same way, and
+//! unlike an answer it is known when it was due.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// How late timers were within the window.
+/// How late timers fired within the window.
 #[derive(Debug)]
 pub(crate) struct Lag(Mutex<Histogram<u64>>);
 
@@ -21,14 +21,14 @@ impl Default for Lag {
 }
 
 impl Lag {
-    /// All that was noted so far, in microseconds.
+    /// Everything recorded so far, in microseconds.
     pub(crate) fn histogram(&self) -> Histogram<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A timer was so late.
-    pub(crate) fn note(&self, lag: Duration) {
-        // It grows for every number there is.
+    /// Records how late a timer fired.
+    pub(crate) fn record(&self, lag: Duration) {
+        // It grows for any value, so this cannot fail.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).record(lag.as_micros() as u64);
     }
 }

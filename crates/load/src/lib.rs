@@ -1,6 +1,6 @@
-//! Makes the load: users who have a connection each, what they send and when, and what they see.
+//! Generates the load: users with one connection each, what they send and when, and what they observe.
 //!
-//! Whoever measures needs only a [`Generator`]; [`GooseGenerator`] is the one that runs in this process.
+//! Measuring code needs only a [`Generator`]; [`GooseGenerator`] is the one that runs in this process.
 
 #![forbid(unsafe_code)]
 

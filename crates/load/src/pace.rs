@@ -1,7 +1,7 @@
 //! An open loop: requests are due at fixed times, whether or not the server keeps up.
 //!
-//! A client that sends when the last answer has come slows down with the server, and asks least often just when the server is
-//! slowest: its latencies look better than what users see, who do not wait for each other (coordinated omission).
+//! A client that waits for each answer slows down with the server, and sends least often when the server is slowest.
+//! Its latencies look better than what real users see, who do not wait for each other (coordinated omission).
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Of `user`, who sends every `interval` from now on; the users take turns within it.
+    /// The pace of `user`, who sends every `interval` from now on; the users take turns within it.
     pub(crate) fn new(shared: &Shared, user: usize, interval: Duration) -> Self {
         let interval_us = interval.as_secs_f64() * 1e6;
         let share = user as f64 / shared.spec.users as f64;
         Self { first_us: shared.now_us() as f64 + interval_us * share, interval_us, sent: 0 }
     }
 
-    /// Waits until the next request is due, if it is not overdue, and returns when that was, by the load's clock.
+    /// Waits until the next request is due and returns that time by the load's clock; returns at once if it is overdue.
     pub(crate) async fn next(&mut self, shared: &Shared) -> u64 {
         let due_us = (self.first_us + self.interval_us * self.sent as f64) as u64;
         self.sent += 1;

@@ -1,11 +1,11 @@
-//! How many answers a second there are, in every tenth of a second, as wrk counts them.
+//! Answers per second, sampled every tenth of a second as in wrk.
 
 use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 use results::latency::Latencies;
 
-/// Answers a second within the window.
+/// Answers per second within the window.
 #[derive(Debug)]
 pub(crate) struct Rates(Mutex<Histogram<u64>>);
 
@@ -16,14 +16,14 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// All that were counted so far.
+    /// Everything recorded so far.
     pub(crate) fn histogram(&self) -> Histogram<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// There were so many answers a second.
+    /// Records a rate.
     pub(crate) fn record(&self, rate: f64) {
-        // It grows as needed, so this cannot fail.
+        // It grows for any value, so this cannot fail.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).record(rate as u64);
     }
 }

@@ -11,35 +11,35 @@ use common::http::reply::Content;
 /// What users send.
 #[derive(Debug)]
 pub enum Requests {
-    /// The same, each time.
+    /// The same request each time.
     Same(Vec<u8>),
-    /// What a source of requests says.
+    /// Requests from a source.
     From(Box<dyn RequestSource>),
 }
 
-/// Makes requests, and may look at the answers: a script, for instance.
+/// Makes requests and may look at the answers: a script, for instance.
 pub trait RequestSource: fmt::Debug + Send + Sync {
     /// How long to wait before the next request.
     fn delay(&self) -> Duration;
 
-    /// The next request, or several at once; nothing if there will be none.
+    /// The next request, or several pipelined ones; `None` if there are no more.
     fn next_request(&self) -> Option<Vec<u8>>;
 
-    /// How many requests one call of [`next_request`](Self::next_request) gives.
+    /// How many requests each call of [`next_request`](Self::next_request) returns.
     fn requests_at_once(&self) -> u64;
 
     /// Whether [`respond`](Self::respond) wants to see the answers.
     fn wants_content(&self) -> bool;
 
-    /// Takes an answer.
+    /// Handles an answer.
     fn respond(&self, status: u16, content: &Content);
 
-    /// Why it has failed, if it has.
+    /// Why the source failed, if it did.
     fn failure(&self) -> Option<String>;
 }
 
 impl Requests {
-    /// The next request, when its time has come; nothing if there is none to come.
+    /// Waits for the source's delay, then returns the next request; `None` if there are no more.
     pub(crate) async fn next(&self) -> Option<Cow<'_, [u8]>> {
         match self {
             Requests::Same(request) => Some(Cow::Borrowed(request)),
@@ -53,7 +53,7 @@ impl Requests {
         }
     }
 
-    /// How many answers one of them has.
+    /// How many answers to expect for each call of [`next`](Self::next).
     pub(crate) fn answers(&self) -> u64 {
         match self {
             Requests::Same(_) => 1,
@@ -61,19 +61,19 @@ impl Requests {
         }
     }
 
-    /// Whether somebody looks at the answers.
+    /// Whether the source looks at the answers.
     pub(crate) fn wants_content(&self) -> bool {
         matches!(self, Requests::From(source) if source.wants_content())
     }
 
-    /// Shows the answers to whoever looks at them.
+    /// Passes the answers to the source.
     pub(crate) fn respond(&self, contents: Vec<(u16, Content)>) {
         if let Requests::From(source) = self {
             contents.iter().for_each(|(status, content)| source.respond(*status, content));
         }
     }
 
-    /// Why there are no more, if the source has failed.
+    /// Why the source failed, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
         match self {
             Requests::Same(_) => None,

@@ -1,4 +1,4 @@
-//! The measured time, second by second.
+//! The window, second by second.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use results::run::Second;
 
 use crate::generator::Snapshot;
 
-/// How long a row of the series is.
+/// The length of a row.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes a row of the series whenever one is due.
+/// Produces a row for each second.
 #[derive(Debug)]
 pub struct Series {
     start: Instant,
@@ -18,7 +18,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Starts now, with the window, of which `seen` is known already.
+    /// Starts now, as the window opens. `seen` is what was counted before.
     pub fn start(seen: Snapshot) -> Self {
         let now = Instant::now();
         Self { start: now, last: now, seen }
@@ -29,11 +29,12 @@ impl Series {
         self.last.elapsed() >= INTERVAL
     }
 
-    /// The time since the last row, now that `seen` is known. What only the server knows is to be added.
+    /// The row since the last one, given everything `seen` so far. The caller adds the figures that only the server
+    /// knows.
     pub fn next(&mut self, seen: Snapshot) -> Second {
         let now = Instant::now();
         let mut answered = seen.good_answers.clone();
-        // What was there then is still there, so that this cannot fail.
+        // A later snapshot contains the earlier one, so this cannot fail.
         let _ = answered.subtract(&self.seen.good_answers);
         let quantile = |quantile| (!answered.is_empty()).then(|| answered.value_at_quantile(quantile));
         let row = Second {

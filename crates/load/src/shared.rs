@@ -1,12 +1,12 @@
-//! What the users of one runtime share: what to send where, the stage, and what they have seen.
+//! What the users of one runtime share: what to send where, the stage, and what they observe.
 //!
-//! A run has four parts. **Connect**: every user connects, as fast as the server accepts, and may have one answer, so that what
-//! idles then is a connection that has served a request, not one of which nothing was ever asked. **Go**: all send at once, so that
-//! the server has to hold all of their requests, and again whenever an answer has come. After its first answer each user
-//! pauses once, for its own share of the wait: else all would go on in step, and 10,000 answers at once, each second, would
-//! tell of that crowd and not of the server. **Measure** is the window that counts, and begins when they are apart.
-//! **Stop**: the server is told to stop first, and the users wait for it to close: whoever closes first keeps the port in
-//! TIME_WAIT, and it must not be the client, which has only some 28,000.
+//! A run has four parts. **Connect**: every user connects, as fast as the server accepts, and may send one greeting, so
+//! that an idle connection is one that has served a request. **Go**: all send at once, so that the server has to hold
+//! all of their requests, and send again after each answer. After its first answer each user pauses once, for its own
+//! share of the wait; otherwise all would stay in step, and 10,000 answers at once each second would measure that crowd
+//! and not the server. **Measure**: the window opens when they have drifted apart. **Stop**: the server stops first,
+//! and the users wait for it to close. The side that closes first keeps the port in TIME_WAIT, and the client has only
+//! some 28,000 ports.
 
 use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -27,38 +27,38 @@ use crate::rate::Rates;
 use crate::recorder::Recorder;
 use crate::requests::Requests;
 
-/// No time: before the window is set, and for a user without a request in flight.
+/// No time yet: before the window is set, and for a user without a request in flight.
 const NEVER: u64 = u64::MAX;
 
-/// What the users do.
+/// What the users are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// They connect, greet, and then wait.
     Connect,
-    /// They send, and send again when an answer has come.
+    /// They send, and send again after each answer.
     Go,
     /// They wait for the server to close.
     Stop,
 }
 
-/// What the users are to do.
+/// What the users should do.
 #[derive(Debug)]
 pub struct LoadSpec {
     /// Where to connect.
     pub endpoint: Endpoint,
-    /// What each user asks once when it has connected, if anything.
+    /// A request that each user sends once after it connects.
     pub greeting: Option<Vec<u8>>,
     /// What to send.
     pub requests: Requests,
-    /// How many users there are to be, and so connections.
+    /// How many users, and so connections.
     pub users: usize,
     /// How many threads they share.
     pub threads: usize,
-    /// When to give up a request, or an attempt to connect; never, if nothing.
+    /// When to give up on a request, or on connecting; `None` means never.
     pub timeout: Option<Duration>,
-    /// Over what time the users' second requests are spread.
+    /// The time over which the users' second requests are spread.
     pub spread: Duration,
-    /// How often each user is to send; as soon as it has an answer, if nothing.
+    /// How often each user sends; `None` means as soon as it has an answer.
     pub interval: Option<Duration>,
 }
 
@@ -72,22 +72,22 @@ impl LoadSpec {
 /// What all users of one run share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// What they are to do.
+    /// What they should do.
     pub(crate) spec: LoadSpec,
     /// How many users are past their pause.
     settled: AtomicUsize,
-    /// Each first connection takes one: they are handed out as the server accepts, so that its backlog never overflows.
+    /// Each first connection takes one. They are handed out as the server accepts, so that its backlog never overflows.
     pub(crate) connect_permits: Semaphore,
     epoch: Instant,
     stage: watch::Sender<Stage>,
-    /// The same as in `stage`, for a look that takes no lock.
+    /// Mirrors `stage`, to be read without a lock.
     is_stopping: AtomicBool,
     established: AtomicUsize,
     greeted: AtomicUsize,
     reconnected: AtomicU64,
     window_start_us: AtomicU64,
     window_end_us: AtomicU64,
-    /// For each user, when it sent the request that it waits for.
+    /// When each user sent its request in flight.
     sent_us: Box<[AtomicU64]>,
     in_flight_at_end: AtomicU64,
     /// Answers within the window, of whatever status.
@@ -95,17 +95,17 @@ pub(crate) struct Shared {
     /// Bytes of answers within the window.
     bytes: AtomicU64,
     recorder: Recorder,
-    /// With an interval: latencies from when a request was sent, not from when it was due.
+    /// With an interval: latencies from when a request was sent instead of when it was due.
     uncorrected: Option<Recorder>,
     failures_before: Failures,
     failures: Failures,
     shortage: Shortage,
-    /// How late the load generator is to look at what has come.
+    /// How late the load generator is to read answers.
     pub(crate) lag: Lag,
     pub(crate) rates: Rates,
 }
 
-/// What this machine had not enough of.
+/// What this machine ran out of.
 #[derive(Debug, Default)]
 struct Shortage {
     ports: AtomicU64,
@@ -145,7 +145,7 @@ impl Failures {
 }
 
 impl Shared {
-    /// A load that has not begun.
+    /// A load that has not started.
     pub(crate) fn new(spec: LoadSpec) -> Self {
         Self {
             settled: AtomicUsize::new(0),
@@ -173,40 +173,40 @@ impl Shared {
         }
     }
 
-    /// Microseconds since the load was made.
+    /// Microseconds since the load was created.
     pub(crate) fn now_us(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
     }
 
-    /// Moves on.
+    /// Enters a stage.
     pub(crate) fn enter(&self, stage: Stage) {
         self.is_stopping.store(stage == Stage::Stop, SeqCst);
         self.stage.send_replace(stage);
     }
 
-    /// To wait for a stage.
+    /// A receiver to wait for a stage with.
     pub(crate) fn stages(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
 
-    /// Whether [`Stage::Stop`] has come.
+    /// Whether the stage is [`Stage::Stop`].
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
     }
 
     /// Starts the window that is measured; it ends after `duration` at the latest.
-    pub(crate) fn open_window(&self, duration: Duration) {
+    pub(crate) fn start_window(&self, duration: Duration) {
         let now_us = self.now_us();
         self.window_end_us.store(now_us + duration.as_micros() as u64, SeqCst);
         self.window_start_us.store(now_us, SeqCst);
     }
 
     /// Ends the window now, unless it has ended already.
-    pub(crate) fn close_window(&self) {
+    pub(crate) fn end_window(&self) {
         self.window_end_us.fetch_min(self.now_us(), SeqCst);
     }
 
-    /// How long the window is; nothing before it is open.
+    /// The length of the window; `None` before it opens.
     pub(crate) fn window(&self) -> Option<Duration> {
         let (start_us, end_us) = self.window_us();
         (start_us != NEVER).then(|| Duration::from_micros(end_us.saturating_sub(start_us)))
@@ -222,17 +222,17 @@ impl Shared {
         (self.window_start_us.load(Relaxed), self.window_end_us.load(Relaxed))
     }
 
-    /// A user has its first connection.
+    /// Counts a user's first connection.
     pub(crate) fn count_established(&self) {
         self.established.fetch_add(1, Relaxed);
     }
 
-    /// How many users have had a connection.
+    /// How many users got a connection.
     pub(crate) fn established(&self) -> usize {
         self.established.load(Relaxed)
     }
 
-    /// A user has greeted, and was answered or not.
+    /// Counts a user whose greeting is over, answered or not.
     pub(crate) fn count_greeted(&self) {
         self.greeted.fetch_add(1, Relaxed);
     }
@@ -242,7 +242,7 @@ impl Shared {
         self.greeted.load(Relaxed)
     }
 
-    /// The pause of `user` after its first answer. Who gets that answer within the window goes on at once.
+    /// Pauses `user` after its first answer. There is no pause once the window is open.
     pub(crate) async fn settle(&self, user: usize) {
         if self.window().is_none() {
             sleep(self.spec.spread.mul_f64(user as f64 / self.spec.users as f64)).await;
@@ -255,13 +255,13 @@ impl Shared {
         self.settled.load(Relaxed)
     }
 
-    /// A connection was lost and replaced.
+    /// Counts a connection that was lost and replaced.
     pub(crate) fn count_reconnected(&self) {
         self.reconnected.fetch_add(1, Relaxed);
     }
 
-    /// No connection could be made.
-    pub(crate) fn count_unconnected(&self, error: &io::Error) {
+    /// Counts a failed attempt to connect.
+    pub(crate) fn count_connect_failure(&self, error: &io::Error) {
         self.count_failures(Failure::Connect, 1, self.now_us());
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EADDRNOTAVAIL) => drop(self.shortage.ports.fetch_add(1, Relaxed)),
@@ -270,7 +270,7 @@ impl Shared {
         }
     }
 
-    /// What fails while the server stops is our doing, and does not count.
+    /// Failures while the server stops are our doing and do not count.
     fn count_failures(&self, failure: Failure, count: u64, now_us: u64) {
         let (start_us, end_us) = self.window_us();
         if now_us >= end_us || self.is_stopping() {
@@ -280,22 +280,22 @@ impl Shared {
         failures.counter(failure).fetch_add(count, Relaxed);
     }
 
-    /// What failed before the window, and within it.
+    /// Failures before the window, and within it.
     pub(crate) fn errors(&self) -> (Errors, Errors) {
         (self.failures_before.sum(), self.failures.sum())
     }
 
-    /// `user` sends a request.
-    pub(crate) fn begin_request(&self, user: usize, sent_us: u64) {
+    /// Records that `user` sends a request.
+    pub(crate) fn record_sent(&self, user: usize, sent_us: u64) {
         self.sent_us[user].store(sent_us, Relaxed);
     }
 
-    /// What came of the request that `user` sent.
-    pub(crate) fn end_request(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<Exchange, Failure>) {
+    /// Records the outcome of the request that `user` sent.
+    pub(crate) fn record_outcome(&self, user: usize, sent_us: u64, ended_us: u64, outcome: Result<Exchange, Failure>) {
         self.sent_us[user].store(NEVER, Relaxed);
         let (start_us, end_us) = self.window_us();
         if ended_us >= end_us {
-            // Whatever came of it came too late: when the window ended, it was open.
+            // Too late, whatever the outcome: the request was open when the window closed.
             self.count_in_flight(user, sent_us);
             return;
         }
@@ -307,30 +307,30 @@ impl Shared {
         if ended_us < start_us {
             return;
         }
-        self.note_left_truncated(user, sent_us);
+        self.record_left_truncated(user, sent_us);
         let elapsed_us = ended_us.saturating_sub(sent_us);
         match outcome {
             Ok(exchange) => {
                 self.answers.fetch_add(exchange.answers, Relaxed);
                 self.bytes.fetch_add(exchange.bytes, Relaxed);
-                self.recorder.answered(user, elapsed_us, exchange.refusals == 0);
+                self.recorder.record_answered(user, elapsed_us, exchange.refusals == 0);
             }
-            Err(_) => self.recorder.unanswered(user, elapsed_us),
+            Err(_) => self.recorder.record_unanswered(user, elapsed_us),
         }
     }
 
-    /// Of a request sent before the window, only what it takes from the window's start on is known.
-    fn note_left_truncated(&self, user: usize, sent_us: u64) {
+    /// A request sent before the window is known only from the start of the window on.
+    fn record_left_truncated(&self, user: usize, sent_us: u64) {
         let (start_us, _) = self.window_us();
         if sent_us < start_us {
-            self.recorder.left_truncated(user, start_us - sent_us);
+            self.recorder.record_left_truncated(user, start_us - sent_us);
         }
     }
 
-    /// `user` has had an answer to a request that was due before it was sent.
-    pub(crate) fn note_uncorrected(&self, user: usize, latency_us: u64) {
+    /// Records the latency of an answer from when its request was sent, with a rate.
+    pub(crate) fn record_uncorrected(&self, user: usize, latency_us: u64) {
         if let Some(uncorrected) = self.uncorrected.as_ref().filter(|_| self.is_measuring()) {
-            uncorrected.answered(user, latency_us, true);
+            uncorrected.record_answered(user, latency_us, true);
         }
     }
 
@@ -339,12 +339,13 @@ impl Shared {
         self.recorder.good_answers()
     }
 
-    /// Answers within the window so far, of whatever status.
+    /// Answers within the window so far, whatever their status.
     pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Relaxed)
     }
 
-    /// All that the users have seen, the requests that never ended included. To be called once, after the users have ended.
+    /// Everything the users observed, including the requests that never ended. Call it once, after the users have
+    /// ended.
     pub(crate) fn finish(&self) -> Outcome {
         if self.window().is_some() {
             for (user, sent_us) in self.sent_us.iter().enumerate() {
@@ -373,8 +374,8 @@ impl Shared {
     fn count_in_flight(&self, user: usize, sent_us: u64) {
         let (_, end_us) = self.window_us();
         if sent_us < end_us {
-            self.note_left_truncated(user, sent_us);
-            self.recorder.unanswered(user, end_us - sent_us);
+            self.record_left_truncated(user, sent_us);
+            self.recorder.record_unanswered(user, end_us - sent_us);
             self.in_flight_at_end.fetch_add(1, Relaxed);
         }
     }
@@ -408,11 +409,11 @@ mod tests {
     #[test]
     fn only_what_ends_within_the_window_is_an_answer() {
         let shared = shared();
-        shared.end_request(0, 0, 999, ANSWERED);
-        shared.end_request(0, 999, 1_000, ANSWERED);
-        shared.end_request(0, 1_000, 10_999, ANSWERED);
-        shared.end_request(0, 10_999, 11_000, ANSWERED);
-        shared.end_request(0, 11_000, 12_000, ANSWERED);
+        shared.record_outcome(0, 0, 999, ANSWERED);
+        shared.record_outcome(0, 999, 1_000, ANSWERED);
+        shared.record_outcome(0, 1_000, 10_999, ANSWERED);
+        shared.record_outcome(0, 10_999, 11_000, ANSWERED);
+        shared.record_outcome(0, 11_000, 12_000, ANSWERED);
         let outcome = shared.finish();
         assert_eq!((outcome.latencies.answered(), outcome.in_flight), (2, 1));
         assert_eq!((outcome.answers, outcome.bytes), (2, 200));
@@ -421,11 +422,11 @@ mod tests {
     #[test]
     fn a_request_that_never_ends_is_in_flight_once() {
         let shared = shared();
-        shared.begin_request(0, 500);
-        shared.begin_request(1, 11_000);
-        shared.begin_request(2, 600);
-        shared.end_request(2, 600, 20_000, Err(Failure::Read));
-        shared.begin_request(2, 20_000);
+        shared.record_sent(0, 500);
+        shared.record_sent(1, 11_000);
+        shared.record_sent(2, 600);
+        shared.record_outcome(2, 600, 20_000, Err(Failure::Read));
+        shared.record_sent(2, 20_000);
         let outcome = shared.finish();
         assert_eq!((outcome.latencies.answered(), outcome.in_flight), (0, 2));
     }
@@ -433,12 +434,12 @@ mod tests {
     #[test]
     fn failures_before_the_window_and_within_it_are_kept_apart() {
         let shared = shared();
-        shared.end_request(0, 0, 10, REFUSED);
-        shared.end_request(0, 10, 2_000, REFUSED);
-        shared.end_request(0, 2_000, 3_000, Err(Failure::Read));
-        shared.end_request(0, 10, 11_000, REFUSED);
+        shared.record_outcome(0, 0, 10, REFUSED);
+        shared.record_outcome(0, 10, 2_000, REFUSED);
+        shared.record_outcome(0, 2_000, 3_000, Err(Failure::Read));
+        shared.record_outcome(0, 10, 11_000, REFUSED);
         shared.enter(Stage::Stop);
-        shared.end_request(0, 10, 5_000, Err(Failure::Read));
+        shared.record_outcome(0, 10, 5_000, Err(Failure::Read));
         let before = Errors { status: 1, ..Errors::default() };
         assert_eq!(shared.errors(), (before, Errors { status: 1, read: 1, ..Errors::default() }));
     }

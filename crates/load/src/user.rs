@@ -1,4 +1,4 @@
-//! What one user does: connect, wait for the others, send and read until told to stop.
+//! The life of one user: connect, wait for the others, send and read until the run stops.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(shared: &Shared, user: usize) {
     let mut stages = shared.stages();
     match shared.connect_permits.acquire().await {
-        // Permits come from the server's progress, not from other users.
+        // Permits follow the server's progress and are never given back.
         Ok(permit) => permit.forget(),
         Err(_) => return,
     }
@@ -45,7 +45,7 @@ pub(crate) async fn run(shared: &Shared, user: usize) {
         if is_usable {
             continue;
         }
-        // On the way out nothing is to be replaced, and the server has closed, or will.
+        // No replacement while stopping: the server closes the connection, or already has.
         if shared.is_stopping() {
             break;
         }
@@ -56,7 +56,7 @@ pub(crate) async fn run(shared: &Shared, user: usize) {
     connection.closed().await;
 }
 
-/// The one request before all others, if there is to be one. Says whether the connection can take another.
+/// Sends the greeting, if there is one. Returns whether the connection can carry another request.
 async fn greet(shared: &Shared, user: usize, connection: &mut Connection) -> bool {
     let Some(greeting) = &shared.spec.greeting else { return true };
     let is_usable = request(shared, user, greeting, None, connection).await;
@@ -64,29 +64,29 @@ async fn greet(shared: &Shared, user: usize, connection: &mut Connection) -> boo
     is_usable
 }
 
-/// One request and its answer, timed from when it was due, else from when it is sent. Says whether the connection can take
-/// another.
+/// One request and its answer, timed from when the request was due, or else from when it is sent. Returns whether the
+/// connection can carry another request.
 async fn request(shared: &Shared, user: usize, bytes: &[u8], due_us: Option<u64>, connection: &mut Connection) -> bool {
     let now_us = shared.now_us();
     let sent_us = due_us.unwrap_or(now_us);
-    shared.begin_request(user, sent_us);
+    shared.record_sent(user, sent_us);
     let outcome = connection.exchange(bytes, shared.spec.requests.answers()).await;
     let ended_us = shared.now_us();
-    shared.end_request(user, sent_us, ended_us, outcome);
+    shared.record_outcome(user, sent_us, ended_us, outcome);
     if due_us.is_some() && outcome.is_ok() {
-        shared.note_uncorrected(user, ended_us - now_us);
+        shared.record_uncorrected(user, ended_us - now_us);
     }
     shared.spec.requests.respond(connection.take_contents());
     let is_usable = outcome.is_ok_and(|exchange| exchange.is_persistent);
     let is_refused = !outcome.is_ok_and(|exchange| exchange.refusals == 0);
     if !is_usable && is_refused {
-        // A server that turns everybody away must not be asked in a tight loop.
+        // Do not ask a server that refuses everyone in a tight loop.
         sleep(FIRST_PAUSE).await;
     }
     is_usable
 }
 
-/// Puts a new connection in the place of one that is of no use. Says whether there is one: once the run stops, there is not.
+/// Replaces an unusable connection. Returns false once the run stops.
 async fn replace(shared: &Shared, connection: &mut Connection) -> bool {
     let Some(replacement) = connect(shared).await else { return false };
     shared.count_reconnected();
@@ -94,13 +94,13 @@ async fn replace(shared: &Shared, connection: &mut Connection) -> bool {
     true
 }
 
-/// A connection, after as many attempts as it takes; nothing once the run stops.
+/// Connects, with as many attempts as it takes; `None` once the run stops.
 async fn connect(shared: &Shared) -> Option<Connection> {
     let mut pause = FIRST_PAUSE;
     while !shared.is_stopping() {
         match Connection::open(&shared.spec.endpoint, shared.spec.timeout, shared.spec.requests.wants_content()).await {
             Ok(connection) => return Some(connection),
-            Err(error) => shared.count_unconnected(&error),
+            Err(error) => shared.count_connect_failure(&error),
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

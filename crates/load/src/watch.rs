@@ -1,4 +1,4 @@
-//! What runs beside the users, on their threads, and watches them.
+//! Tasks that watch the users, on the users' threads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,29 +7,29 @@ use tokio::time::sleep;
 
 use crate::shared::Shared;
 
-/// How long the timer sleeps whose lag is measured.
+/// How long the timer sleeps that measures the lag.
 const NAP: Duration = Duration::from_millis(10);
-/// How often answers are counted, as in wrk.
+/// How often to count answers, as in wrk.
 const RATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sleeps, and notes how late it wakes up, for as long as the users run.
+/// Sleeps, and records how late it wakes up, while the users run.
 pub(crate) async fn lag(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         let start = Instant::now();
         sleep(NAP).await;
         if shared.is_measuring() {
-            shared.lag.note(start.elapsed().saturating_sub(NAP));
+            shared.lag.record(start.elapsed().saturating_sub(NAP));
         }
     }
 }
 
-/// Counts the answers of each interval, for as long as the users run.
+/// Records the rate of answers in each interval, while the users run.
 pub(crate) async fn rates(shared: Arc<Shared>) {
     let mut last = (shared.answers(), Instant::now());
     while !shared.is_stopping() {
         sleep(RATE_INTERVAL).await;
         let now = (shared.answers(), Instant::now());
-        // As in wrk, an interval without an answer is continued.
+        // As in wrk, an interval without an answer is extended.
         if shared.is_measuring() && now.0 > last.0 {
             shared.rates.record((now.0 - last.0) as f64 / (now.1 - last.1).as_secs_f64());
             last = now;

@@ -1,10 +1,10 @@
-//! Quantities as people read them.
+//! Formats quantities for people.
 //!
-//! RAM is in decimal units (1 MB = 10^6 bytes), as in the claim that it is compared with.
+//! RAM is in decimal units (1 MB = 10^6 bytes), like the claims it is compared with.
 
 use std::time::Duration;
 
-/// What stands where nothing could be measured.
+/// Stands for a figure that was not measured.
 pub const UNKNOWN: &str = "-";
 
 /// `377.43 MB`; [`UNKNOWN`] if nothing was measured.
@@ -16,7 +16,7 @@ pub fn bytes(bytes: Option<u64>) -> String {
     let mut value = bytes as f64 / 1000.0;
     let mut units = ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter();
     let mut unit = units.next().unwrap_or_default();
-    // A figure that would be rounded up to 1000 belongs to the next unit.
+    // A value that would round up to 1000 moves to the next unit.
     while value >= 999.995
         && let Some(next) = units.next()
     {
@@ -38,7 +38,7 @@ pub fn count(value: f64) -> String {
     text
 }
 
-/// As [`duration`].
+/// [`duration`], from microseconds.
 pub fn micros(micros: u64) -> String {
     duration(Duration::from_micros(micros))
 }
@@ -46,7 +46,7 @@ pub fn micros(micros: u64) -> String {
 /// Three digits and a unit: `7.39 ms`, `1.18 s`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    // A figure that would be rounded up to 1000 belongs to the next unit.
+    // A value that would round up to 1000 moves to the next unit.
     match seconds {
         _ if seconds >= 0.9995 => format!("{} s", significant(seconds)),
         _ if seconds >= 0.000_999_5 => format!("{} ms", significant(seconds * 1e3)),
@@ -54,7 +54,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// How long something will take: `40 s`, `7 min`, `2 h 5 min`.
+/// A rough duration for estimates: `40 s`, `7 min`, `2 h 5 min`.
 pub fn rough_duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     let minutes = (seconds + 30) / 60;
@@ -65,7 +65,7 @@ pub fn rough_duration(time: Duration) -> String {
     }
 }
 
-/// Three significant digits, or all that are before the point.
+/// Three significant digits, or all digits before the decimal point.
 pub fn significant(value: f64) -> String {
     let decimals = match value {
         _ if value >= 99.95 || value == 0.0 => 0,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn times_to_come_are_rough() {
+    fn estimates_are_rough() {
         let cases = [(0, "0 s"), (89, "89 s"), (90, "2 min"), (440, "7 min"), (5_400, "1 h 30 min")];
         for (seconds, expected) in cases {
             assert_eq!(rough_duration(Duration::from_secs(seconds)), expected);

@@ -1,4 +1,4 @@
-//! One grammar of numbers, sizes and times, for the flags of all programs here and for what they print.
+//! One grammar of numbers, sizes and times, for the flags and the output of every program here.
 //!
 //! | | read | printed |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | [`bytes`] | `4096`, `64K`, `64KiB` (2^10 each), `64kB` (10^3 each), `1.5GB` | [`format::bytes`]: `377.43 MB` |
 //! | [`duration`] | `500us`, `1.5s`, `2m`, `1h 30m` | [`format::duration`]: `7.39 ms` |
 //!
-//! Units are read in either case. A size without a suffix `B` is binary, as for the kernel and for Docker.
+//! Units are case-insensitive. A size without the suffix `B` is binary, as in the kernel and in Docker.
 
 pub mod format;
 
@@ -21,34 +21,34 @@ const DURATION_ADVICE: &str = "write 500us, 250ms, 10s, 2m or 1h";
 
 const NS_PER_S: u128 = 1_000_000_000;
 
-/// Reads a number that need not be whole: `0.5`, `9.9k`.
+/// Parses a number that need not be whole: `0.5`, `9.9k`.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn number(text: &str) -> Result<f64, String> {
     let (number, unit) = split(text);
-    let scale = count_scale(unit).ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
+    let scale = count_scale(unit).ok_or_else(|| format!("{text:?} is not a number: {COUNT_ADVICE}"))?;
     let number: f64 = checked_digits(number)
         .and_then(|number| number.parse().ok())
-        .ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
+        .ok_or_else(|| format!("{text:?} is not a number: {COUNT_ADVICE}"))?;
     Ok(number * scale as f64)
 }
 
-/// Reads how many: `200`, `10k`, `1.5M`.
+/// Parses a whole number: `200`, `10k`, `1.5M`.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn count(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
     let scaled = count_scale(unit).and_then(|scale| scaled(number, scale));
-    let scaled = scaled.ok_or_else(|| format!("{text:?} is no number: {COUNT_ADVICE}"))?;
-    usize::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is more than there can be"))
+    let scaled = scaled.ok_or_else(|| format!("{text:?} is not a number: {COUNT_ADVICE}"))?;
+    usize::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is too large"))
 }
 
-/// Reads how many, at least 1.
+/// Parses a whole number of at least 1.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn positive_count(text: &str) -> Result<usize, String> {
     match count(text)? {
         0 => Err("it must be at least 1".into()),
@@ -56,21 +56,21 @@ pub fn positive_count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a size: `64M` and `64MiB` are 64 × 2^20 bytes, `64MB` is 64 × 10^6.
+/// Parses a size: `64M` and `64MiB` are 64 × 2^20 bytes, `64MB` is 64 × 10^6.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let scaled = bytes_scale(unit).and_then(|scale| scaled(number, scale));
-    let scaled = scaled.ok_or_else(|| format!("{text:?} is no size: {BYTES_ADVICE}"))?;
-    u64::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is more than there can be"))
+    let scaled = scaled.ok_or_else(|| format!("{text:?} is not a size: {BYTES_ADVICE}"))?;
+    u64::try_from(whole(text, scaled)?).map_err(|_| format!("{text} is too large"))
 }
 
-/// Reads a size that is not nothing.
+/// Parses a size above zero.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn positive_bytes(text: &str) -> Result<u64, String> {
     match bytes(text)? {
         0 => Err("it must be above zero".into()),
@@ -78,13 +78,13 @@ pub fn positive_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a time: `500us`, `1.5s`, `2m`, `1h 30m`. Only zero needs no unit.
+/// Parses a time: `500us`, `1.5s`, `2m`, `1h 30m`. Only zero needs no unit.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
-    let wrong = || format!("{text:?} is no time: {DURATION_ADVICE}");
+    let wrong = || format!("{text:?} is not a time: {DURATION_ADVICE}");
     match duration_scale_ns(unit) {
         Some(scale_ns) => scaled(number, scale_ns).and_then(|(ns, _)| from_ns(ns)).ok_or_else(wrong),
         None if unit.is_empty() => match scaled(number, 1) {
@@ -92,15 +92,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             Some(_) => Err(format!("{text:?} has no unit: {DURATION_ADVICE}")),
             None => Err(wrong()),
         },
-        // Several parts, and units that are spelled out.
+        // Several parts, or units spelled out.
         None => humantime::parse_duration(text).map_err(|_| wrong()),
     }
 }
 
-/// Reads a time above zero.
+/// Parses a time above zero.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("it must be above zero".into()),
@@ -108,30 +108,30 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a time above zero, for which a bare number is seconds, as wrk takes it: `10`, `10s`, `2m`.
+/// Parses a time above zero; a bare number is seconds, as in wrk: `10`, `10s`, `2m`.
 ///
 /// # Errors
-/// What is wrong, and how to write it.
+/// Says what is wrong and how to write it.
 pub fn positive_duration_or_seconds(text: &str) -> Result<Duration, String> {
     let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_bare { positive_duration(&format!("{text}s")) } else { positive_duration(text) }
 }
 
-/// The number, and the unit behind it.
+/// Splits a number from its unit.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
 }
 
-/// Digits, with at most one point between them.
+/// Accepts digits with at most one decimal point between them.
 fn checked_digits(number: &str) -> Option<&str> {
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let (before, after) = number.split_once('.').unwrap_or((number, "0"));
     (is_digits(before) && is_digits(after)).then_some(number)
 }
 
-/// The number times `scale`, exactly, rounded to the next whole, and whether it was whole.
+/// The exact product of the number and `scale`, rounded to a whole number, and whether it was whole before.
 fn scaled(number: &str, scale: u128) -> Option<(u128, bool)> {
     let (before, after) = checked_digits(number)?.split_once('.').unwrap_or((number, ""));
     let divisor = 10_u128.checked_pow(u32::try_from(after.len()).ok()?)?;
@@ -140,7 +140,7 @@ fn scaled(number: &str, scale: u128) -> Option<(u128, bool)> {
 }
 
 fn whole(text: &str, (value, is_whole): (u128, bool)) -> Result<u128, String> {
-    if is_whole { Ok(value) } else { Err(format!("{text} is no whole number")) }
+    if is_whole { Ok(value) } else { Err(format!("{text} is not a whole number")) }
 }
 
 fn count_scale(unit: &str) -> Option<u128> {
@@ -153,7 +153,7 @@ fn bytes_scale(unit: &str) -> Option<u128> {
     let prefix = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
     let base: u128 = if unit.ends_with('b') && !unit.ends_with("ib") { 1000 } else { 1024 };
     let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix)?;
-    // "iB" alone is no unit.
+    // "iB" alone is not a unit.
     (unit != "ib").then(|| base.pow(exponent as u32))
 }
 

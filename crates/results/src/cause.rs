@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What went wrong first, as far as can be told from outside.
+/// What went wrong first, as far as it can be seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -11,31 +11,31 @@ pub enum Cause {
     Interrupted,
     /// The kernel killed the server because memory ran out.
     OutOfMemory,
-    /// The kernel killed some of the server's processes because memory ran out; the others went on.
+    /// The kernel killed some of the server's processes because memory ran out; the others kept running.
     ChildrenOutOfMemory,
     /// The system refused to fork another process.
     ForkRefused,
     /// The system refused another thread.
     ThreadRefused,
-    /// The limit of open files left room for fewer connections.
+    /// The open-file limit allowed fewer connections than requested.
     Descriptors,
     /// The server did not start.
     NotStarted,
-    /// The server ended, or was killed, though nobody stopped it.
+    /// The server exited or was killed before loadtest stopped it.
     ServerDied,
-    /// The server answered with a status of 400 or more: 503, mostly, because it was full.
+    /// The server answered with a status of 400 or above, usually 503 because it was full.
     Refused,
-    /// Connections could not be made, or the server did not accept them.
+    /// Connections failed, or the server did not accept them.
     NotConnected,
     /// Connections broke.
     ConnectionsLost,
     /// Answers took longer than `--timeout`.
     TimedOut,
-    /// More was answered than can be.
+    /// More requests were answered than is possible.
     Impossible,
-    /// Nothing was answered within the measured time.
+    /// No request was answered in the measured time.
     NothingAnswered,
-    /// Something else: `failure` says what.
+    /// Something else; `failure` says what.
     Other,
 }
 
@@ -61,27 +61,28 @@ impl Cause {
         }
     }
 
-    /// The cause in a sentence. The kernel killed `oom_kills` of the server's processes, and `failure` is what ended the run.
+    /// The cause in a sentence. `oom_kills` is how many of the server's processes the kernel killed, and `failure` is
+    /// what ended the run.
     pub fn describe(self, oom_kills: u64, failure: Option<&str>) -> String {
         match self {
-            Cause::Interrupted => "it was interrupted".into(),
+            Cause::Interrupted => "the run was interrupted".into(),
             Cause::OutOfMemory => "the kernel killed the server because memory ran out (OOM)".into(),
             Cause::ChildrenOutOfMemory => {
                 format!(
-                    "the kernel killed {oom_kills} of its processes because memory ran out (OOM); the others lived on"
+                    "the kernel killed {oom_kills} of its processes because memory ran out (OOM); the others kept running"
                 )
             }
-            Cause::ForkRefused => "the system refused to fork".into(),
-            Cause::ThreadRefused => "the system refused a thread".into(),
-            Cause::Descriptors => "too few open files are allowed, so it answered 503".into(),
+            Cause::ForkRefused => "the system refused to fork a process".into(),
+            Cause::ThreadRefused => "the system refused to create a thread".into(),
+            Cause::Descriptors => "the open-file limit is too low, so it answered 503".into(),
             Cause::NotStarted => "the server did not start".into(),
             Cause::ServerDied => "the server died".into(),
-            Cause::Refused => "it answered 503: it was full, or was given no memory".into(),
-            Cause::NotConnected => "not all connections could be made".into(),
+            Cause::Refused => "it answered 503: it was full, or could not get memory".into(),
+            Cause::NotConnected => "some connections could not be made".into(),
             Cause::ConnectionsLost => "connections broke".into(),
             Cause::TimedOut => "answers took too long".into(),
-            Cause::Impossible => "it answered more than is possible".into(),
-            Cause::NothingAnswered => "nothing was answered".into(),
+            Cause::Impossible => "it answered more requests than is possible".into(),
+            Cause::NothingAnswered => "no request was answered".into(),
             Cause::Other => failure.unwrap_or_default().to_owned(),
         }
     }

@@ -1,8 +1,8 @@
-//! `--fail-if`: conditions that a result must not meet, for CI.
+//! `--fail-if`: conditions that fail a run, for CI.
 //!
-//! A figure that is only a lower bound stands for every value from there up. A condition that holds for some of those and not
-//! for others is unknown, as is one of a figure that was not measured; that fails, too: a check that could not be made is not
-//! one that was passed.
+//! A lower bound stands for every value from there up. A condition that holds for some of those values and not for
+//! others is unknown, and so is a condition on a figure that was not measured. Unknown counts as failed: a check that
+//! could not be made has not passed.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use crate::figure::{Figure, FigureValues, Unit};
 use crate::latency::Bounded;
 use crate::run::RunResult;
 
-/// For which runs the conditions hold, or cannot be decided, and why: a line each.
+/// One line for each run and condition that holds or cannot be decided, with the reason.
 pub fn failures(conditions: &[Condition], results: &[RunResult]) -> Vec<String> {
     let failures_of = |result: &RunResult| {
         let figures = FigureValues::new(result);
@@ -23,10 +23,10 @@ pub fn failures(conditions: &[Condition], results: &[RunResult]) -> Vec<String> 
     results.iter().flat_map(failures_of).collect()
 }
 
-/// That a figure compares so with a limit.
+/// A comparison of a figure with a limit: `p99 > 1200ms`.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// As it was given.
+    /// As the user wrote it.
     text: String,
     figure: Figure,
     operator: Operator,
@@ -44,7 +44,7 @@ enum Operator {
     Unequal,
 }
 
-/// Longer ones first, for the parser.
+/// Longer ones come first because the parser takes the first match.
 const OPERATORS: [(&str, Operator); 6] = [
     (">=", Operator::AtLeast),
     ("<=", Operator::AtMost),
@@ -68,11 +68,11 @@ impl Operator {
 }
 
 impl Condition {
-    /// Whether it holds; nothing if that cannot be told.
+    /// Whether it holds; `None` if that is unknown.
     fn holds(&self, figure: Option<Bounded<f64>>) -> Option<bool> {
         let Bounded { value, is_lower_bound } = figure?;
         let holds = |value| self.operator.holds(value, self.limit);
-        // All that an operator can tell apart among the values from here up.
+        // From `value` up, an operator distinguishes only these three: at the bound, at the limit, and above both.
         let possible = [value, self.limit.max(value), f64::INFINITY];
         let is_certain = !is_lower_bound || possible.iter().all(|&other| holds(other) == holds(value));
         is_certain.then(|| holds(value))
@@ -99,21 +99,22 @@ impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let at = text.find(['<', '>', '=', '!']).ok_or("write a figure, an operator and a limit: p99 > 1200ms")?;
+        let at =
+            text.find(['<', '>', '=', '!']).ok_or("write a figure, an operator and a limit, such as p99 > 1200ms")?;
         let (name, rest) = (text[..at].trim(), &text[at..]);
         let operator = OPERATORS.iter().find_map(|(sign, operator)| Some((rest.strip_prefix(sign)?, *operator)));
         let (limit, operator) = operator.ok_or("the operators are > >= < <= == !=")?;
         let figure = Figure::from_name(name)
-            .ok_or_else(|| format!("there is no figure {name:?}; there are {}", Figure::names()))?;
+            .ok_or_else(|| format!("unknown figure {name:?}; the figures are {}", Figure::names()))?;
         let limit = parse_limit(limit.trim(), figure.unit())?;
         Ok(Self { text: text.trim().to_owned(), figure, operator, limit })
     }
 }
 
-/// A quantity, in the figure's own unit.
+/// Parses a limit into the figure's own unit.
 fn parse_limit(text: &str, unit: Unit) -> Result<f64, String> {
     match unit {
-        // Through whole nanoseconds, so that 4.35 ms is 4350 us.
+        // Whole nanoseconds keep 4.35 ms at exactly 4350 us.
         Unit::Micros => quantity::duration(text).map(|time| time.as_nanos() as f64 / 1e3),
         Unit::Seconds => quantity::duration(text).map(|time| time.as_secs_f64()),
         Unit::Bytes => quantity::bytes(text).map(|bytes| bytes as f64),
@@ -140,7 +141,7 @@ mod tests {
             ("max > 1m", 60_000_000.0),
             ("client.cpu >= 1500ms", 1.5),
             ("memory.peak > 64MiB", 67_108_864.0),
-            // As --ram-limit takes it.
+            // A binary size, as in --ram-limit.
             ("memory.peak > 64M", 67_108_864.0),
             ("memory.pss_bytes > 1.5 gb", 1.5e9),
             ("rps < 9.9k", 9_900.0),
@@ -153,20 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_what_can() {
+    fn parse_errors_say_what_to_write() {
         for (text, expected) in [
             ("p99", "write a figure, an operator and a limit"),
-            ("p98 > 1s", "there is no figure \"p98\"; there are"),
-            ("> 1s", "there is no figure"),
+            ("p98 > 1s", "unknown figure \"p98\"; the figures are"),
+            ("> 1s", "unknown figure"),
             ("p99 = 1s", "the operators are"),
             ("p99 > 1200", "\"1200\" has no unit"),
-            ("p99 > 64MB", "is no time"),
-            ("memory.peak > 64s", "is no size"),
-            ("errors > x", "is no number"),
-            ("errors > -1", "is no number"),
-            ("errors > 1.2.3", "is no number"),
-            ("errors > ", "is no number"),
-            ("errors >> 1", "is no number"),
+            ("p99 > 64MB", "is not a time"),
+            ("memory.peak > 64s", "is not a size"),
+            ("errors > x", "is not a number"),
+            ("errors > -1", "is not a number"),
+            ("errors > 1.2.3", "is not a number"),
+            ("errors > ", "is not a number"),
+            ("errors >> 1", "is not a number"),
         ] {
             let error = text.parse::<Condition>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_bound_tells_what_it_can() {
+    fn a_lower_bound_decides_some_conditions() {
         let bound = Some(Bounded { value: 1_300_000.0, is_lower_bound: true });
         for (text, expected) in [
             ("p99 > 1.2s", Some(true)),
@@ -215,25 +216,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_breaks_the_parser(text in "\\PC*", tail in "(p99|errors|memory.peak) ?[<>=!]{1,2} ?\\PC*") {
+        fn the_parser_never_panics(text in "\\PC*", tail in "(p99|errors|memory.peak) ?[<>=!]{1,2} ?\\PC*") {
             let _ = text.parse::<Condition>();
             let _ = tail.parse::<Condition>();
         }
 
         #[test]
-        fn what_is_certain_of_a_lower_bound_is_true_of_all_above(
+        fn what_a_lower_bound_decides_holds_for_every_higher_value(
             (bound, limit) in (0..40_u32, 0..40_u32),
             more in 0..80_u32,
             operator in prop::sample::select(OPERATORS.map(|(sign, _)| sign).to_vec()),
         ) {
             let condition = condition(&format!("requests {operator} {limit}"));
-            let of = |value: u32, is_lower_bound| condition.holds(Some(Bounded { value: value.into(), is_lower_bound }));
-            if let Some(certain) = of(bound, true) {
-                prop_assert_eq!(of(bound + more, false), Some(certain));
+            let holds = |value: u32, is_lower_bound| {
+                condition.holds(Some(Bounded { value: value.into(), is_lower_bound }))
+            };
+            if let Some(certain) = holds(bound, true) {
+                prop_assert_eq!(holds(bound + more, false), Some(certain));
             } else {
-                // Then there is a value for which it holds, and one for which it does not.
-                let holds: Vec<_> = [bound, bound.max(limit), 1000].map(|value| of(value, false)).into();
-                prop_assert!(holds.contains(&Some(true)) && holds.contains(&Some(false)));
+                // Undecided means that it holds for one possible value and not for another.
+                let outcomes: Vec<_> = [bound, bound.max(limit), 1000].map(|value| holds(value, false)).into();
+                prop_assert!(outcomes.contains(&Some(true)) && outcomes.contains(&Some(false)));
             }
         }
 

@@ -1,7 +1,7 @@
-//! What happens while something is measured, as one stream of typed events.
+//! A measurement as a stream of typed events.
 //!
-//! Whoever measures knows no terminal, no page and no other machine: it gives its events to a [`Sink`]. The progress bar,
-//! the JSON lines of `--events`, and whatever else watches are sinks.
+//! The code that measures knows nothing of terminals, pages or other machines: it sends events to a [`Sink`]. The
+//! progress bar and the JSON lines of `--events` are sinks.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,91 +9,91 @@ use serde::{Deserialize, Serialize};
 use crate::run::{RunResult, Second};
 use crate::warning::Warning;
 
-/// The version of this layout.
+/// The version of the event format.
 pub const SCHEMA: &str = "c10k-events/1";
 
-/// What has just happened.
+/// One event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A number of runs will follow.
+    /// Announces the runs to come.
     Planned {
         /// [`SCHEMA`].
         schema: String,
         /// How many.
         runs: usize,
-        /// How long they will take, about, if that can be told.
+        /// Roughly how long they will take, if known.
         estimate_s: Option<f64>,
     },
     /// A run has begun.
     Started {
         /// The server's name: a target, or the URL.
         target: String,
-        /// How many connections it is to hold.
+        /// How many connections to hold.
         connections: usize,
-        /// Which of a sweep's rounds this is, from 1.
+        /// The round of the sweep, counted from 1.
         round: Option<u32>,
-        /// When, in RFC 3339.
+        /// When it began, in RFC 3339.
         started_at: String,
     },
-    /// The run has entered a phase.
+    /// The run entered a phase.
     Entered {
-        /// Which.
-        phase: Phase,
+        /// The phase.
+        phase: RunPhase,
     },
-    /// The phase has got so far.
+    /// Progress within the phase.
     Progress {
         /// Connections, or milliseconds of the measured time.
         done: u64,
-        /// Of so many.
+        /// How many there are in all.
         total: u64,
     },
-    /// Another second of the window is over.
+    /// Another second of the window has passed.
     Second(Second),
-    /// Something is doubtful.
+    /// Something makes the result doubtful.
     Warned(Warning),
     /// The run has ended.
     Finished(Box<RunResult>),
 }
 
-/// The part that a run is in.
+/// A phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum RunPhase {
     /// Connections are made, as fast as the server accepts them.
     Connecting,
-    /// All send at once, so that the server has to hold all requests.
+    /// All users send at once, so that the server has to hold every request.
     Holding,
-    /// The requests are spread over time.
+    /// The users drift apart, so that requests come evenly.
     Settling,
-    /// The window that counts.
+    /// The window is open.
     Measuring,
-    /// The ledger of the server's RAM is taken.
+    /// The server's memory ledger is read.
     Ledger,
     /// The server and the load generator are stopped.
     Stopping,
-    /// The server does not answer any more, and may come back.
+    /// The server stopped answering, and may come back.
     Gone,
 }
 
-impl Phase {
-    /// The phase in a word.
+impl RunPhase {
+    /// The phase in one word.
     pub fn name(self) -> &'static str {
         match self {
-            Phase::Connecting => "connecting",
-            Phase::Holding => "holding",
-            Phase::Settling => "settling",
-            Phase::Measuring => "measuring",
-            Phase::Ledger => "ledger",
-            Phase::Stopping => "stopping",
-            Phase::Gone => "gone",
+            RunPhase::Connecting => "connecting",
+            RunPhase::Holding => "holding",
+            RunPhase::Settling => "settling",
+            RunPhase::Measuring => "measuring",
+            RunPhase::Ledger => "ledger",
+            RunPhase::Stopping => "stopping",
+            RunPhase::Gone => "gone",
         }
     }
 }
 
-/// Takes events as they happen. It must be quick: whoever measures waits for it.
+/// Receives events as they happen. Must be quick: the measurement waits for it.
 pub trait Sink {
-    /// Takes one.
+    /// Receives one event.
     fn take(&mut self, event: &Event);
 }
 
@@ -102,7 +102,7 @@ pub trait Sink {
 pub struct Sinks(Vec<Box<dyn Sink>>);
 
 impl Sinks {
-    /// Adds one.
+    /// Adds a sink.
     pub fn push(&mut self, sink: impl Sink + 'static) {
         self.0.push(Box::new(sink));
     }

@@ -1,4 +1,4 @@
-//! The figures of a result, by their names in the JSON: one list for the table, for CSV, for comparisons and for `--fail-if`.
+//! The figures of a result by their JSON names: one list for the table, CSV, comparisons and `--fail-if`.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::latency::Bounded;
 use crate::run::RunResult;
 use quantity::format::{self, UNKNOWN};
 
-/// A figure, by its name in the JSON: names left_truncated by dots. Where that is an object, it is the sum of what is in it, and of a
-/// list the length.
+/// A figure, named by its path in the JSON, with dots between the parts. An object counts as the sum of its values, a
+/// list as its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figure(pub &'static str);
 
-/// Every figure in the order of the JSON, with what else it is called.
+/// Every figure in JSON order, with its short name if it has one.
 const FIGURES: [(&str, &str); 71] = [
     ("host.cpus", ""),
     ("host.ram_bytes", ""),
@@ -88,7 +88,7 @@ const FIGURES: [(&str, &str); 71] = [
     ("warnings", ""),
 ];
 
-/// What a figure is measured in.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Microseconds.
@@ -97,23 +97,24 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
-    /// A number of things, or of things a second.
+    /// A plain number, or a number per second.
     Count,
 }
 
 impl Figure {
-    /// All of them, in the order of the JSON.
+    /// Every figure, in JSON order.
     pub fn all() -> impl Iterator<Item = Figure> {
         FIGURES.iter().map(|(name, _)| Figure(name))
     }
 
-    /// The figure that is called this: as in the JSON (`latency_us.p99`), without units (`latency.p99`), or for short (`p99`).
+    /// Finds a figure by its JSON name (`latency_us.p99`), the name without units (`latency.p99`), or its short name
+    /// (`p99`).
     pub fn from_name(text: &str) -> Option<Figure> {
         let is_it = |(name, short): &&(&str, &str)| text == *name || text == *short || text == without_units(name);
         FIGURES.iter().find(is_it).filter(|_| !text.is_empty()).map(|(name, _)| Figure(name))
     }
 
-    /// What users may call the figures: the shortest name of each.
+    /// The shortest name of each figure, for help texts and errors.
     pub fn names() -> String {
         let shortest = |(name, short): &(&str, &str)| match *short {
             "" => without_units(name),
@@ -122,7 +123,7 @@ impl Figure {
         FIGURES.iter().map(shortest).collect::<Vec<_>>().join(", ")
     }
 
-    /// The name says it, as everywhere in the JSON.
+    /// The unit, which is part of the name.
     pub fn unit(self) -> Unit {
         let ends = |suffix| self.0.split('.').any(|part| part.ends_with(suffix));
         match self {
@@ -133,10 +134,10 @@ impl Figure {
         }
     }
 
-    /// A value of it, with its unit.
+    /// A value of this figure as text, with its unit.
     pub fn text(self, value: Option<Bounded<f64>>) -> String {
         let Some(Bounded { value, is_lower_bound }) = value else { return UNKNOWN.into() };
-        // A file that others have written may hold anything.
+        // A file from elsewhere may hold any number.
         let time = |time_s| Duration::try_from_secs_f64(time_s).map_or(UNKNOWN.into(), format::duration);
         let text = match self.unit() {
             Unit::Micros => time(value / 1e6),
@@ -160,13 +161,13 @@ pub struct FigureValues {
 }
 
 impl FigureValues {
-    /// Those of this one.
+    /// The figures of `result`.
     pub fn new(result: &RunResult) -> Self {
-        // Numbers, strings, lists and structs: nothing that JSON has no word for.
+        // It holds only numbers, strings, lists and structs, so this cannot fail.
         Self { json: serde_json::to_value(result).unwrap_or_default() }
     }
 
-    /// The value; nothing if it could not be measured.
+    /// The value; `None` if it was not measured.
     pub fn get(&self, figure: Figure) -> Option<Bounded<f64>> {
         let value = match self.json(figure.0) {
             Value::Number(number) => number.as_f64()?,
@@ -177,7 +178,7 @@ impl FigureValues {
         Some(Bounded { value, is_lower_bound: self.is_lower_bound(figure) })
     }
 
-    /// What the JSON has by this name; null if nothing.
+    /// The JSON at this name; null if there is none.
     pub fn json(&self, name: &str) -> &Value {
         self.json.pointer(&format!("/{}", name.replace('.', "/"))).unwrap_or(&Value::Null)
     }
@@ -236,7 +237,7 @@ mod tests {
         }
         assert_eq!(Figure::from_name(""), None);
         assert_eq!(Figure::from_name("p98"), None);
-        // No name means two things.
+        // Every name is unambiguous.
         let names = Figure::names();
         let mut names: Vec<_> = names.split(", ").collect();
         names.sort_unstable();

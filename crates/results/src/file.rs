@@ -1,4 +1,4 @@
-//! Files of results, as `--json` writes them.
+//! Result files, as written by `--json`.
 
 use std::fs;
 use std::path::Path;
@@ -9,27 +9,27 @@ use serde_json::error::Category;
 
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
 
-/// A file of results.
+/// A result file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The file.
+    /// The file's name.
     pub name: String,
-    /// Its runs: at least one.
+    /// Its runs, at least one.
     pub results: Vec<RunResult>,
-    /// Whether they were an array.
+    /// Whether the file holds an array.
     pub is_list: bool,
 }
 
-/// Reads a file that `--json` has written.
+/// Reads a file written by `--json`.
 ///
 /// # Errors
-/// It cannot be read, or is something else.
+/// The file cannot be read, or is not a result file.
 pub fn read(path: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
     let json: Value = serde_json::from_slice(&content).map_err(|error| match error.classify() {
-        Category::Eof => anyhow!("{name} is cut off at line {}: it is not all of what was written", error.line()),
-        _ => anyhow!("{name} is not JSON ({error}): name a file that --json has written"),
+        Category::Eof => anyhow!("{name} is cut off at line {}: the file is incomplete", error.line()),
+        _ => anyhow!("{name} is not JSON ({error}): name a file written by --json"),
     })?;
     let is_list = json.is_array();
     let entries = if let Value::Array(entries) = json { entries } else { vec![json] };
@@ -41,15 +41,15 @@ pub fn read(path: &Path) -> Result<Source> {
 fn parse(mut json: Value) -> Result<RunResult> {
     match json.get("schema").and_then(Value::as_str) {
         Some(schema) if READABLE_SCHEMAS.contains(&schema) => {
-            // What is written from now on has the present layout.
+            // Whatever is written from here on has the current layout.
             json["schema"] = SCHEMA.into();
-            serde_json::from_value(json).context("this is no whole result")
+            serde_json::from_value(json).context("the result is incomplete")
         }
         Some(other) if other.starts_with("c10k-loadtest/") => {
             let readable = READABLE_SCHEMAS.join(" and ");
-            bail!("the layout is {other}, and this loadtest reads {readable}: use the loadtest that has written it")
+            bail!("the layout is {other}, and this loadtest reads {readable}: use the loadtest that wrote it")
         }
-        _ => bail!("this is no result of loadtest ({SCHEMA}): name a file that --json has written"),
+        _ => bail!("not a result of loadtest ({SCHEMA}): name a file written by --json"),
     }
 }
 
@@ -85,20 +85,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_refused_with_the_reason() {
+    fn files_that_are_not_results_are_refused_with_the_reason() {
         for (text, expected) in [
             ("", "is cut off at line 1"),
             (&RUNS[..RUNS.len() / 2], "is cut off at line"),
             ("target,rps\n", "is not JSON"),
             ("[]", "holds no run"),
-            ("{}", "this is no result of loadtest (c10k-loadtest/3)"),
-            ("[1]", "this is no result of loadtest"),
-            ("{\"schema\": \"other/2\"}", "this is no result of loadtest"),
+            ("{}", "not a result of loadtest (c10k-loadtest/3)"),
+            ("[1]", "not a result of loadtest"),
+            ("{\"schema\": \"other/2\"}", "not a result of loadtest"),
             (
                 "{\"schema\": \"c10k-loadtest/1\"}",
                 "the layout is c10k-loadtest/1, and this loadtest reads c10k-loadtest/2 and c10k-loadtest/3",
             ),
-            ("{\"schema\": \"c10k-loadtest/3\"}", "this is no whole result: missing field"),
+            ("{\"schema\": \"c10k-loadtest/3\"}", "the result is incomplete: missing field"),
         ] {
             let error = format!("{:#}", read_text(text).unwrap_err());
             assert!(error.contains(expected), "{error}");

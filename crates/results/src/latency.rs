@@ -1,15 +1,15 @@
-//! Latency, without losing the requests that are slow enough to be missed.
+//! Latency that includes the requests too slow to be answered in time.
 //!
-//! When the measured time ends, some requests have no answer yet. Dropping them hides exactly the slow ones; counting them
-//! as if they had been answered at that moment pretends that they were faster than they are. All that is known of such a
-//! request is that it takes longer than its age. The Kaplan-Meier estimator is the standard way to use just that: a request
-//! of unknown end counts among those still open up to its age, and not after. Where such requests leave open how slow the
-//! slowest are, a percentile is a lower bound, and is marked as one. The same holds for a request that was given up after
-//! `--timeout`, or whose connection broke.
+//! When the window closes, some requests have no answer yet. Dropping them hides exactly the slow ones; counting them
+//! as answered at that moment makes them look faster than they are. All that is known of such a request is that it
+//! takes longer than its age. The Kaplan-Meier estimator is the standard way to use exactly that: an unanswered request
+//! counts as open up to its age, and not after. Where such requests leave the slowest latencies undetermined, a
+//! percentile is a lower bound and is marked as one. Requests given up after `--timeout`, and requests whose connection
+//! broke, are treated the same way.
 //!
-//! The other end of the measured time has the same trap. Of the requests sent before it, the quick ones have ended unseen:
-//! who counts the rest from age 0 sees too many slow ones. So they count among those open only from the age on that they had
-//! when the measured time began (left truncation).
+//! The start of the window has the same trap. Of the requests sent before it, the quick ones ended unseen, so counting
+//! the rest from age 0 would show too many slow ones. They count as open only from the age they had when the window
+//! opened (left truncation).
 
 use std::iter;
 use std::ops::AddAssign;
@@ -22,17 +22,17 @@ use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerial
 
 use crate::run::{Histograms, LatencySummary};
 
-/// Four digits, so that what lies above a wait of 1 s is still known to 64 us.
+/// Four digits resolve the latency above a wait of 1 s to 64 us.
 const SIGNIFICANT_DIGITS: u8 = 4;
 
 /// Latencies of answered requests, and ages of unanswered ones.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     answered: Histogram<u64>,
-    /// Apart: a refusal is quick, and would make a server look fast that turns everybody away.
+    /// Kept apart: refusals are quick, and would make a server that refuses everyone look fast.
     refused: Histogram<u64>,
     unanswered: Histogram<u64>,
-    /// The ages that some of all these had when the measured time began; the others were sent within it.
+    /// The ages of requests sent before the window, at the moment it opened.
     left_truncated: Histogram<u64>,
 }
 
@@ -52,23 +52,23 @@ impl AddAssign<&Latencies> for Latencies {
 }
 
 impl Latencies {
-    /// None yet.
+    /// An empty collection.
     pub fn new() -> Self {
         let [answered, refused, unanswered, left_truncated] = [(); 4].map(|()| Self::empty_histogram());
         Self { answered, refused, unanswered, left_truncated }
     }
 
-    /// Adds a request that was answered after this time: with what was asked for, or with a refusal.
+    /// Records an answer after this time: a good one, or a refusal.
     pub fn record_answered(&mut self, latency_us: u64, is_success: bool) {
         record(if is_success { &mut self.answered } else { &mut self.refused }, latency_us);
     }
 
-    /// Adds a request that had no answer yet at this age, when it was last looked at.
+    /// Records a request that had no answer yet at this age, when it was last seen.
     pub fn record_unanswered(&mut self, age_us: u64) {
         record(&mut self.unanswered, age_us);
     }
 
-    /// Notes that a request had this age already when the measured time began.
+    /// Records that a request already had this age when the window opened.
     pub fn record_left_truncated(&mut self, age_us: u64) {
         record(&mut self.left_truncated, age_us);
     }
@@ -78,12 +78,12 @@ impl Latencies {
         &self.answered
     }
 
-    /// A histogram that grows with its values: with room for an hour, each would take 3 MB.
+    /// A histogram that grows with its values; one with room for an hour would take 3 MB.
     pub fn empty_histogram() -> Histogram<u64> {
         Histogram::new(SIGNIFICANT_DIGITS).unwrap_or_else(|_| unreachable!())
     }
 
-    /// All of them, for the result.
+    /// Encodes the histograms for the result.
     ///
     /// # Errors
     /// A histogram cannot be encoded.
@@ -96,10 +96,10 @@ impl Latencies {
         })
     }
 
-    /// What a result has kept.
+    /// Decodes the histograms of a result.
     ///
     /// # Errors
-    /// It is no histogram.
+    /// A histogram cannot be decoded.
     pub fn decode(histograms: &Histograms) -> Result<Self> {
         Ok(Self {
             answered: decode(&histograms.answered).context("answered")?,
@@ -109,17 +109,17 @@ impl Latencies {
         })
     }
 
-    /// How many requests were answered with what was asked for.
+    /// How many requests got a good answer.
     pub fn answered(&self) -> u64 {
         self.answered.len()
     }
 
-    /// The latencies of all answers, of the good ones and of the refusals.
+    /// The latencies of all answers: the good ones, and the refusals.
     pub fn all_answers(&self) -> [&Histogram<u64>; 2] {
         [&self.answered, &self.refused]
     }
 
-    /// The distribution that explains both; nothing if no request was answered.
+    /// The distribution that accounts for answered and unanswered requests; `None` without a good answer.
     pub fn distribution(&self) -> Option<Distribution> {
         if self.answered.is_empty() {
             return None;
@@ -133,9 +133,9 @@ impl Latencies {
             while let Some((_, left_truncated)) = joining.next_if(|at| at.0 <= value_us) {
                 open += left_truncated;
             }
-            // Hardly anybody is there yet: what they do tells nothing of those that are to join.
-            let is_telling = open > all / 100 || joining.peek().is_none();
-            if answered > 0 && is_telling {
+            // With so few requests at risk, a step would say nothing about those yet to join.
+            let is_representative = open > all / 100 || joining.peek().is_none();
+            if answered > 0 && is_representative {
                 let still_slower = share_slower * (1.0 - answered as f64 / open as f64);
                 steps.push(Step { value_us, share: share_slower - still_slower });
                 share_slower = still_slower;
@@ -146,8 +146,8 @@ impl Latencies {
         Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
     }
 
-    /// Each recorded value, ascending, with how many requests were answered, and left unanswered, at it. A refusal leaves
-    /// open how long an answer would have taken.
+    /// Each recorded value, ascending, with how many requests were answered and left unanswered at it. A refusal counts
+    /// as unanswered: how long a good answer would have taken is unknown.
     fn by_value(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         let mut answered = counts(&self.answered).peekable();
         let without_answer = {
@@ -170,9 +170,9 @@ impl Latencies {
     }
 }
 
-/// Not `saturating_record`: that one does not let the histogram grow.
+/// Not `saturating_record`, which does not let the histogram grow.
 fn record(histogram: &mut Histogram<u64>, value_us: u64) {
-    // It grows for every number there is.
+    // It grows for any value, so this cannot fail.
     let _ = histogram.record(value_us);
 }
 
@@ -183,9 +183,9 @@ fn encode(histogram: &Histogram<u64>) -> Result<String> {
 }
 
 fn decode(text: &str) -> Result<Histogram<u64>> {
-    let bytes = BASE64_STANDARD.decode(text).context("this is not base64")?;
-    let mut histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).context("this is no HDR histogram")?;
-    // So that others can be added to it.
+    let bytes = BASE64_STANDARD.decode(text).context("not base64")?;
+    let mut histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).context("not an HDR histogram")?;
+    // Lets other histograms be added to it.
     histogram.auto(true);
     Ok(histogram)
 }
@@ -201,18 +201,18 @@ struct Step {
     share: f64,
 }
 
-/// How long requests take.
+/// The distribution of latencies.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     steps: Vec<Step>,
     min_us: u64,
     /// The longest latency or age seen.
     slowest_us: u64,
-    /// The share of requests of which is only known that they take longer than [`Self::slowest_us`].
+    /// The share of requests known only to take longer than [`Self::slowest_us`].
     share_open: f64,
 }
 
-/// A figure, and whether the truth may lie above it.
+/// A figure that may be only a lower bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounded<T> {
     /// The figure.
@@ -227,14 +227,14 @@ impl Distribution {
         self.min_us
     }
 
-    /// The longest that any request took, or has taken so far.
+    /// The longest that any request took, or had waited so far.
     pub fn max_us(&self) -> Bounded<u64> {
         Bounded { value: self.slowest_us, is_lower_bound: self.is_open() }
     }
 
     /// The latency that the share `quantile` of all requests does not exceed.
     pub fn quantile_us(&self, quantile: f64) -> Bounded<u64> {
-        // Shares are sums of many small ones: allow for their rounding.
+        // Shares are sums of many small steps, so allow for rounding.
         let mut missing = quantile - 1e-9;
         for step in &self.steps {
             missing -= step.share;
@@ -245,7 +245,7 @@ impl Distribution {
         self.max_us()
     }
 
-    /// The mean, with what is open counted at the longest time seen.
+    /// The mean, with open requests counted at the longest time seen.
     pub fn mean_us(&self) -> Bounded<f64> {
         let mean = self.expectation(|value_us| value_us);
         Bounded { value: mean, is_lower_bound: self.is_open() }
@@ -257,7 +257,7 @@ impl Distribution {
         self.expectation(|value_us| (value_us - mean).powi(2)).sqrt()
     }
 
-    /// The percentiles for the result, and which of them are only lower bounds.
+    /// The percentiles for the result, and which of them are lower bounds.
     pub fn summary(&self) -> LatencySummary {
         let mut lower_bounds = Vec::new();
         let mut quantile = |name, quantile| {
@@ -298,7 +298,7 @@ mod tests {
         latencies.distribution().unwrap()
     }
 
-    /// A histogram knows four digits.
+    /// A histogram keeps four digits.
     fn assert_about(bounded: Bounded<u64>, expected_ms: u64, is_lower_bound: bool) {
         let expected_us = expected_ms as f64 * 1000.0;
         assert!(
@@ -310,8 +310,8 @@ mod tests {
 
     #[test]
     fn with_all_answered_it_is_the_plain_distribution() {
-        let of_hundred: Vec<u64> = (1..=100).collect();
-        let distribution = distribution(&of_hundred, &[]);
+        let hundred_ms: Vec<u64> = (1..=100).collect();
+        let distribution = distribution(&hundred_ms, &[]);
         assert_about(distribution.quantile_us(0.5), 50, false);
         assert_about(distribution.quantile_us(0.99), 99, false);
         assert_about(distribution.max_us(), 100, false);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_have_just_been_sent_make_nothing_faster() {
+    fn requests_just_sent_make_nothing_faster() {
         let distribution = distribution(&[1000; 1000], &[1; 1000]);
         assert_about(distribution.quantile_us(0.01), 1000, false);
         assert_about(distribution.max_us(), 1000, false);
@@ -337,14 +337,15 @@ mod tests {
 
     #[test]
     fn when_most_have_no_answer_most_percentiles_are_lower_bounds() {
-        // A pool of 256 workers and 10,000 connections, for 10 s: the textbook case of a figure that flatters.
+        // A pool of 256 workers and 10,000 connections for 10 s: the textbook case of a flattering figure.
         let answered: Vec<u64> = (1..=10).flat_map(|second| [second * 1000; 256]).collect();
         let distribution = distribution(&answered, &[10_000; 7_440]);
         assert_about(distribution.quantile_us(0.1), 4000, false);
         assert_about(distribution.quantile_us(0.5), 10_000, true);
     }
 
-    /// Users that send again at once, for 5 s, seen from second 2 on: the truth is an exponential with a mean of 1 s.
+    /// Users send without pause for 5 s, seen from second 2 on: the true distribution is exponential with a mean of 1
+    /// s.
     #[test]
     fn random_latencies_are_not_biased_by_the_ends_of_the_window() {
         let mut latencies = Latencies::new();
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_can_be_decoded_and_added_up() {
+    fn encoded_latencies_can_be_decoded_and_merged() {
         let mut latencies = Latencies::new();
         latencies.record_answered(1_000_000, true);
         latencies.record_answered(2_000, false);
@@ -394,12 +395,12 @@ mod tests {
         assert!(Latencies::decode(&Histograms::default()).is_err());
     }
 
-    /// By the Python implementation, with four digits: 90 times 1 ms, 9 times 2.5 ms, once 1000.383 ms.
-    const OF_PYTHON: &str = "HISTFAAAACx4nJNpmSzMwMDAzQABLFCaEURcm7yEwf4DROA8/xbGreJC6w/yMgEAn3gIgw==";
+    /// Written by the Python implementation with four digits: 90 times 1 ms, 9 times 2.5 ms, once 1000.383 ms.
+    const FROM_PYTHON: &str = "HISTFAAAACx4nJNpmSzMwMDAzQABLFCaEURcm7yEwf4DROA8/xbGreJC6w/yMgEAn3gIgw==";
 
     #[test]
     fn histograms_of_another_implementation_are_read() {
-        let histogram = decode(OF_PYTHON).unwrap();
+        let histogram = decode(FROM_PYTHON).unwrap();
         assert_eq!([histogram.len(), histogram.min(), histogram.value_at_quantile(0.9)], [100, 1_000, 1_000]);
         assert_eq!([histogram.value_at_quantile(0.99), histogram.max()], [2_500, 1_000_383]);
         let mut more = Latencies::new().answered;

@@ -1,7 +1,7 @@
-//! What a measurement *is*: a run and its figures, why it failed, what makes it doubtful, and what several say together.
+//! What a measurement *is*: a run and its figures, why it failed, what makes it doubtful, and statistics over several
+//! runs.
 //!
-//! There is no clock, no process, no socket and no terminal in here. Whoever measures fills these types in, and whoever
-//! shows something reads them.
+//! No clock, process, socket or terminal in here: other crates fill in these types, and others again display them.
 
 #![forbid(unsafe_code)]
 

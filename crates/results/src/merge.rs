@@ -1,6 +1,6 @@
-//! Merges the results of several load generators that loaded the same server at the same time.
+//! Merges the results of load generators that loaded the same server at the same time.
 //!
-//! Percentiles cannot be averaged: the histograms that they come from are added up, and the percentiles worked out anew.
+//! Percentiles cannot be averaged, so the histograms are added up and the percentiles computed again.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +11,10 @@ use crate::latency::Latencies;
 use crate::run::{ClientSummary, Connections, Errors, Memory, RunResult, Second, ServerSummary};
 use crate::warning::{Warning, WarningKind};
 
-/// Merges the runs of the same server: the first in each file, the second in each file, and so on.
+/// Merges the first run of each file, the second run of each file, and so on.
 ///
 /// # Errors
-/// There is but one file, a run has no counterpart, or its histograms cannot be read.
+/// There is only one file, a run has no counterpart, or its histograms cannot be read.
 pub fn merge(sources: &[Source]) -> Result<Vec<RunResult>> {
     let (first, others) = sources.split_first().context("nothing to merge")?;
     ensure!(!others.is_empty(), "--merge needs the files of several load generators");
@@ -22,7 +22,7 @@ pub fn merge(sources: &[Source]) -> Result<Vec<RunResult>> {
         let (expected, found) = (first.results.len(), other.results.len());
         ensure!(
             expected == found,
-            "{} holds {expected} runs and {} {found}: each must have its counterpart",
+            "{} holds {expected} runs and {} {found}: every run needs a counterpart",
             first.name,
             other.name
         );
@@ -30,7 +30,7 @@ pub fn merge(sources: &[Source]) -> Result<Vec<RunResult>> {
     (0..first.results.len()).map(|at| merge_runs(&counterparts(sources, at)?)).collect()
 }
 
-/// The runs of every file at this place.
+/// The run at this index of every file.
 fn counterparts(sources: &[Source], at: usize) -> Result<Vec<&RunResult>> {
     let server = |source: &Source| {
         let run = &source.results[at];
@@ -41,7 +41,7 @@ fn counterparts(sources: &[Source], at: usize) -> Result<Vec<&RunResult>> {
         let found = server(source);
         ensure!(
             found == expected,
-            "run {} is of {expected} in {}, and of {found} in {}: they cannot be merged",
+            "run {} measures {expected} in {}, but {found} in {}: they cannot be merged",
             at + 1,
             sources[0].name,
             source.name
@@ -103,10 +103,10 @@ fn latencies(runs: &[&RunResult]) -> Result<Latencies> {
     Ok(all)
 }
 
-/// The load generators' own connections add up. What the server said, it said of all of them.
+/// The load generators' own connections add up; the server's counts already include all of them.
 fn connections(runs: &[&RunResult]) -> Connections {
     let each = || runs.iter().map(|run| run.connections);
-    let most = |of: fn(Connections) -> u64| each().map(of).max().unwrap_or(0);
+    let most = |count: fn(Connections) -> u64| each().map(count).max().unwrap_or(0);
     Connections {
         requested: each().map(|each| each.requested).sum(),
         established: each().map(|each| each.established).sum(),
@@ -126,18 +126,18 @@ fn total(errors: impl Iterator<Item = Errors>) -> Errors {
     })
 }
 
-/// The server's RAM, from the load generator that has seen the most of it: parts of several would not add up.
+/// The server's RAM as seen by the load generator with the highest peak; parts from different ones would not add up.
 fn memory(runs: &[&RunResult], connections: &Connections) -> Memory {
     let most = runs.iter().map(|run| &run.memory).max_by_key(|memory| memory.peak_bytes);
     let mut memory = most.cloned().unwrap_or_default();
-    // Who comes second does not find the server idle.
+    // Only the first to connect finds the server idle.
     memory.idle_bytes = runs.iter().filter_map(|run| run.memory.idle_bytes).min();
     memory.per_connection_bytes =
         memory.added_per_connection_bytes(connections.open_peak.max(connections.established as u64));
     memory
 }
 
-/// Row by row, as far as all have one. The percentiles of a second have no histogram that they could be merged by.
+/// Row by row, as far as all have one. A second's percentiles come without a histogram, so they cannot be merged.
 fn series(runs: &[&RunResult]) -> Vec<Second> {
     let rows = runs.iter().map(|run| run.series.len()).min().unwrap_or(0);
     let row = |at: usize| {
@@ -156,7 +156,7 @@ fn series(runs: &[&RunResult]) -> Vec<Second> {
     (0..rows).map(row).collect()
 }
 
-/// Those of all, each once, and what there is to doubt about merging them.
+/// Every distinct warning, and one more if the runs should not have been merged.
 fn warnings(runs: &[&RunResult]) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = Vec::new();
     for warning in runs.iter().flat_map(|run| &run.warnings) {
@@ -166,13 +166,13 @@ fn warnings(runs: &[&RunResult]) -> Vec<Warning> {
     }
     if let Some(apart) = apart(runs) {
         let text =
-            format!("the merged runs began {apart:?} apart, which is longer than what was measured: add up nothing");
+            format!("the merged runs began {apart:?} apart, longer than they measured: their figures do not add up");
         warnings.push(Warning::new(WarningKind::Merge, text));
     }
     warnings
 }
 
-/// How far apart the runs began, if so far that they cannot have been measured at the same time.
+/// How far apart the runs began, if too far to have been measured at the same time.
 fn apart(runs: &[&RunResult]) -> Option<Duration> {
     let starts = || runs.iter().filter_map(|run| humantime::parse_rfc3339(&run.started_at).ok());
     let apart = starts().max()?.duration_since(starts().min().unwrap_or(SystemTime::UNIX_EPOCH)).ok()?;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::samples::{sample, source};
 
-    /// A run of 5,000 connections that all were answered after `latency_ms`.
+    /// A run of 5,000 connections with every answer after `latency_ms`.
     fn worker(answers: usize, latency_ms: u64) -> RunResult {
         let mut latencies = Latencies::new();
         (0..answers).for_each(|_| latencies.record_answered(latency_ms * 1000, true));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_come_from_all_requests_and_are_no_averages() {
+    fn percentiles_come_from_all_requests_not_from_averages() {
         let merged = merge_two(worker(9_000, 1_001), worker(1_000, 3_000)).unwrap();
         let (latency, above) = (merged.latency_us.unwrap(), merged.above_wait_us.unwrap());
         assert!((1_000_900..=1_001_100).contains(&latency.p50), "{latency:?}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_clients_did_adds_up_and_what_the_server_is_does_not() {
+    fn client_figures_add_up_and_server_figures_do_not() {
         let (mut one, mut other) = (worker(10, 1_001), worker(10, 1_001));
         (one.errors.timeout, other.errors.timeout, other.errors.read) = (1, 2, 3);
         (one.memory.peak_bytes, one.memory.pss_bytes) = (Some(7_000_000), Some(5_000_000));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_other_times_are_doubted() {
+    fn runs_at_different_times_get_a_warning() {
         let (one, mut other) = (worker(10, 1_001), worker(10, 1_001));
         "2026-11-25T18:39:13Z".clone_into(&mut other.started_at);
         let merged = merge_two(one, other).unwrap();
@@ -256,11 +256,11 @@ mod tests {
         let error = |one, other| merge_two(one, other).unwrap_err().to_string();
         assert!(
             error(sample("threads"), sample("threadpool"))
-                .contains("run 1 is of threads, database wait 1s in a, and of threadpool")
+                .contains("run 1 measures threads, database wait 1s in a, but threadpool")
         );
         let without = RunResult { histograms: None, ..sample("threads") };
         assert!(error(sample("threads"), without.clone()).contains("has no histograms"));
-        // One that got no answer at all has nothing to add.
+        // A run without any answer has nothing to add.
         merge_two(sample("threads"), RunResult { requests: 0, ..without }).unwrap();
         let (one, two) = (vec![sample("threads")], vec![sample("threads"); 2]);
         let error = merge(&[source("a", one.clone()), source("b", two)]).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! What one run gives: these structs are the JSON, field by field. What could not be measured is null.
+//! The result of one run. These structs are the JSON, field by field; what could not be measured is null.
 
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::cause::Cause;
 use crate::target::Target;
 use crate::warning::Warning;
 
-/// The version of this layout.
+/// The version of the result format.
 pub const SCHEMA: &str = "c10k-loadtest/3";
-/// The layouts that [`crate::file::read`] understands.
+/// The formats that [`crate::file::read`] reads.
 pub const READABLE_SCHEMAS: [&str; 2] = ["c10k-loadtest/2", SCHEMA];
 
 /// One run against one server.
@@ -21,15 +21,15 @@ pub const READABLE_SCHEMAS: [&str; 2] = ["c10k-loadtest/2", SCHEMA];
 pub struct RunResult {
     /// [`SCHEMA`].
     pub schema: String,
-    /// Whether the run went through to its end.
+    /// Whether the run finished.
     pub complete: bool,
-    /// Why not.
+    /// Why it did not.
     pub failure: Option<String>,
-    /// What kept the server from holding all connections and answering each request; null if nothing did.
+    /// What kept the server from holding all connections and answering every request; null if nothing did.
     pub cause: Option<Cause>,
-    /// Which of a sweep's rounds this is, from 1.
+    /// The round of the sweep, counted from 1.
     pub round: Option<u32>,
-    /// The sweep that this is a cell of.
+    /// The sweep that this run belongs to.
     pub sweep: Option<SweepPlan>,
     /// The server's name: a target, or the URL.
     pub target: String,
@@ -39,7 +39,7 @@ pub struct RunResult {
     pub started_at: String,
     /// The machine.
     pub host: Host,
-    /// What was asked for, and what was reached.
+    /// Connections requested and reached.
     pub connections: Connections,
     /// The simulated database.
     pub wait: Wait,
@@ -47,36 +47,36 @@ pub struct RunResult {
     pub duration_s: Option<f64>,
     /// Good answers within the window.
     pub requests: u64,
-    /// Good answers a second.
+    /// Good answers per second.
     pub rps: Option<f64>,
-    /// The requests that waited at once, a wait: whoever holds no more of them cannot answer more often.
+    /// The most requests that waited at once, divided by the wait: no server can answer faster.
     pub rps_ceiling: Option<f64>,
-    /// Requests without an answer when the window ended.
+    /// Requests still unanswered when the window closed.
     pub in_flight: u64,
     /// What failed before the window.
     pub errors_before: Errors,
     /// What failed within the window.
     pub errors: Errors,
-    /// From the first byte sent to the last received; null without an answer.
+    /// From the first byte sent to the last byte received; null without an answer.
     pub latency_us: Option<LatencySummary>,
-    /// The same, above the wait for the database; null if that is drawn at random.
+    /// The same less the database wait; null if the wait is random.
     pub above_wait_us: Option<AboveWait>,
-    /// All that `latency_us` was worked out from.
+    /// The data behind `latency_us`.
     pub histograms: Option<Histograms>,
-    /// The window, second by second.
+    /// The window second by second.
     pub series: Vec<Second>,
     /// The server's RAM.
     pub memory: Memory,
-    /// The server, besides its RAM.
+    /// The server apart from its RAM.
     pub server: ServerSummary,
     /// The load generator's own cost.
     pub client: ClientSummary,
-    /// What to doubt.
+    /// Reasons to doubt the result.
     pub warnings: Vec<Warning>,
 }
 
 impl RunResult {
-    /// The result of a run that has not measured anything yet. `started_at` is in RFC 3339.
+    /// An empty result, for a run that starts now. `started_at` is in RFC 3339.
     pub fn new(target: &str, command: Vec<String>, connections: usize, host: Host, started_at: String) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
@@ -109,7 +109,7 @@ impl RunResult {
         }
     }
 
-    /// What kept the server from holding all connections, in a sentence; nothing if nothing did.
+    /// The cause in a sentence; `None` if nothing went wrong.
     pub fn cause_in_words(&self) -> Option<String> {
         let oom_kills = self.server.oom_kills.unwrap_or_default();
         self.cause.map(|cause| cause.describe(oom_kills, self.failure.as_deref()))
@@ -120,32 +120,32 @@ impl RunResult {
         Target::from_name(&self.target)?.claimed_bytes()
     }
 
-    /// Whether it went through to its end, and its figures are possible.
+    /// Whether the run finished without failure and with at least one answer.
     pub fn is_sound(&self) -> bool {
         self.complete && self.failure.is_none() && self.requests > 0
     }
 }
 
-/// What a sweep was to measure: the same in all of its cells, so that it can be resumed.
+/// What a sweep measures. Every cell records it, so that the sweep can be resumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SweepPlan {
-    /// What the order of the cells was drawn from.
+    /// The seed of the cells' random order.
     pub seed: u64,
     /// The servers' names.
     pub targets: Vec<String>,
-    /// Numbers of connections.
+    /// The connection counts.
     pub connections: Vec<usize>,
-    /// How often each cell was to be measured.
+    /// How often to measure each cell.
     pub rounds: u32,
-    /// How long a cell was to be measured.
+    /// How long to measure each cell.
     pub duration_ms: u64,
-    /// As given to `--timeout`.
+    /// The value of `--timeout`.
     pub timeout_ms: u64,
-    /// As given to `--db-wait`.
+    /// The value of `--db-wait`.
     pub wait: String,
-    /// Flags for the servers.
+    /// Extra flags for the servers.
     pub server_flags: Vec<String>,
-    /// The limit of the server's RAM.
+    /// The limit on each server's RAM.
     pub ram_limit_bytes: Option<u64>,
 }
 
@@ -154,40 +154,40 @@ pub struct SweepPlan {
 pub struct Host {
     /// The kernel's release.
     pub kernel: Option<String>,
-    /// CPUs that may be used.
+    /// CPUs available to this process.
     pub cpus: u64,
-    /// RAM in all.
+    /// Total RAM.
     pub ram_bytes: Option<u64>,
-    /// The limit of open files.
+    /// The open-file limit.
     pub nofile: Option<u64>,
-    /// The longest backlog that the kernel allows.
+    /// The longest backlog that the kernel allows (`net.core.somaxconn`).
     pub somaxconn: Option<u64>,
 }
 
 impl Host {
-    /// The machine, in a line.
+    /// The machine in one line.
     pub fn describe(&self) -> String {
         let kernel = self.kernel.as_ref().map_or_else(String::new, |kernel| format!(", Linux {kernel}"));
         format!("{} CPUs, {} of RAM{kernel}", self.cpus, format::bytes(self.ram_bytes))
     }
 }
 
-/// What was asked for, and what was reached.
+/// Connections requested and reached.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Connections {
     /// Asked for.
     pub requested: usize,
     /// Connected.
     pub established: usize,
-    /// The most that the server said were open at once.
+    /// The most open at once, by the server's count.
     pub open_peak: u64,
-    /// The most requests that the server said it held at once, waiting for the database or for a worker.
+    /// The most requests held at once, waiting for the database or for a worker, by the server's count.
     pub held_peak: u64,
-    /// How many it held on average within the window, asked four times a second.
+    /// How many it held on average within the window, sampled four times a second.
     pub held_mean: Option<f64>,
-    /// The most of them that waited for the database at once.
+    /// The most held requests that waited for the database at once.
     pub waiting_peak: u64,
-    /// The most of them that were seen waiting for a worker.
+    /// The most held requests seen waiting for a worker.
     pub queued_peak: u64,
     /// Lost and replaced.
     pub reconnected: u64,
@@ -196,18 +196,18 @@ pub struct Connections {
 /// The simulated database.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
-    /// As given to `--db-wait`; empty if the server is not ours.
+    /// The value of `--db-wait`; empty if the server is not one of this project's.
     pub spec: String,
 }
 
 impl Wait {
-    /// How long every query takes; nothing if that is drawn at random, is nothing, or is not known.
+    /// How long every query takes; `None` if that is random, zero or unknown.
     pub fn fixed(&self) -> Option<Duration> {
-        // What is drawn at random is not written as a time.
+        // A random wait does not parse as a time.
         quantity::duration(&self.spec).ok().filter(|wait| !wait.is_zero())
     }
 
-    /// `, database wait 1s`, to follow other words; empty if it is not known.
+    /// `, database wait 1s`, to append to other text; empty if the wait is unknown.
     pub fn as_suffix(&self) -> String {
         match self.spec.as_str() {
             "" => String::new(),
@@ -216,18 +216,18 @@ impl Wait {
     }
 }
 
-/// What failed, by kind.
+/// Failures by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Errors {
-    /// Attempts to connect.
+    /// Failed attempts to connect.
     pub connect: u64,
-    /// Answers that ended early, or were no HTTP.
+    /// Answers that ended early or were not HTTP.
     pub read: u64,
     /// Requests that could not be sent.
     pub write: u64,
-    /// Requests without an answer within `--timeout`.
+    /// Requests not answered within `--timeout`.
     pub timeout: u64,
-    /// Answers with a status of 400 or more.
+    /// Answers with a status of 400 or above.
     pub status: u64,
 }
 
@@ -243,7 +243,7 @@ impl AddAssign for Errors {
 }
 
 impl Errors {
-    /// All kinds together.
+    /// The sum of all kinds.
     pub fn total(&self) -> u64 {
         let Errors { connect, read, write, timeout, status } = self;
         connect + read + write + timeout + status
@@ -271,7 +271,7 @@ pub struct LatencySummary {
     pub p999: u64,
     /// The slowest.
     pub max: u64,
-    /// Which of these are only known to be at least this much, because requests were unanswered when the window ended.
+    /// The fields that are lower bounds, because requests were unanswered when the window closed.
     pub lower_bounds: Vec<String>,
 }
 
@@ -283,7 +283,7 @@ impl LatencySummary {
         AboveWait { p50: above(p50), p90: above(p90), p99: above(p99), p999: above(p999), max: above(max) }
     }
 
-    /// Whether the figure of this name is only known to be at least what it says.
+    /// Whether the figure of this name is only a lower bound.
     pub fn is_lower_bound(&self, name: &str) -> bool {
         self.lower_bounds.iter().any(|bound| bound == name)
     }
@@ -304,37 +304,37 @@ pub struct AboveWait {
     pub max: u64,
 }
 
-/// Latencies in microseconds, each an HDR histogram (V2, deflated, base64) as the tools around HdrHistogram read it. Runs are
-/// merged by adding these up.
+/// Latencies in microseconds, each an HDR histogram (V2, deflated, base64) that HdrHistogram tools can read. Merging
+/// runs adds these up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Histograms {
-    /// Of good answers.
+    /// Latencies of good answers.
     pub answered: String,
-    /// Of answers with a status of 400 or more.
+    /// Latencies of answers with a status of 400 or above.
     pub refused: String,
-    /// Ages of the requests that had no answer, when they were given up or the window ended.
+    /// Ages of unanswered requests, when they were given up or the window closed.
     pub unanswered: String,
-    /// Ages that requests sent before the window had when it began (left truncation).
+    /// Ages of requests sent before the window, at the moment it opened (left truncation).
     #[serde(alias = "joined")]
     pub left_truncated: String,
 }
 
-/// One second of the window, or what was left of it.
+/// One second of the window, or the remainder at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Second {
-    /// When it ended, from the window's start.
+    /// When it ended, counted from the start of the window.
     pub end_s: f64,
-    /// Good answers a second.
+    /// Good answers per second.
     pub rps: f64,
     /// The median latency of those answers; null if there were none.
     pub p50_us: Option<u64>,
     /// Their 99th percentile.
     pub p99_us: Option<u64>,
-    /// What failed, of all kinds.
+    /// Failures of all kinds.
     pub errors: u64,
-    /// Connections that the server said were open.
+    /// Open connections, by the server's count.
     pub open: Option<u64>,
-    /// Requests that it said it held.
+    /// Held requests, by the server's count.
     pub held: Option<u64>,
     /// The server's RAM, as in [`Memory::peak_bytes`]; null without a cgroup.
     pub ram_bytes: Option<u64>,
@@ -344,19 +344,19 @@ pub struct Second {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     /// Where `peak_bytes` and `idle_bytes` come from: `cgroup v2`, `cgroup v1`, `pss` (the ledger's parts added up), or
-    /// `admin` (the server's own cgroup, as it tells on its admin port).
+    /// `admin` (the server's own cgroup, reported on its admin port).
     pub source: Option<String>,
-    /// The most until the window ended.
+    /// The highest value until the window closed.
     pub peak_bytes: Option<u64>,
     /// Before the first connection.
     pub idle_bytes: Option<u64>,
-    /// With all connections open and idle, each after one answer that needed no database; null without a cgroup.
+    /// With all connections open and idle, each after one answer without a query; null without a cgroup.
     pub keep_alive_bytes: Option<u64>,
-    /// When the window ended.
+    /// When the window closed.
     pub end_bytes: Option<u64>,
-    /// What the connections added to idle, each; null for fewer than 1,000.
+    /// What each connection added to the idle server; null for fewer than 1,000.
     pub per_connection_bytes: Option<u64>,
-    /// RSS of all processes added up, which counts shared pages again and again.
+    /// RSS of all processes added up, which counts shared pages once per process.
     pub rss_sum_bytes: Option<u64>,
     /// PSS of all processes added up.
     pub pss_bytes: Option<u64>,
@@ -366,23 +366,23 @@ pub struct Memory {
     pub page_tables_bytes: Option<u64>,
     /// Kernel stacks.
     pub kernel_stacks_bytes: Option<u64>,
-    /// The kernel's part of sockets.
+    /// Kernel memory of sockets.
     pub sockets_bytes: Option<u64>,
-    /// What the cgroup may not exceed; null without a limit.
+    /// The cgroup's limit; null without one.
     pub limit_bytes: Option<u64>,
     /// Processes.
     pub processes: Option<u64>,
     /// Threads in all processes.
     pub threads: Option<u64>,
-    /// What the kernel charges to the cgroup, by part, when the window ended.
+    /// What the kernel charged to the cgroup when the window closed, by part.
     pub cgroup: Option<meter::CgroupParts>,
 }
 
-/// With fewer connections, the RAM of each cannot be told: a cgroup v1 is charged 256 KiB at a time and CPU.
+/// With fewer connections the RAM of each drowns in noise: cgroup v1 charges 256 KiB at a time per CPU.
 const MIN_CONNECTIONS: u64 = 1_000;
 
 impl Memory {
-    /// What each of so many connections added to the idle server; nothing if they are too few to tell.
+    /// What each connection added to the idle server; `None` if there are too few to say.
     pub fn added_per_connection_bytes(&self, connections: u64) -> Option<u64> {
         let added = self.peak_bytes?.saturating_sub(self.idle_bytes?);
         (connections >= MIN_CONNECTIONS).then(|| added / connections)
@@ -393,22 +393,22 @@ impl Memory {
         Some(self.pss_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes.unwrap_or(0))
     }
 
-    /// The kernel memory that the cgroup was charged beyond the ledger: what the kernel keeps of each task, mapping and
-    /// file, mostly.
+    /// Kernel memory charged to the cgroup beyond the ledger: mostly what the kernel keeps for each task, mapping and
+    /// file.
     pub fn unledgered_kernel_bytes(&self) -> Option<u64> {
         let ledgered = self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?;
         Some(self.cgroup.as_ref()?.kernel_bytes?.saturating_sub(ledgered))
     }
 }
 
-/// The server, besides its RAM.
+/// The server apart from its RAM.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServerSummary {
     /// CPU time within the window; null for a server that is not metered.
     pub cpu_s: Option<f64>,
-    /// How it ended.
+    /// How it exited.
     pub exit: Option<String>,
-    /// How many of its processes the kernel has killed for want of memory; null if that is not known.
+    /// How many of its processes the kernel killed because memory ran out; null if unknown.
     pub oom_kills: Option<u64>,
 }
 
@@ -417,8 +417,8 @@ pub struct ServerSummary {
 pub struct ClientSummary {
     /// CPU time within the window.
     pub cpu_s: Option<f64>,
-    /// The highest RSS of this run.
+    /// The peak RSS of this run.
     pub rss_peak_bytes: Option<u64>,
-    /// How late its timers were, which is how late it looks at answers: the 99th percentile.
+    /// How late its timers fired, and so how late it saw answers: the 99th percentile.
     pub lag_p99_us: Option<u64>,
 }

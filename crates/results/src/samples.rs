@@ -1,28 +1,28 @@
-//! Runs to test with: those of a real file, at 10,000 connections, and made-up ones.
+//! Runs to test with: from a real file with 10,000 connections, and made-up ones.
 
 use crate::file::Source;
 use crate::run::{Host, RunResult};
 
-/// A file of two runs, against threads and against the thread pool.
+/// A file with a run against threads and one against the thread pool.
 pub const RUNS: &str = include_str!("../tests/data/runs.json");
 
-/// The run of this target in [`RUNS`].
+/// The run against `target` in [`RUNS`].
 pub fn sample(target: &str) -> RunResult {
     let runs: Vec<RunResult> = serde_json::from_str(RUNS).unwrap();
     runs.into_iter().find(|run| run.target == target).unwrap()
 }
 
-/// A file of this name with these results.
+/// A result file with this name and these results.
 pub fn source(name: &str, results: Vec<RunResult>) -> Source {
     Source { name: name.into(), results, is_list: true }
 }
 
-/// A run that has not measured anything.
+/// A run that measured nothing.
 pub fn empty(target: &str, connections: usize) -> RunResult {
     RunResult::new(target, vec!["server".into()], connections, Host::default(), "2026-11-24T10:00:00Z".into())
 }
 
-/// A run that went through, and took so much RAM.
+/// A run that finished with this peak of RAM.
 pub fn measured(target: &str, connections: usize, peak_megabytes: u64) -> RunResult {
     let mut result = RunResult { complete: true, ..empty(target, connections) };
     result.wait.spec = "1s".into();

@@ -1,24 +1,24 @@
-//! What several measurements say together.
+//! Statistics over several measurements.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
-/// How sure an interval is to hold the truth.
+/// The probability that an interval covers the true value.
 const CONFIDENCE: f64 = 0.95;
 
-/// The middle of some figures, and how far they reach.
+/// The median and the range of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// The least.
+    /// The lowest.
     pub min: f64,
-    /// The greatest.
+    /// The highest.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of these figures; nothing if there are none.
+    /// The spread of these figures; `None` if there are none.
     pub fn new(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
@@ -27,7 +27,7 @@ impl Spread {
     }
 }
 
-/// The middle of figures in ascending order, or the mean of the two in the middle; nothing if there are none.
+/// The median of figures in ascending order; `None` if there are none.
 pub fn median(ascending: &[f64]) -> Option<f64> {
     let middle = ascending.len() / 2;
     match ascending.len() {
@@ -37,19 +37,19 @@ pub fn median(ascending: &[f64]) -> Option<f64> {
     }
 }
 
-/// A straight line through points, by least squares.
+/// A straight line fitted to points by least squares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Line {
-    /// Where it begins, at 0.
+    /// The value at 0.
     pub intercept: f64,
-    /// What one step adds.
+    /// What each step adds.
     pub slope: f64,
-    /// The 95 % confidence interval of the slope (Student's t); nothing for fewer than three points.
+    /// The 95 % confidence interval of the slope (Student's t); `None` for fewer than three points.
     pub slope_interval: Option<(f64, f64)>,
 }
 
 impl Line {
-    /// Through these points; nothing if they do not differ in `x`.
+    /// Fits a line to these points; `None` if they do not differ in `x`.
     pub fn through(points: &[(f64, f64)]) -> Option<Self> {
         let count = points.len() as f64;
         let mean = |coordinate: fn(&(f64, f64)) -> f64| points.iter().map(coordinate).sum::<f64>() / count;
@@ -62,7 +62,7 @@ impl Line {
         let slope = sum_xy / sum_xx;
         let intercept = mean_y - slope * mean_x;
         let residuals: f64 = points.iter().map(|(x, y)| (y - intercept - slope * x).powi(2)).sum();
-        // A line has two degrees of freedom.
+        // A fitted line takes two degrees of freedom.
         let slope_interval = student_t(count - 2.0).map(|t| {
             let margin = t * (residuals / (count - 2.0) / sum_xx).sqrt();
             (slope - margin, slope + margin)
@@ -71,9 +71,9 @@ impl Line {
     }
 }
 
-/// How many standard errors the interval reaches to each side.
+/// How many standard errors the interval extends to each side.
 fn student_t(freedom: f64) -> Option<f64> {
-    // The distribution knows nothing of 0 degrees of freedom and below.
+    // The distribution is undefined for 0 degrees of freedom and below.
     let distribution = StudentsT::new(0.0, 1.0, freedom).ok()?;
     Some(distribution.inverse_cdf(f64::midpoint(1.0, CONFIDENCE)))
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_every_table() {
+    fn quantiles_match_the_published_table() {
         // scipy.stats.t.ppf(0.975, df), SciPy 1.x
         let table = [
             (1.0, 12.706204736174694),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_a_slope_is_what_others_find() {
+    fn the_interval_of_a_slope_matches_scipy() {
         // scipy.stats.linregress: slope, intercept, slope -+ t * stderr
         let (x, y) = ([100.0, 100.0, 300.0, 300.0, 1e3, 1e3], [5.1e6, 5.3e6, 12.2e6, 11.8e6, 40.1e6, 39.5e6]);
         let line = Line::through(&x.into_iter().zip(y).collect::<Vec<_>>()).unwrap();

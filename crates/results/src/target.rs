@@ -1,6 +1,6 @@
-//! The project's own servers, as results name them, and what the article claims of each.
+//! The project's own servers as results name them, and what the article claims about each.
 
-/// How many connections the article counts.
+/// How many connections the article assumes.
 pub const ARTICLE_CONNECTIONS: usize = 10_000;
 
 /// One of the project's servers, in one of its modes.
@@ -19,11 +19,11 @@ pub enum Target {
 }
 
 impl Target {
-    /// All, from the heaviest model to the lightest: the order of every table.
+    /// All targets, from the heaviest model to the lightest: the order of every table.
     pub const ALL: [Target; 5] =
         [Target::Prefork, Target::Threads, Target::Threadpool, Target::Async, Target::AsyncCodec];
 
-    /// What users and results call it.
+    /// The name in results and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Target::Prefork => "prefork",
@@ -34,12 +34,12 @@ impl Target {
         }
     }
 
-    /// The target of this name.
+    /// The target with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|target| target.name() == name)
     }
 
-    /// The RAM that the article gives to [`ARTICLE_CONNECTIONS`] connections of this model (BEE-11001).
+    /// The RAM that the article states for [`ARTICLE_CONNECTIONS`] connections of this model (BEE-11001).
     pub fn claimed_bytes(self) -> Option<u64> {
         match self {
             Target::Prefork => Some(500_000_000_000),

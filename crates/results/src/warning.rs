@@ -1,4 +1,4 @@
-//! Warnings: what makes a result doubtful.
+//! Warnings: reasons to doubt a result.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,50 +16,50 @@ pub struct Warning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningKind {
-    /// Fewer connections were established than asked for.
+    /// Fewer connections were established than requested.
     FewerEstablished,
     /// The server held fewer requests at once than there were connections.
     FewerHeld,
     /// Requests or connections failed.
     Failures,
-    /// No good answer came.
+    /// No request got a good answer.
     NothingAnswered,
-    /// Some figures are lower bounds, because too few requests were answered.
+    /// Some figures are only lower bounds, because too few requests were answered.
     LowerBounds,
-    /// An answer came before the database can have answered.
+    /// An answer arrived sooner than the database could have answered.
     TooFast,
-    /// More was answered than what was held can explain.
+    /// More requests were answered than the requests held can explain.
     AboveCeiling,
-    /// Requests a second times mean latency is not the number of connections.
+    /// Requests per second times mean latency does not equal the number of connections.
     LittlesLaw,
     /// The load generator had no CPU to spare.
     ClientBound,
-    /// The load generator was late to look at what had come.
+    /// The load generator was late to read answers.
     ClientLate,
-    /// The load generator is no optimised build.
+    /// The load generator is not an optimised build.
     DebugBuild,
     /// Something else used this machine's CPUs.
     BusyMachine,
     /// The kernel dropped connections because a backlog was full.
     BacklogOverflow,
-    /// There were no ports left to connect from.
+    /// The load generator ran out of ports to connect from.
     ShortOfPorts,
-    /// There were no descriptors left to connect with.
+    /// The load generator ran out of file descriptors.
     ShortOfDescriptors,
     /// The kernel killed processes of the server because memory ran out.
     OutOfMemory,
-    /// A figure of the RAM is missing, or is not the best that there is.
+    /// A RAM figure is missing, or comes from a second-best source.
     Meter,
-    /// The server complained, or did not end as it should.
+    /// The server printed a warning, or did not exit cleanly.
     Server,
-    /// Processes may be left.
+    /// Server processes may still be running.
     Left,
-    /// Merged runs may not be of the same time.
+    /// The merged runs may not have run at the same time.
     Merge,
 }
 
 impl Warning {
-    /// A warning of this kind, in words.
+    /// A warning of this kind with this text.
     pub fn new(kind: WarningKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use load::{Generator, Outcome, Series};
-use results::event::{Event, Phase, Sink};
+use results::event::{Event, RunPhase, Sink};
 use results::run::Second;
 use results::{Cause, RunResult};
 
@@ -166,10 +166,10 @@ struct Run<'a> {
 impl Run<'_> {
     fn go(mut self, result: &mut RunResult) -> Outcome {
         let driven = self.drive(result);
-        self.generator.close_window();
+        self.generator.end_window();
         let ending = self.note_ending(driven, result);
         // The server is stopped while the users still hold their sockets: so it closes first.
-        self.enter(Phase::Stopping);
+        self.enter(RunPhase::Stopping);
         self.generator.stop();
         let is_hurried = self.interrupt.is_raised();
         let timeout = if is_hurried { HURRIED_STOP_TIMEOUT } else { self.spec.stop_timeout };
@@ -210,7 +210,7 @@ impl Run<'_> {
             Some(held) => self.drive_held(held, result)?,
             None => self.drive_as_wrk(result)?,
         }
-        self.enter(Phase::Ledger);
+        self.enter(RunPhase::Ledger);
         self.pause(if self.held.is_some() { ADMIN_LINGER } else { Duration::ZERO })?;
         self.subject.read_ledger();
         self.pause(Duration::ZERO)
@@ -223,18 +223,18 @@ impl Run<'_> {
         self.subject.read_keep_alive();
         self.hold(held, result)?;
         self.settle()?;
-        self.enter(Phase::Measuring);
+        self.enter(RunPhase::Measuring);
         self.subject.begin();
-        self.generator.open_window(self.spec.duration);
+        self.generator.start_window(self.spec.duration);
         self.measure(result)?;
         self.note_held(held, result)
     }
 
     /// Opens the window, and lets all connect and send.
     fn drive_as_wrk(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
-        self.enter(Phase::Measuring);
+        self.enter(RunPhase::Measuring);
         self.subject.begin();
-        self.generator.open_window(self.spec.duration);
+        self.generator.start_window(self.spec.duration);
         self.generator.go();
         self.generator.permit(self.spec.connections);
         self.generator.start().map_err(failed)?;
@@ -243,7 +243,7 @@ impl Run<'_> {
 
     /// Lets the users connect, never more than the server's backlog can take on top of what it has accepted.
     fn connect(&mut self, held: Held) -> Result<(), Stopped> {
-        self.enter(Phase::Connecting);
+        self.enter(RunPhase::Connecting);
         let users = self.spec.connections;
         let backlog_room = (host::somaxconn().min(BACKLOG) / 4).max(16) as usize;
         let seen_before = self.ask(held)?.connections();
@@ -277,7 +277,7 @@ impl Run<'_> {
 
     /// Lets all users send at once, and waits until the server says that it holds all of their requests.
     fn hold(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
-        self.enter(Phase::Holding);
+        self.enter(RunPhase::Holding);
         let established = self.generator.progress().established;
         let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or(HOLD_TIMEOUT);
         self.generator.go();
@@ -295,7 +295,7 @@ impl Run<'_> {
     /// Waits until the users no longer send in step. Where most requests are queued, that takes too long, and they are apart
     /// anyway.
     fn settle(&mut self) -> Result<(), Stopped> {
-        self.enter(Phase::Settling);
+        self.enter(RunPhase::Settling);
         let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or_default();
         loop {
             let progress = self.generator.progress();
@@ -322,7 +322,7 @@ impl Run<'_> {
     /// Watches the window until it is over, and reads what it cost, also if it was cut short.
     fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         let watched = self.watch(result);
-        self.generator.close_window();
+        self.generator.end_window();
         self.subject.end(self.spec.threads);
         watched
     }
@@ -392,7 +392,7 @@ impl Run<'_> {
     /// What became of a server elsewhere that does not answer: it may be started again by whoever runs it.
     fn describe_absence(&mut self, held: Held) -> Option<Stopped> {
         let (memory, was_at_limit) = self.subject.last_known_memory()?;
-        self.enter(Phase::Gone);
+        self.enter(RunPhase::Gone);
         let deadline = Instant::now() + RETURN_TIMEOUT;
         let connections = loop {
             match ServerCounters::fetch(held.admin) {
@@ -427,7 +427,7 @@ impl Run<'_> {
         self.subject.exit().map_or(Ok(()), |_| Err(Stopped::ServerDied))
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: RunPhase) {
         self.sink.take(&Event::Entered { phase });
     }
 

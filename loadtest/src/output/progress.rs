@@ -6,7 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quantity::format;
 use report::live;
 use results::RunResult;
-use results::event::{Event, Phase, Sink};
+use results::event::{Event, RunPhase, Sink};
 use results::run::Second;
 
 use crate::machine::terminal::say;
@@ -46,7 +46,7 @@ impl Progress {
         self.run = Some(bar);
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: RunPhase) {
         if let Some(bar) = &self.run {
             bar.set_message(phase.name());
         }

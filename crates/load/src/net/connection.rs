@@ -1,4 +1,4 @@
-//! One TCP connection: it writes a request, and reads the answer to its last byte.
+//! One TCP connection: writes a request and reads the answer to its last byte.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -13,34 +13,35 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::stream::{Endpoint, Stream};
 use common::http::reply::{Answer, Content, Reply};
 
-/// How much is read at once. It is on the stack while bytes are there, and nowhere while the connection waits for them.
+/// How much to read at once. The buffer is on the stack while bytes arrive, and takes no memory while the connection
+/// waits.
 const READ_BYTES: usize = 16 * 1024;
 
-/// What kept a request from a good answer.
+/// Why a request got no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// No connection could be made.
     Connect,
-    /// The answer did not come whole, or is no HTTP.
+    /// The answer is incomplete, or is not HTTP.
     Read,
     /// The request could not be sent.
     Write,
     /// The answer took too long.
     Timeout,
-    /// The answer's status is 400 or more.
+    /// The answer's status is 400 or above.
     Status,
 }
 
-/// What came of one exchange.
+/// The outcome of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exchange {
-    /// Answers.
+    /// How many answers came.
     pub(crate) answers: u64,
-    /// Those of them with a status of 400 or more.
+    /// How many of them have a status of 400 or above.
     pub(crate) refusals: u64,
     /// Bytes received.
     pub(crate) bytes: u64,
-    /// Whether the connection can take another request.
+    /// Whether the connection can carry another request.
     pub(crate) is_persistent: bool,
 }
 
@@ -49,14 +50,14 @@ pub(crate) struct Exchange {
 pub(crate) struct Connection {
     stream: Stream,
     reply: Reply,
-    /// The status and content of each answer, if they are wanted.
+    /// The status and content of each answer, if wanted.
     contents: Vec<(u16, Content)>,
     timeout: Option<Timeout>,
 }
 
 impl Connection {
-    /// Connects. With a `limit`, it must be done in that time, and so must each exchange. The content of answers is kept
-    /// only if somebody `wants_content`.
+    /// Connects. `limit` bounds the time for connecting and for each exchange. `wants_content` keeps the content of
+    /// answers.
     ///
     /// # Errors
     /// No connection could be made.
@@ -70,8 +71,8 @@ impl Connection {
         Ok(Self { stream, reply, contents: Vec::new(), timeout: limit.map(Timeout::new) })
     }
 
-    /// Sends `request`, which is so many requests as it is to have `answers`, and reads those. After a failure the
-    /// connection is of no use.
+    /// Sends `request`, which may hold several pipelined requests, and reads as many `answers`. A connection that
+    /// failed cannot be used again.
     pub(crate) async fn exchange(&mut self, request: &[u8], answers: u64) -> Result<Exchange, Failure> {
         if let Some(timeout) = &mut self.timeout {
             timeout.start();
@@ -88,17 +89,17 @@ impl Connection {
         Ok(exchange)
     }
 
-    /// The status and content of the answers since the last call, if they are wanted.
+    /// The status and content of the answers since the last call, if wanted.
     pub(crate) fn take_contents(&mut self) -> Vec<(u16, Content)> {
         std::mem::take(&mut self.contents)
     }
 
-    /// Waits until the server closes. What it still sends is dropped.
+    /// Waits until the server closes, and drops what it still sends.
     pub(crate) async fn closed(mut self) {
         while poll_fn(|context| self.poll_discard(context)).await {}
     }
 
-    /// Reads and drops. Says whether more may come.
+    /// Reads and drops bytes. Returns whether more may come.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut bytes);
@@ -121,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Reads until there are so many answers.
+    /// Reads until all `answers` are in.
     fn poll_answers(
         &mut self,
         context: &mut Context<'_>,
@@ -142,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// Takes what was read; nothing means that the server has closed.
+    /// Handles the bytes read; an empty slice means that the server closed.
     fn take(&mut self, mut bytes: &[u8], answers: u64, exchange: &mut Exchange) -> Result<(), Failure> {
         exchange.bytes += bytes.len() as u64;
         if bytes.is_empty() {
@@ -152,7 +153,7 @@ impl Connection {
         }
         while !bytes.is_empty() {
             if exchange.answers == answers {
-                // Nobody asked for these.
+                // More bytes than the answers requested.
                 return Err(Failure::Read);
             }
             let (used, answer) = self.reply.push(bytes).map_err(|_| Failure::Read)?;
@@ -179,13 +180,13 @@ impl Connection {
     }
 }
 
-/// The time that an exchange may take.
+/// The time limit of an exchange.
 #[derive(Debug)]
 struct Timeout {
     limit: Duration,
     deadline: Instant,
-    /// Fires when the exchange is overdue, or when an earlier one would have been: moving it with each exchange would cost
-    /// more than to look again when it fires.
+    /// Fires when this exchange, or an earlier one, would be overdue. Checking again when it fires is cheaper than
+    /// moving it with every exchange.
     alarm: Pin<Box<Sleep>>,
 }
 

@@ -21,36 +21,37 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, Signature
 pub struct Endpoint {
     /// The address.
     pub address: SocketAddr,
-    /// With https.
+    /// For https.
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 /// An open connection.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// TCP alone.
+    /// Plain TCP.
     Tcp(TcpStream),
-    /// Boxed: without TLS, 10,000 connections would all be larger for it.
+    /// Boxed, so that 10,000 connections without TLS stay small.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Endpoint {
-    /// One that speaks TCP alone.
+    /// A plain TCP endpoint.
     pub fn tcp(address: SocketAddr) -> Self {
         Self { address, tls: None }
     }
 
-    /// One that speaks TLS, and takes whatever certificate the server has, as wrk does: what is loaded is one's own server,
-    /// and most of those have a certificate that nobody has signed.
+    /// A TLS endpoint that accepts any certificate, as wrk does: people load their own servers, and most of those have
+    /// self-signed certificates.
     ///
     /// # Errors
-    /// `host` is no name that TLS knows.
+    /// `host` is not a valid name for TLS.
     pub(super) fn tls(address: SocketAddr, host: &str) -> Result<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Arc::new(TakeAnyCertificate(provider.clone()));
+        let verifier = Arc::new(AcceptAnyCertificate(provider.clone()));
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is no name for TLS"))?;
+        let name =
+            ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is not a valid name for TLS"))?;
         Ok(Self { address, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
     }
 
@@ -79,7 +80,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
-                // The server has closed TCP without first saying so in TLS, as many do.
+                // Many servers close TCP without closing TLS first.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 outcome => outcome,
             },
@@ -110,11 +111,11 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Believes every certificate, but not every signature: the server must at least hold the key that it shows.
+/// Accepts every certificate but not every signature: the server must hold the key that it presents.
 #[derive(Debug)]
-struct TakeAnyCertificate(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TakeAnyCertificate {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -11,31 +11,31 @@ use super::stream::Endpoint;
 /// How long an address may take to answer before the load starts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL, and what it consists of.
+/// A URL and its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     text: String,
-    /// As in a Host field: with the port, if one was given.
+    /// As in a Host field: with the port, if the URL has one.
     authority: String,
     host: String,
     port: u16,
-    /// Whether TLS is spoken.
+    /// Whether to use TLS.
     is_tls: bool,
     /// Path and query.
     path: String,
 }
 
 impl Url {
-    /// Reads an `http:` or `https:` URL.
+    /// Parses an `http:` or `https:` URL.
     pub fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|error| format!("{error}; write http://127.0.0.1:8084/"))?;
         let is_tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             Some(scheme) => return Err(format!("{scheme} is not supported; write http:// or https://")),
-            None => return Err("there is no scheme; write http://127.0.0.1:8084/".into()),
+            None => return Err("the scheme is missing; write http://127.0.0.1:8084/".into()),
         };
-        let authority = uri.authority().ok_or("there is no host")?;
+        let authority = uri.authority().ok_or("the host is missing")?;
         Ok(Self {
             text: text.to_owned(),
             authority: authority.as_str().rsplit('@').next().unwrap_or_default().to_owned(),
@@ -46,10 +46,10 @@ impl Url {
         })
     }
 
-    /// The first of its addresses that takes a connection.
+    /// The first of its addresses that accepts a connection.
     ///
     /// # Errors
-    /// There is no such host, or nobody listens.
+    /// The host cannot be resolved, or nothing listens there.
     pub fn connectable_address(&self) -> Result<SocketAddr> {
         let Self { host, port, .. } = self;
         let addresses = (host.as_str(), *port).to_socket_addrs();
@@ -64,15 +64,15 @@ impl Url {
         Err(error.context(format!("unable to connect to {host}:{port}")))
     }
 
-    /// How to connect to `address`, which is one of its own.
+    /// How to connect to `address`, which is one of this URL's addresses.
     ///
     /// # Errors
-    /// The host is no name that TLS knows.
+    /// The host is not a valid name for TLS.
     pub fn endpoint(&self, address: SocketAddr) -> Result<Endpoint> {
         if self.is_tls { Endpoint::tls(address, &self.host) } else { Ok(Endpoint::tcp(address)) }
     }
 
-    /// A GET request for it, with further fields: `Name: value`. A Host among them replaces its own.
+    /// A GET request for this URL with extra fields (`Name: value`). A Host among them replaces the default one.
     pub fn request(&self, fields: &[String]) -> String {
         let has_host =
             fields.iter().any(|field| field.split_once(':').is_some_and(|(name, _)| name.eq_ignore_ascii_case("host")));
@@ -91,12 +91,12 @@ impl Url {
         if self.is_tls { "https" } else { "http" }
     }
 
-    /// The host, an IPv6 address without its brackets.
+    /// The host; an IPv6 address comes without its brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, if one was given.
+    /// The port, if the URL has one.
     pub fn given_port(&self) -> Option<u16> {
         self.authority.strip_suffix(&self.port.to_string())?.ends_with(':').then_some(self.port)
     }
@@ -111,7 +111,7 @@ impl Url {
         &self.authority
     }
 
-    /// As it was given.
+    /// The URL as the user wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_missing_have_defaults() {
+    fn missing_parts_have_defaults() {
         let url = Url::parse("http://[::1]").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 80, "/"));
         assert_eq!(url.given_port(), None);
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_refused() {
+    fn invalid_urls_are_refused() {
         for text in ["", "localhost", "localhost:80", "/path", "ftp://localhost/", "http://"] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn nobody_there_is_said() {
+    fn a_refused_connection_is_reported() {
         let error = format!("{:#}", Url::parse("http://127.0.0.1:1/").unwrap().connectable_address().unwrap_err());
         assert!(error.contains("unable to connect to 127.0.0.1:1") && error.contains("refused"), "{error}");
     }
