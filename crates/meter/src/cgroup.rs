@@ -1,4 +1,4 @@
-//! The kernel's own account of a group of processes.
+//! The kernel's own accounting of a group of processes.
 
 mod home;
 mod v1;
@@ -17,60 +17,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::MeterError;
 
-/// How long the kernel may take to let go of a directory whose last process has just ended.
+/// How long the kernel may take to release a directory after its last process exits.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
-/// How long killed processes may take to end: 10,000 of them take seconds to give their memory back.
+/// How long killed processes may take to exit: 10,000 of them need seconds to free their memory.
 const KILL_DEADLINE: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A new, empty cgroup that meters whoever joins it; its directories are removed on drop.
+/// A new, empty cgroup that meters the processes that join it. Drop removes its directories.
 ///
-/// A process joins by writing its pid (or `0`) into each of the [`join_paths`](Cgroup::join_paths), before it allocates what
-/// is to be metered; its children follow. What it allocated earlier stays charged where it was.
+/// A process joins by writing its pid (or `0`) into each of the [`join_paths`](Cgroup::join_paths), before it allocates
+/// what should be metered. Its children follow. What it allocated earlier stays charged where it was.
 ///
-/// **v2** is used where it has the memory controller. The group is a child of our own cgroup, or of the nearest ancestor that
-/// already hands the memory controller down (a v2 cgroup cannot both hold processes and hand down). Otherwise **v1**: a child
-/// of our own cgroup in each of the hierarchies `memory` and `cpuacct`.
+/// **v2** is used where it has the memory controller. The group is a child of our own cgroup, or of the nearest
+/// ancestor that already delegates the memory controller (a v2 cgroup cannot both hold processes and delegate).
+/// Otherwise **v1**: a child of our own cgroup in each of the hierarchies `memory` and `cpuacct`.
 ///
-/// What was measured on v1, Linux 6.18:
+/// Measured on v1, Linux 6.18:
 /// - `memory.usage_in_bytes` includes the kernel part (`memory.kmem.usage_in_bytes`), but not the buffers of TCP sockets.
-/// - TCP accounting is off until a limit is set, and with it the charge for accepted sockets: 4,000 idle connections cost
-///   their server 1.2 KiB each without, 3.5 KiB each with it; 64 MB waiting in their receive queues cost nothing without, and
-///   78 MiB in `memory.kmem.tcp.usage_in_bytes` with it. [`create`](Cgroup::create) therefore sets the limit "none", which
-///   switches it on, and every total here is `memory.usage_in_bytes` + `memory.kmem.tcp.usage_in_bytes`. v2 does so by itself.
-/// - The charge for accepted sockets is not a matter of their cgroup alone: it is on in all of them while any on the machine
-///   has TCP accounting on. A server-async with 10,000 connections, in a cgroup without, peaked at 122 MB, and at 157 MB while
-///   another, empty cgroup had it.
-/// - Charges are drawn in batches of 64 pages a CPU: a total may be 256 KiB too high for each CPU.
+/// - TCP accounting, and with it the charge for accepted sockets, is off until a limit is set: 4,000 idle connections
+///   cost their server 1.2 KiB each without it and 3.5 KiB each with it; 64 MB waiting in their receive queues cost
+///   nothing without it, and 78 MiB in `memory.kmem.tcp.usage_in_bytes` with it. [`create`](Cgroup::create) therefore
+///   sets the limit "none", which turns it on, and every total here is `memory.usage_in_bytes` +
+///   `memory.kmem.tcp.usage_in_bytes`. v2 does this by itself.
+/// - Accepted sockets are charged in every cgroup while any cgroup on the machine has TCP accounting on. A server-async
+///   with 10,000 connections in a cgroup without it peaked at 122 MB, and at 157 MB while another, empty cgroup had it
+///   on.
+/// - Charges are made in batches of 64 pages per CPU: a total may be 256 KiB too high for each CPU.
 ///
-/// On v2 the tests of this crate were run on Linux 6.1 (user-mode Linux), from the root cgroup and from leaves; only
-/// [`reset_peak`](Cgroup::reset_peak), which takes 6.12 there, never was.
+/// On v2 the tests of this crate ran on Linux 6.1 (user-mode Linux), from the root cgroup and from leaves, except for
+/// [`reset_peak`](Cgroup::reset_peak), which needs 6.12 there.
 ///
-/// In both versions page cache counts for whoever read the file first. It is part of every total, and apart in
-/// [`parts`](Cgroup::parts).
+/// Both versions charge page cache to the cgroup that read the file first. It is part of every total, and a part of its
+/// own in [`parts`](Cgroup::parts).
 #[derive(Debug)]
 pub struct Cgroup {
     files: Files,
 }
 
-/// The memory cgroup that this process is in already, which is only read: in a container, the container's.
+/// The memory cgroup that this process is already in, read-only: in a container, the container's.
 ///
-/// Its figures are of everybody in it, on v1 with TCP buffers only where their accounting was switched on: see [`Cgroup`].
+/// Its figures cover every process in it. On v1 they include TCP buffers only where TCP accounting is on: see
+/// [`Cgroup`].
 #[derive(Debug)]
 pub struct OwnCgroup {
     files: Files,
 }
 
-/// The same questions, answered from other files.
+/// The files of either cgroup version.
 #[derive(Debug)]
 enum Files {
     V1(v1::Files),
     V2(v2::Files),
 }
 
-/// What the kernel charges to a cgroup, taken apart. `None` is what this version of cgroups does not tell.
+/// What the kernel charges to a cgroup, by part. A part that this cgroup version does not report is `None`.
 ///
-/// `anon + file + kernel + sockets` is about the total. Slab, page tables and kernel stacks are within `kernel`.
+/// `anon + file + kernel + sockets` is about the total. Slab, page tables and kernel stacks are part of `kernel`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub struct CgroupParts {
@@ -78,13 +80,13 @@ pub struct CgroupParts {
     pub total_bytes: u64,
     /// Anonymous pages (heap, stacks, pages copied on write), in bytes.
     pub anon_bytes: Option<u64>,
-    /// Page cache, shared memory included, in bytes: files that the group was the first to touch, its own binary among them.
+    /// Page cache including shared memory, in bytes: files that the group touched first, its own binary among them.
     pub file_bytes: Option<u64>,
-    /// All kernel memory except socket buffers, in bytes (v1 `memory.kmem.usage_in_bytes`; v2 `kernel`, since Linux 5.18).
+    /// Kernel memory without socket buffers, in bytes (v1 `memory.kmem.usage_in_bytes`; v2 `kernel`, since Linux 5.18).
     pub kernel_bytes: Option<u64>,
     /// Socket buffers, in bytes (v1 `memory.kmem.tcp.usage_in_bytes`, TCP only; v2 `sock`).
     pub sockets_bytes: Option<u64>,
-    /// Kernel objects, the sockets' own among them, in bytes (v2 only).
+    /// Kernel objects, including those of sockets, in bytes (v2 only).
     pub slab_bytes: Option<u64>,
     /// Page tables, in bytes (v2 only).
     pub page_tables_bytes: Option<u64>,
@@ -93,15 +95,16 @@ pub struct CgroupParts {
 }
 
 impl Cgroup {
-    /// Makes a cgroup of that name. Name it prefix + own pid, so that [`remove_stale`] finds it should its creator be killed.
+    /// Creates a cgroup of this name. Name it prefix + own pid, so that [`remove_stale`] finds it if its creator is
+    /// killed.
     ///
     /// # Errors
-    /// [`MeterError::NoCgroup`] says what is in the way (no right to write, a read-only mount, no memory controller, a name
-    /// that is taken) and what to do about it.
+    /// [`MeterError::NoCgroup`] says what is in the way (no write permission, a read-only mount, no memory controller,
+    /// a name in use) and what to do about it.
     pub fn create(name: &str) -> Result<Cgroup, MeterError> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
             return Err(MeterError::NoCgroup {
-                why: format!("{name:?} is no name for a directory"),
+                why: format!("{name:?} is not a directory name"),
                 remedy: "use letters, digits and dashes".into(),
             });
         }
@@ -113,21 +116,22 @@ impl Cgroup {
         Ok(Cgroup { files })
     }
 
-    /// The files into which a process writes its pid in order to join, all of them. `0` stands for the writer itself.
+    /// The files that a process must write its pid into to join. `0` stands for the writer itself.
     pub fn join_paths(&self) -> Vec<PathBuf> {
         self.dirs().into_iter().map(|dir| dir.join("cgroup.procs")).collect()
     }
 
-    /// All that is charged to the group now, in bytes: user pages, page cache, kernel memory, socket buffers.
+    /// Everything charged to the group now, in bytes: user pages, page cache, kernel memory, socket buffers.
     ///
     /// # Errors
-    /// [`MeterError::File`], as with all figures of a cgroup, if the kernel's file cannot be read or understood.
+    /// [`MeterError::File`], as for every figure of a cgroup, if the kernel's file cannot be read or parsed.
     pub fn current_bytes(&self) -> Result<u64, MeterError> {
         self.files.current_bytes()
     }
 
-    /// The highest [`current_bytes`](Cgroup::current_bytes) since creation or the last [`reset_peak`](Cgroup::reset_peak), in
-    /// bytes. v1 keeps the peak of TCP buffers apart; both are added, an upper bound if they came at different times.
+    /// The highest [`current_bytes`](Cgroup::current_bytes) since creation or the last
+    /// [`reset_peak`](Cgroup::reset_peak), in bytes. v1 keeps a separate peak for TCP buffers; their sum is an upper
+    /// bound if the peaks came at different times.
     ///
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
@@ -135,12 +139,12 @@ impl Cgroup {
         self.files.peak_bytes()
     }
 
-    /// Allows the group no more than this, in bytes, and no swap beside it: who outgrows it is killed. Each kill takes one
-    /// process, not the group ([`oom_kills`](Cgroup::oom_kills) counts them), so that of a server with children some may live
-    /// on. v1 limits user pages and kernel memory, and leaves out the buffers of TCP sockets, which [`current_bytes`] has.
+    /// Limits the group to this many bytes, without swap. Each time it outgrows the limit the kernel kills one process,
+    /// not the group ([`oom_kills`](Cgroup::oom_kills) counts them), so some children of a server may survive. v1
+    /// limits user pages and kernel memory, but not the TCP buffers that [`current_bytes`] includes.
     ///
     /// # Errors
-    /// [`MeterError::File`]: the group holds more already, for instance.
+    /// [`MeterError::File`], for instance if the group already holds more.
     ///
     /// [`current_bytes`]: Cgroup::current_bytes
     pub fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
@@ -150,7 +154,7 @@ impl Cgroup {
         }
     }
 
-    /// Lets the peak start anew from what is charged now.
+    /// Resets the peak to what is charged now.
     ///
     /// # Errors
     /// [`MeterError::Unavailable`] on v2 before Linux 6.12; [`MeterError::File`].
@@ -161,8 +165,8 @@ impl Cgroup {
         }
     }
 
-    /// CPU time used in the group since its creation, user and system, by processes that have ended too, in microseconds
-    /// (v1 `cpuacct.usage`; v2 `usage_usec` of `cpu.stat`). Exact, where ticks read 0 over many short-lived processes.
+    /// CPU time used in the group since its creation, user and system, including exited processes, in microseconds (v1
+    /// `cpuacct.usage`; v2 `usage_usec` of `cpu.stat`). Exact even for many short-lived processes, whose ticks read 0.
     ///
     /// # Errors
     /// [`MeterError::Unavailable`] on v1 without a `cpuacct` hierarchy; [`MeterError::File`].
@@ -173,7 +177,7 @@ impl Cgroup {
         }
     }
 
-    /// The total and its parts, which the kernel reads one after the other: under load they do not add up exactly.
+    /// The total and its parts. The kernel reads them one after the other, so under load they do not add up exactly.
     ///
     /// # Errors
     /// [`MeterError::File`].
@@ -184,7 +188,7 @@ impl Cgroup {
         }
     }
 
-    /// How many processes of the group the kernel has killed for want of memory.
+    /// How many processes of the group the kernel killed because memory ran out.
     ///
     /// # Errors
     /// [`MeterError::File`].
@@ -192,7 +196,7 @@ impl Cgroup {
         self.files.oom_kills()
     }
 
-    /// Who is in the group now, in no order. Zombies are not.
+    /// The processes in the group now, in no order, without zombies.
     ///
     /// # Errors
     /// [`MeterError::File`].
@@ -201,12 +205,12 @@ impl Cgroup {
         Ok(parse_pids(&read(&procs)?))
     }
 
-    /// Sends SIGKILL to everybody in the group until it is empty: for its creator, cleaning up. Forks are outrun by repeating.
-    /// Killed children of the caller remain zombies until it waits for them.
+    /// Kills every process in the group with SIGKILL until it is empty, for cleaning up. Repeats to catch processes
+    /// that keep forking. Killed children of the caller remain zombies until it waits for them.
     ///
     /// # Errors
-    /// [`MeterError::Populated`] if the caller is in the group itself (nobody is killed then), or if somebody is still there
-    /// after 30 seconds; [`MeterError::File`].
+    /// [`MeterError::Populated`] if the caller itself is in the group (then nothing is killed), or if a process is
+    /// still there after 30 seconds; [`MeterError::File`].
     pub fn kill_all(&self) -> Result<(), MeterError> {
         let populated = |why| MeterError::Populated { dir: self.memory_dir().to_owned(), why };
         let deadline = Instant::now() + KILL_DEADLINE;
@@ -219,10 +223,10 @@ impl Cgroup {
                 return Err(populated("the caller is in it".into()));
             }
             if Instant::now() > deadline {
-                return Err(populated(format!("{} processes do not die, {} for one", pids.len(), pids[0])));
+                return Err(populated(format!("{} processes do not die, such as {}", pids.len(), pids[0])));
             }
             for pid in pids {
-                // One that is gone already is what we want; one that may not be killed shows at the deadline.
+                // Ignore errors: a process may be gone already, and one that cannot be killed shows at the deadline.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             thread::sleep(RETRY_INTERVAL);
@@ -245,7 +249,8 @@ impl Cgroup {
 }
 
 impl OwnCgroup {
-    /// Our own; nothing in the root cgroup, whose account is of the whole machine, nor without a memory controller.
+    /// The cgroup of this process; `None` in the root cgroup, which accounts for the whole machine, or without a memory
+    /// controller.
     pub fn find() -> Option<OwnCgroup> {
         let files = match home::find().ok()? {
             home::Home::V2 { own, .. } => Files::V2(v2::Files::existing(own)?),
@@ -254,15 +259,15 @@ impl OwnCgroup {
         Some(OwnCgroup { files })
     }
 
-    /// As [`Cgroup::current_bytes`].
+    /// See [`Cgroup::current_bytes`].
     ///
     /// # Errors
-    /// [`MeterError::File`], as with all these figures, if the kernel's file cannot be read or understood.
+    /// [`MeterError::File`], as for all these figures, if the kernel's file cannot be read or parsed.
     pub fn current_bytes(&self) -> Result<u64, MeterError> {
         self.files.current_bytes()
     }
 
-    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was made, in bytes.
+    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was created, in bytes.
     ///
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
@@ -270,8 +275,8 @@ impl OwnCgroup {
         self.files.peak_bytes()
     }
 
-    /// What the group may use before the kernel kills somebody in it, in bytes: the lowest limit from it upwards, as far as
-    /// that can be seen from inside. `None` is no limit.
+    /// What the group may use before the kernel kills a process in it, in bytes: the lowest limit of the group and its
+    /// ancestors, as far as they are visible from inside. `None` means no limit.
     ///
     /// # Errors
     /// [`MeterError::File`].
@@ -282,7 +287,7 @@ impl OwnCgroup {
         }
     }
 
-    /// As [`Cgroup::oom_kills`].
+    /// See [`Cgroup::oom_kills`].
     ///
     /// # Errors
     /// [`MeterError::File`].
@@ -315,8 +320,8 @@ impl Files {
 }
 
 impl Drop for Cgroup {
-    /// Removes the directories. Waits up to a second for processes that are just ending; if some live on, the directories stay,
-    /// and [`remove_stale`] finds them later.
+    /// Removes the directories. Waits up to a second for processes that are exiting; if some remain, the directories
+    /// stay, and [`remove_stale`] finds them later.
     fn drop(&mut self) {
         let deadline = Instant::now() + REMOVAL_DEADLINE;
         for dir in self.dirs() {
@@ -330,9 +335,9 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes the empty cgroups named `prefix` + pid whose creator `pid` no longer runs, and says which; it was killed before it
-/// could. Looks where [`Cgroup::create`] would put a new one, so a creator that ran in another cgroup is not found. One that
-/// still holds processes stays.
+/// Removes the empty cgroups named `prefix` + pid whose creator `pid` no longer runs, because it was killed before it
+/// could clean up. Returns the removed directories. Looks only where [`Cgroup::create`] would put a new one, so it
+/// misses creators that ran in another cgroup. A cgroup that still holds processes stays.
 pub fn remove_stale(prefix: &str) -> Vec<PathBuf> {
     let parents = home::find().map(|home| home.parents()).unwrap_or_default();
     let entries = parents.into_iter().flat_map(fs::read_dir).flatten().flatten();
@@ -346,7 +351,7 @@ fn is_stale(dir: &Path, prefix: &str) -> bool {
     creator.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
-/// Makes the directory of a group, or says why not and what to do.
+/// Creates the directory of a group; the error says what to do.
 fn make_dir(dir: &Path) -> Result<(), MeterError> {
     fs::create_dir(dir).map_err(|error| {
         let remedy = match error.kind() {
@@ -355,7 +360,7 @@ fn make_dir(dir: &Path) -> Result<(), MeterError> {
                 "give the container a writable cgroup mount (`--privileged --cgroupns=host`)"
             }
             ErrorKind::AlreadyExists => {
-                "another run uses this name, or a killed one left it: choose another, or rmdir it"
+                "another run uses this name, or a killed run left it: choose another name, or rmdir it"
             }
             _ => "see cgroups(7)",
         };
@@ -369,16 +374,17 @@ fn read(path: &Path) -> Result<String, MeterError> {
 
 fn read_number(path: &Path) -> Result<u64, MeterError> {
     let text = read(path)?;
-    text.trim().parse().map_err(|_| not_found(path, "number"))
+    text.trim().parse().map_err(|_| missing_value(path, "number"))
 }
 
-/// The lines of `cgroup.procs`. Processes of other pid namespaces read as 0, which `kill` would take for our own process group.
+/// The pids in `cgroup.procs`. Processes of other pid namespaces read as 0, which `kill` would take for our own process
+/// group.
 fn parse_pids(procs: &str) -> Vec<i32> {
     procs.lines().flat_map(str::parse).filter(|&pid| pid > 0).collect()
 }
 
-/// The value of a line `key value`, the shape of all the kernel's cgroup statistics.
-fn value_of(text: &str, key: &str) -> Option<u64> {
+/// The value in a line `key value`, the format of all cgroup statistics.
+fn stat_value(text: &str, key: &str) -> Option<u64> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.find(|&(name, _)| name == key)?.1.trim().parse().ok()
 }
@@ -387,8 +393,8 @@ fn write(path: &Path, text: &str) -> Result<(), MeterError> {
     fs::write(path, text).map_err(|source| file_error(path, source))
 }
 
-/// The same, for a file that there is only on machines with swap.
-fn write_if_there(path: &Path, text: &str) -> Result<(), MeterError> {
+/// [`write`], for files that exist only with swap.
+fn write_if_exists(path: &Path, text: &str) -> Result<(), MeterError> {
     if path.exists() { write(path, text) } else { Ok(()) }
 }
 
@@ -396,8 +402,8 @@ fn file_error(path: &Path, source: io::Error) -> MeterError {
     MeterError::File { path: path.to_owned(), source }
 }
 
-fn not_found(path: &Path, what: &str) -> MeterError {
-    let source = io::Error::new(ErrorKind::InvalidData, format!("there is no {what} in it"));
+fn missing_value(path: &Path, what: &str) -> MeterError {
+    let source = io::Error::new(ErrorKind::InvalidData, format!("it contains no {what}"));
     file_error(path, source)
 }
 
@@ -408,8 +414,8 @@ mod tests {
     #[test]
     fn values_belong_to_whole_keys() {
         let oom_control = "oom_kill_disable 0\nunder_oom 1\noom_kill 7\n";
-        assert_eq!(value_of(oom_control, "oom_kill"), Some(7));
-        assert_eq!(value_of(oom_control, "oom"), None);
+        assert_eq!(stat_value(oom_control, "oom_kill"), Some(7));
+        assert_eq!(stat_value(oom_control, "oom"), None);
     }
 
     #[test]

@@ -1,50 +1,50 @@
-//! What can go wrong, in words that say what to do.
+//! Errors that say what to do about them.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a figure, or a cgroup, could not be had.
+/// Why a figure or a cgroup is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum MeterError {
-    /// The process does not exist, or is a zombie, which holds no memory any more.
+    /// The process does not exist, or is a zombie, which no longer holds memory.
     #[error("no process {pid} is running")]
     NoSuchProcess {
         /// The process asked for.
         pid: i32,
     },
-    /// A file below `/proc` could not be read or understood; the path is part of the source's text.
+    /// A file below `/proc` could not be read or parsed; the source's text includes the path.
     #[error("cannot read /proc")]
     Proc(#[from] procfs::ProcError),
-    /// No cgroup could be made. The ledger works without one.
+    /// No cgroup could be created. The ledger works without one.
     #[error("no cgroup to meter in: {why}; {remedy}")]
     NoCgroup {
-        /// What stood in the way.
+        /// What is in the way.
         why: String,
         /// What to do about it.
         remedy: String,
     },
-    /// A cgroup file could not be read, written or understood.
+    /// A cgroup file could not be read, written or parsed.
     #[error("{}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error from the kernel.
         source: io::Error,
     },
-    /// This kernel, or the way its cgroups are mounted, does not offer this.
-    #[error("{what} cannot be had here: {why}")]
+    /// This kernel or its cgroup mounts do not support this.
+    #[error("{what} is not available here: {why}")]
     Unavailable {
-        /// What was asked for.
+        /// What was requested.
         what: &'static str,
-        /// What it would take.
+        /// What it would need.
         why: &'static str,
     },
-    /// [`Cgroup::kill_all`](crate::Cgroup::kill_all) was called by a process inside the cgroup, or met one that does not die.
+    /// [`Cgroup::kill_all`](crate::Cgroup::kill_all) was called from inside the cgroup, or a process did not die.
     #[error("{} cannot be emptied: {why}", dir.display())]
     Populated {
         /// The cgroup's directory.
         dir: PathBuf,
-        /// Who is still in it.
+        /// Which processes are still in it.
         why: String,
     },
 }

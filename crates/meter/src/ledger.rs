@@ -1,4 +1,4 @@
-//! The ledger: what `/proc` says of a process tree, each part apart.
+//! The ledger: the memory of a process tree according to `/proc`, part by part.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,42 +11,42 @@ use serde::Serialize;
 use crate::{MeterError, process_tree, sockets};
 
 /// A kernel stack: `THREAD_SIZE`, 16 KiB on x86-64 (`arch/x86/include/asm/page_64_types.h`) and on arm64
-/// (`arch/arm64/include/asm/memory.h`), where it grows to a page if pages are larger than that.
+/// (`arch/arm64/include/asm/memory.h`), or one page where pages are larger.
 const KERNEL_STACK_BYTES: u64 = 16 * 1024;
 
-/// The RAM of a process tree at one moment, each part apart. A figure that could not be had for every process is `None`,
+/// The RAM of a process tree at one moment, part by part. A figure that could not be read for every process is `None`,
 /// never a partial sum, and [`missing`](Ledger::missing) says why.
 ///
-/// PSS, page tables, kernel stacks and sockets do not overlap and may be added; RSS and private dirty may not. Their sum
-/// is a lower bound: see the crate's documentation for what `/proc` does not tell.
+/// PSS, page tables, kernel stacks and sockets do not overlap and may be added; RSS and private dirty may not. The sum
+/// is a lower bound: see the crate's documentation for what `/proc` leaves out.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ledger {
-    /// Resident set sizes added up, in bytes (`VmRSS` of `/proc/PID/status`). Counts a shared page once for every process:
-    /// the popular figure, kept so that the reader sees how far off it is.
+    /// Resident set sizes added up, in bytes (`VmRSS` of `/proc/PID/status`). Counts a shared page once per process. It
+    /// is the popular figure, kept to show how far off it is.
     pub rss_sum_bytes: Option<u64>,
-    /// Proportional set sizes added up, in bytes (`Pss` of `smaps_rollup`): a page shared by n processes counts 1/n in each.
-    /// A share that belongs to processes outside the tree is not counted.
+    /// Proportional set sizes added up, in bytes (`Pss` of `smaps_rollup`): a page shared by n processes counts 1/n in
+    /// each. Shares of processes outside the tree are not counted.
     pub pss_bytes: Option<u64>,
-    /// Pages that are the tree's alone and cannot be dropped, in bytes (`Private_Dirty` of `smaps_rollup`).
+    /// Pages that only one process uses and that cannot be dropped, in bytes (`Private_Dirty` of `smaps_rollup`).
     pub private_dirty_bytes: Option<u64>,
     /// Page tables, in bytes (`VmPTE` of `/proc/PID/status`: all levels but the topmost page).
     pub page_tables_bytes: Option<u64>,
-    /// Kernel stacks, in bytes: 16 KiB a thread.
+    /// Kernel stacks, in bytes: 16 KiB per thread.
     pub kernel_stacks_bytes: Option<u64>,
-    /// Kernel memory of the distinct sockets that the tree holds, in bytes: each one's protocol object, file, dentry and
-    /// inode, and the payload queued in it. The buffers around that payload are not seen: a lower bound.
+    /// Kernel memory of the distinct sockets that the tree holds, in bytes: the protocol object, file, dentry and inode
+    /// of each, and the payload queued in it. A lower bound, because the buffers around that payload are not visible.
     pub sockets_bytes: Option<u64>,
     /// How many distinct sockets the tree holds; one inherited by 10,000 children counts once.
     pub sockets: Option<u64>,
-    /// Running processes in the tree, zombies left out.
+    /// Running processes in the tree, without zombies.
     pub processes: u64,
-    /// Threads in the tree, at least one a process.
+    /// Threads in the tree, at least one per process.
     pub threads: u64,
-    /// Which figures could not be had, or are incomplete, and why.
+    /// Figures that are missing or incomplete, and why.
     pub missing: Vec<Missing>,
 }
 
-/// One figure that the ledger could not give in full.
+/// A figure that is missing or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// The name of the field in [`Ledger`].
@@ -55,21 +55,21 @@ pub struct Missing {
     pub why: String,
 }
 
-/// Takes the ledger of the process `root_pid` and all its descendants.
+/// Reads the ledger of the process `root_pid` and all its descendants.
 ///
-/// Processes that vanish while being read are left out. Expect tens of microseconds for each process, and more where much
-/// is mapped: `smaps_rollup` walks the page tables, and holds up page faults of the process meanwhile.
+/// Processes that exit while being read are left out. Reading takes tens of microseconds per process, and more where
+/// much is mapped: `smaps_rollup` walks the page tables and blocks page faults of the process for that time.
 ///
 /// # Errors
-/// [`MeterError::NoSuchProcess`] if nobody in the tree is there (any more). Whatever else cannot be read becomes an entry in
-/// [`Ledger::missing`].
+/// [`MeterError::NoSuchProcess`] if no process of the tree exists (any more). Anything else that cannot be read becomes
+/// an entry in [`Ledger::missing`].
 pub fn ledger(root_pid: i32) -> Result<Ledger, MeterError> {
     let mut walk = LedgerWalk::new(root_pid, process_tree(root_pid));
     while walk.read_next() {}
     walk.finish()
 }
 
-/// A ledger that is taken process by process, for a caller who has other things to do in between.
+/// A ledger that is read process by process, for callers with other work to do in between.
 #[derive(Debug)]
 pub struct LedgerWalk {
     root_pid: i32,
@@ -101,7 +101,7 @@ impl LedgerWalk {
         }
     }
 
-    /// Reads the next process. False if there was none.
+    /// Reads the next process. Returns false if there is none.
     pub fn read_next(&mut self) -> bool {
         let Some(pid) = self.unread.next() else { return false };
         if let Some(reading) = Reading::take(pid) {
@@ -123,11 +123,11 @@ impl LedgerWalk {
         }));
     }
 
-    /// The ledger of the processes that were read. Looks up their sockets, which takes as long as the kernel needs to list
-    /// all sockets of the network namespace.
+    /// The ledger of the processes read so far. Looking up their sockets takes as long as the kernel needs to list all
+    /// sockets of the network namespace.
     ///
     /// # Errors
-    /// [`MeterError::NoSuchProcess`] if none of them was there (any more).
+    /// [`MeterError::NoSuchProcess`] if none of them existed (any more).
     pub fn finish(self) -> Result<Ledger, MeterError> {
         if self.processes == 0 {
             return Err(MeterError::NoSuchProcess { pid: self.root_pid });
@@ -153,7 +153,7 @@ impl LedgerWalk {
     }
 }
 
-/// What was read of one process, before it is added up.
+/// The figures of one process.
 struct Reading {
     status: Status,
     rollup: Result<SmapsRollup, ProcError>,
@@ -161,22 +161,23 @@ struct Reading {
 }
 
 impl Reading {
-    /// Nothing, if the process is gone or ends while being read.
+    /// `None` if the process is gone or exits while being read.
     fn take(pid: i32) -> Option<Reading> {
         let process = Process::new(pid).ok()?;
         let reading = Reading::try_take(&process)?;
-        // An exec replaces the memory between open and read. What is not ours to read will fail the second time, too.
+        // Retry once: an exec may replace the memory between open and read. Missing permission fails the second time,
+        // too.
         if reading.is_complete() { Some(reading) } else { Reading::try_take(&process) }
     }
 
     fn try_take(process: &Process) -> Option<Reading> {
         let reading = Reading {
-            status: status_of_living(process)?,
+            status: living_status(process)?,
             rollup: process.smaps_rollup(),
-            socket_inodes: sockets::held_by(process.pid()),
+            socket_inodes: sockets::socket_inodes(process.pid()),
         };
-        // The status is everybody's to read, also when the others failed: unless there is nobody any more.
-        (reading.is_complete() || status_of_living(process).is_some()).then_some(reading)
+        // Anyone may read the status. If that fails now, the process has exited.
+        (reading.is_complete() || living_status(process).is_some()).then_some(reading)
     }
 
     fn is_complete(&self) -> bool {
@@ -184,13 +185,13 @@ impl Reading {
     }
 }
 
-/// Nothing for who holds no memory any more: a zombie, and also a process in the midst of exiting, whose state is still
-/// "running" and whose `smaps_rollup` no longer exists.
-fn status_of_living(process: &Process) -> Option<Status> {
+/// `None` for a process without memory: a zombie, or one that is exiting, whose state is still "running" although its
+/// `smaps_rollup` no longer exists.
+fn living_status(process: &Process) -> Option<Status> {
     process.status().ok().filter(|status| status.vmrss.is_some())
 }
 
-/// One figure over all processes: a sum, or the first reason why there is none.
+/// The sum of a figure over all processes, or the first reason why there is none.
 #[derive(Debug, Default)]
 struct Tally {
     bytes: u64,

@@ -1,17 +1,18 @@
-//! The RAM of a process tree, the kernel's part included.
+//! Meters the RAM of a process tree, including kernel memory.
 //!
-//! No single figure tells what a server costs. Summed RSS counts a page that 10,000 forked children share 10,000 times;
-//! PSS is fair to pages, and blind to everything that the kernel holds on the server's behalf: page tables, stacks,
-//! sockets. So there are two independent views, and the reader may compare them:
+//! No single figure says what a server costs. Summed RSS counts a page that 10,000 forked children share 10,000 times;
+//! PSS divides it fairly, but misses everything that the kernel holds for the server: page tables, stacks, sockets. So
+//! there are two independent views to compare:
 //!
-//! - [`ledger()`] walks `/proc` and keeps each part apart. It needs no privilege for one's own processes. It costs the
-//!   kernel a walk over every page table of every process: take it seldom.
-//! - [`Cgroup`] is the kernel's own account, its whole charge for everything in the group. It costs one small read: poll
-//!   it often. It needs root, or a delegated cgroup. [`OwnCgroup`] reads the same of the group that one is in, and needs neither.
+//! - [`ledger()`] walks `/proc` and keeps the parts apart. It needs no privileges for your own processes. The kernel
+//!   walks every page table of every process for it, so read it seldom.
+//! - [`Cgroup`] is the kernel's own accounting, with every charge to the group. It costs one small read, so poll it
+//!   often. It needs root or a delegated cgroup. [`OwnCgroup`] reads the group that the process is in, and needs
+//!   neither.
 //!
-//! The two never agree to the byte. The ledger does not know of `task_struct`, `mm_struct`, VMAs, `files_struct` and
-//! other slab (22 KiB for each of 500 `sleep`s on Linux 6.18), nor of page cache; the cgroup knows all of these, and leaves
-//! out pages that somebody else touched first, such as a binary that was already in the page cache.
+//! The two never agree to the byte. The ledger misses `task_struct`, `mm_struct`, VMAs, `files_struct` and other slab
+//! (22 KiB for each of 500 `sleep`s on Linux 6.18), and page cache. The cgroup includes all of these, but not pages
+//! that another cgroup touched first, such as a binary already in the page cache.
 //!
 //! ```
 //! let ledger = meter::ledger(std::process::id() as i32)?;

@@ -10,11 +10,11 @@ use procfs::process::Process;
 
 use crate::MeterError;
 
-/// CPU time, user and system, that the process has used so far in all its threads, including those that have ended.
+/// CPU time, user and system, used so far by all threads of the process, including those that have ended.
 ///
-/// From `/proc/PID/stat`, which counts in ticks (10 ms on nearly every kernel) and rounds down: good for one process that
-/// ran for seconds, and 0 for each of 10,000 children that ran for less than a tick. For those, ask
-/// [`Cgroup::cpu_usec`](crate::Cgroup::cpu_usec). Children are not included.
+/// From `/proc/PID/stat`, which counts in ticks (10 ms on nearly every kernel) and rounds down: fine for one process
+/// that ran for seconds, but 0 for each of 10,000 children that ran for less than a tick. Use
+/// [`Cgroup::cpu_usec`](crate::Cgroup::cpu_usec) for those. Children are not included.
 ///
 /// # Errors
 /// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
@@ -25,9 +25,9 @@ pub fn cpu_time(pid: i32) -> Result<Duration, MeterError> {
     Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
 }
 
-/// Time on a CPU that the living threads of the process have had so far: of the first field of `/proc/PID/task/TID/schedstat`,
-/// in nanoseconds. Unlike [`cpu_time`] it is exact, so that it can be added up over 10,000 children; but what ended threads
-/// have used is not in it.
+/// CPU time used so far by the living threads of the process, from the first field of `/proc/PID/task/TID/schedstat`,
+/// in nanoseconds. Unlike [`cpu_time`] it is exact, so it adds up over 10,000 children, but it excludes threads that
+/// have ended.
 ///
 /// # Errors
 /// [`MeterError::NoSuchProcess`]; [`MeterError::File`] on a kernel without `CONFIG_SCHED_INFO`.
@@ -46,7 +46,7 @@ pub fn run_time(pid: i32) -> Result<Duration, MeterError> {
     Ok(Duration::from_nanos(run_ns))
 }
 
-/// The highest RSS that the process ever had, in bytes: `VmHWM` of `/proc/PID/status`. A lifetime maximum, not this run's.
+/// The peak RSS of the process, in bytes: `VmHWM` of `/proc/PID/status`. A lifetime maximum.
 ///
 /// # Errors
 /// [`MeterError::NoSuchProcess`], also for a zombie; [`MeterError::Proc`] if `/proc` cannot be read.

@@ -1,7 +1,7 @@
-//! Kernel memory of sockets, counted from outside the kernel.
+//! Estimates the kernel memory of sockets from `/proc`.
 //!
-//! A socket is several slab objects: the protocol's own (`struct tcp_sock`; its size stands in `/proc/net/protocols`), the
-//! inode with the `struct socket` in it, a dentry and a `struct file`. On top comes what is queued in it.
+//! A socket is several slab objects: the protocol's own (`struct tcp_sock`; `/proc/net/protocols` has its size), the
+//! inode that contains the `struct socket`, a dentry and a `struct file`. Its queued payload comes on top.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,12 +13,13 @@ use procfs::process::Process;
 
 use crate::Missing;
 
-/// File, dentry and inode of one socket where `/proc/slabinfo` is not ours to read: the object sizes of `filp` (192),
-/// `dentry` (192) and `sock_inode_cache` (832) on Linux 6.18, x86-64. Other versions differ by some tens of bytes.
+/// The fallback for file, dentry and inode of one socket where `/proc/slabinfo` is not readable: the object sizes of
+/// `filp` (192), `dentry` (192) and `sock_inode_cache` (832) on Linux 6.18, x86-64. Other versions differ by some tens
+/// of bytes.
 const FILE_OVERHEAD_BYTES: u64 = 192 + 192 + 832;
 
 /// The inodes of the sockets that a process has open.
-pub(crate) fn held_by(pid: i32) -> io::Result<Vec<u64>> {
+pub(crate) fn socket_inodes(pid: i32) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor may be closed between readdir and readlink.
@@ -29,7 +30,7 @@ pub(crate) fn held_by(pid: i32) -> io::Result<Vec<u64>> {
     Ok(inodes)
 }
 
-/// The kernel memory of these sockets, which are looked up in the network namespace of `root_pid`.
+/// The kernel memory of these sockets, looked up in the network namespace of `root_pid`.
 pub(crate) fn kernel_bytes(root_pid: i32, inodes: &HashSet<u64>, missing: &mut Vec<Missing>) -> Option<u64> {
     let figure = "sockets_bytes";
     let known = match known_sockets(root_pid) {
@@ -43,21 +44,21 @@ pub(crate) fn kernel_bytes(root_pid: i32, inodes: &HashSet<u64>, missing: &mut V
     let (found, unknown): (Vec<u64>, Vec<u64>) = inodes.iter().partition(|&inode| known.contains_key(inode));
     if !unknown.is_empty() {
         // Neither bound nor connected, reset by the peer, of another protocol (netlink), or in another namespace.
-        let why = format!("{} sockets are in no table: only their files are counted", unknown.len());
+        let why = format!("{} sockets are not listed in /proc/net: only their files are counted", unknown.len());
         missing.push(Missing { figure, why });
     }
     let objects_bytes: u64 = found.iter().map(|inode| known[inode]).sum();
     Some(objects_bytes + inodes.len() as u64 * file_overhead_bytes())
 }
 
-/// Every socket of the namespace by inode, with the size of its protocol object and of what is queued in it.
+/// Every socket of the namespace by inode, with the size of its protocol object and its queued payload.
 fn known_sockets(root_pid: i32) -> ProcResult<HashMap<u64, u64>> {
     let process = Process::new(root_pid)?;
     let protocols = fs::read_to_string(format!("/proc/{root_pid}/net/protocols"))?;
     let size_bytes = |protocol| object_bytes(&protocols, protocol).unwrap_or(0);
 
     let mut known = HashMap::new();
-    // A table is absent where the kernel lacks the protocol, and so are its sockets.
+    // A kernel without the protocol has neither the table nor such sockets.
     for (table, protocol) in [(process.tcp(), "TCP"), (process.tcp6(), "TCPv6")] {
         let object_bytes = size_bytes(protocol);
         known.extend(table.into_iter().flatten().map(|socket| {
@@ -79,7 +80,7 @@ fn known_sockets(root_pid: i32) -> ProcResult<HashMap<u64, u64>> {
     Ok(known)
 }
 
-/// File, dentry and inode of one socket, from `/proc/slabinfo` (root only) or as documented.
+/// The size of a socket's file, dentry and inode, from `/proc/slabinfo` (root only) or the fallback.
 fn file_overhead_bytes() -> u64 {
     let slabinfo = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
     let slab = |name| slab_object_bytes(&slabinfo, name);
@@ -87,7 +88,7 @@ fn file_overhead_bytes() -> u64 {
     overhead().unwrap_or(FILE_OVERHEAD_BYTES)
 }
 
-/// `socket:[4711]` is how `/proc/PID/fd` shows a socket.
+/// Parses `socket:[4711]`, the form of a socket in `/proc/PID/fd`.
 fn socket_inode(fd_target: &str) -> Option<u64> {
     fd_target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
@@ -136,7 +137,7 @@ filp                 462    483    192   21    1 : tunables    0    0    0 : sla
     }
 
     #[test]
-    fn slab_sizes_are_of_one_object() {
+    fn slab_sizes_are_per_object() {
         assert_eq!(slab_object_bytes(SLABINFO, "sock_inode_cache"), Some(832));
         assert_eq!(slab_object_bytes(SLABINFO, "filp"), Some(192));
         assert_eq!(slab_object_bytes(SLABINFO, "dentry"), None);

@@ -1,4 +1,4 @@
-//! Where our own cgroup is, and so where a new one may be made.
+//! Finds our own cgroup, and so where to create a new one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::MeterError;
 pub(super) enum Home {
     /// v2 with the memory controller: our directory and the mount point above it.
     V2 { own: PathBuf, mount: PathBuf },
-    /// v1: our directory in the hierarchy of each controller, which may be one and the same.
+    /// v1: our directory in the hierarchy of each controller; both may share one.
     V1 { memory: PathBuf, cpuacct: Option<PathBuf> },
 }
 
 impl Home {
-    /// The directories in which a group may have been made.
+    /// The directories where [`find`] may have placed a group.
     pub(super) fn parents(&self) -> Vec<PathBuf> {
         match self {
             Home::V2 { own, mount } => {
@@ -28,7 +28,7 @@ impl Home {
     }
 }
 
-/// Prefers v2, unless its memory controller is bound to v1, as in a hybrid setup.
+/// Finds our cgroup. Prefers v2, unless v1 has the memory controller, as in a hybrid setup.
 pub(super) fn find() -> Result<Home, MeterError> {
     let myself = Process::myself()?;
     let mounts = myself.mountinfo()?.0;
@@ -44,7 +44,7 @@ pub(super) fn find() -> Result<Home, MeterError> {
     };
 
     if let Some((own, mount)) = own_dir("")
-        && names_memory(&own.join("cgroup.controllers"))
+        && lists_memory(&own.join("cgroup.controllers"))
     {
         return Ok(Home::V2 { own, mount });
     }
@@ -59,13 +59,13 @@ pub(super) fn find() -> Result<Home, MeterError> {
     Ok(Home::V1 { memory, cpuacct })
 }
 
-/// Whether one of v2's lists of controllers has the one for memory. No list, no controller.
-pub(super) fn names_memory(list: &Path) -> bool {
+/// Whether a v2 list of controllers includes memory; false without a list.
+pub(super) fn lists_memory(list: &Path) -> bool {
     let controllers = fs::read_to_string(list).unwrap_or_default();
     controllers.split_whitespace().any(|name| name == "memory")
 }
 
-/// The controller named "" is v2 as a whole.
+/// The controller "" stands for v2 as a whole.
 fn mounts_controller(mount: &MountInfo, controller: &str) -> bool {
     match controller {
         "" => mount.fs_type == "cgroup2",
@@ -73,8 +73,9 @@ fn mounts_controller(mount: &MountInfo, controller: &str) -> bool {
     }
 }
 
-/// The directory of a cgroup: its path of `/proc/self/cgroup` counts from the root of the hierarchy, of which a container may
-/// see no more than the part below `mount_root`. What lies outside of it cannot be reached; the mount point is the best guess.
+/// The directory of a cgroup. Its path in `/proc/self/cgroup` is relative to the root of the hierarchy, but a container
+/// may see only the part below `mount_root`. Outside of that it cannot be reached, and the mount point is the best
+/// guess.
 fn below_mount(mount_point: &Path, mount_root: &str, cgroup_path: &str) -> PathBuf {
     match Path::new(cgroup_path).strip_prefix(mount_root) {
         Ok(below) if below.as_os_str().is_empty() => mount_point.to_owned(),
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cgroup_path_counts_from_the_mounts_root() {
+    fn a_cgroup_path_is_relative_to_the_mounts_root() {
         let dir = |root, path| below_mount(Path::new("/cg"), root, path);
         assert_eq!(dir("/", "/"), Path::new("/cg"));
         assert_eq!(dir("/", "/a/b"), Path::new("/cg/a/b"));
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_on_v2_may_have_been_made_below_any_ancestor_within_the_mount() {
+    fn a_v2_group_may_be_below_any_ancestor_within_the_mount() {
         let home = Home::V2 { own: "/cg/a/b".into(), mount: "/cg".into() };
         assert_eq!(home.parents(), ["/cg/a/b", "/cg/a", "/cg"].map(PathBuf::from));
     }

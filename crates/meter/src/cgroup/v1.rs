@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CgroupParts, make_dir, not_found, read, read_number, value_of, write, write_if_there};
+use super::{CgroupParts, make_dir, missing_value, read, read_number, stat_value, write, write_if_exists};
 use crate::MeterError;
 
-/// v1 says "no limit" with the highest number of pages that it can count; nobody means so much.
+/// v1 expresses "no limit" as its highest page count; a limit this high is never real.
 const NO_LIMIT_BYTES: u64 = 1 << 62;
 
 /// The directories of one group. `cpuacct` is the same as `memory` where both controllers share a hierarchy.
@@ -19,15 +19,15 @@ impl Files {
     pub(super) fn create(memory_home: &Path, cpuacct_home: Option<&Path>, name: &str) -> Result<Files, MeterError> {
         let memory = memory_home.join(name);
         make_dir(&memory)?;
-        // Without the right to meter CPU time, RAM is still worth having.
+        // Without permission for cpuacct, RAM alone is still worth metering.
         let cpuacct = cpuacct_home.map(|home| home.join(name)).filter(|path| *path == memory || make_dir(path).is_ok());
         let files = Files { memory, cpuacct };
-        // Any limit, even none, switches the accounting of TCP on. A kernel built without it has no such file.
+        // Setting any limit, even none, turns TCP accounting on. A kernel built without it has no such file.
         let _ = files.write("memory.kmem.tcp.limit_in_bytes", "-1");
         Ok(files)
     }
 
-    /// The group that exists there already; none if it is the root, which only has what the kernel also gives to no other.
+    /// An existing group; `None` for the root, which accounts for the whole machine.
     pub(super) fn existing(memory: PathBuf) -> Option<Files> {
         let is_root = memory.join("cgroup.sane_behavior").exists();
         (!is_root && memory.join("memory.usage_in_bytes").exists()).then_some(Files { memory, cpuacct: None })
@@ -48,8 +48,8 @@ impl Files {
 
     pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
         self.write("memory.limit_in_bytes", &limit_bytes.to_string())?;
-        // RAM and swap together; it may not be lower than the other, so it comes second.
-        write_if_there(&self.memory.join("memory.memsw.limit_in_bytes"), &limit_bytes.to_string())
+        // RAM and swap together; it must not be lower than the RAM limit, so it comes second.
+        write_if_exists(&self.memory.join("memory.memsw.limit_in_bytes"), &limit_bytes.to_string())
     }
 
     pub(super) fn reset_peak(&self) -> Result<(), MeterError> {
@@ -76,17 +76,17 @@ impl Files {
         })
     }
 
-    /// The lowest limit from the group upwards, also of groups that cannot be seen from here.
+    /// The lowest limit of the group and its ancestors, even those not visible from here.
     pub(super) fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
         let path = self.memory.join("memory.stat");
         let key = "hierarchical_memory_limit";
-        let limit = value_of(&read(&path)?, key).ok_or_else(|| not_found(&path, key))?;
+        let limit = stat_value(&read(&path)?, key).ok_or_else(|| missing_value(&path, key))?;
         Ok(Some(limit).filter(|&limit| limit < NO_LIMIT_BYTES))
     }
 
     pub(super) fn oom_kills(&self) -> Result<u64, MeterError> {
         let path = self.memory.join("memory.oom_control");
-        value_of(&read(&path)?, "oom_kill").ok_or_else(|| not_found(&path, "oom_kill"))
+        stat_value(&read(&path)?, "oom_kill").ok_or_else(|| missing_value(&path, "oom_kill"))
     }
 
     fn number(&self, file: &str) -> Result<u64, MeterError> {
@@ -98,11 +98,11 @@ impl Files {
     }
 }
 
-/// `memory.stat`, where `total_` includes groups that the metered processes made below their own.
+/// Parses `memory.stat`. The `total_` values include groups that the metered processes created below their own.
 fn parse_stat(stat: &str) -> CgroupParts {
     CgroupParts {
-        anon_bytes: value_of(stat, "total_rss"),
-        file_bytes: value_of(stat, "total_cache"),
+        anon_bytes: stat_value(stat, "total_rss"),
+        file_bytes: stat_value(stat, "total_cache"),
         ..CgroupParts::default()
     }
 }

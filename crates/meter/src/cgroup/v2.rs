@@ -1,14 +1,14 @@
-//! cgroup v2: one directory in the one hierarchy.
+//! cgroup v2: one directory in a single hierarchy.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::home::names_memory;
-use super::{CgroupParts, file_error, make_dir, not_found, read, read_number, value_of, write, write_if_there};
+use super::home::lists_memory;
+use super::{CgroupParts, file_error, make_dir, missing_value, read, read_number, stat_value, write, write_if_exists};
 use crate::MeterError;
 
-/// The directory of one group, and its `memory.peak`, held open: a reset counts only for the descriptor that did it.
+/// The directory of one group, and its `memory.peak` held open: a reset applies only to the descriptor that did it.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) dir: PathBuf,
@@ -23,7 +23,7 @@ impl Files {
         Ok(Files { dir, peak })
     }
 
-    /// The group that exists there already; none if it is the root, which has no account.
+    /// An existing group; `None` for the root, which has no accounting.
     pub(super) fn existing(dir: PathBuf) -> Option<Files> {
         dir.join("memory.current").exists().then_some(Files { dir, peak: None })
     }
@@ -40,19 +40,19 @@ impl Files {
         let mut digits = [0; 32];
         let length = file.read_at(&mut digits, 0).map_err(|source| file_error(&path, source))?;
         let text = str::from_utf8(&digits[..length]).unwrap_or_default();
-        text.trim().parse().map_err(|_| not_found(&path, "number"))
+        text.trim().parse().map_err(|_| missing_value(&path, "number"))
     }
 
     pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
         write(&self.dir.join("memory.max"), &limit_bytes.to_string())?;
-        write_if_there(&self.dir.join("memory.swap.max"), "0")
+        write_if_exists(&self.dir.join("memory.swap.max"), "0")
     }
 
     pub(super) fn reset_peak(&self) -> Result<(), MeterError> {
         let reset = self.peak.as_ref().map(|file| file.write_at(b"reset", 0));
         match reset {
             Some(Ok(_)) => Ok(()),
-            _ => Err(MeterError::Unavailable { what: "resetting memory.peak", why: "it takes Linux 6.12" }),
+            _ => Err(MeterError::Unavailable { what: "resetting memory.peak", why: "it needs Linux 6.12" }),
         }
     }
 
@@ -65,10 +65,10 @@ impl Files {
         Ok(CgroupParts { total_bytes: self.current_bytes()?, ..parse_stat(&stat) })
     }
 
-    /// The lowest limit from the group upwards, as far as its ancestors can be seen from here.
+    /// The lowest limit of the group and its ancestors, as far as they are visible from here.
     pub(super) fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
         read(&self.dir.join("memory.max"))?;
-        // The root has no such file; "max" is no number.
+        // The root has no such file, and "max" is not a number.
         let limits = self.dir.ancestors().map_while(|dir| fs::read_to_string(dir.join("memory.max")).ok());
         Ok(limits.filter_map(|limit| limit.trim().parse().ok()).min())
     }
@@ -79,34 +79,34 @@ impl Files {
 
     fn value(&self, file: &str, key: &str) -> Result<u64, MeterError> {
         let path = self.dir.join(file);
-        value_of(&read(&path)?, key).ok_or_else(|| not_found(&path, key))
+        stat_value(&read(&path)?, key).ok_or_else(|| missing_value(&path, key))
     }
 }
 
-/// The nearest cgroup, from our own upwards, whose children get the memory controller.
+/// The nearest cgroup, from our own upwards, that delegates the memory controller.
 fn parent<'a>(own: &'a Path, mount: &Path) -> Result<&'a Path, MeterError> {
-    // Only the root may hold processes, us among them, and hand controllers down. Elsewhere the kernel refuses, and so it
-    // should: what other groups get is not ours to change.
+    // Only the root may both hold processes and delegate controllers. Elsewhere the kernel refuses, as it should: other
+    // groups are not ours to change.
     let _ = fs::write(own.join("cgroup.subtree_control"), "+memory");
     let mut ancestors = own.ancestors().take_while(|dir| dir.starts_with(mount));
-    ancestors.find(|dir| names_memory(&dir.join("cgroup.subtree_control"))).ok_or_else(|| MeterError::NoCgroup {
-        why: format!("no cgroup from {} upwards hands the memory controller to its children", own.display()),
+    ancestors.find(|dir| lists_memory(&dir.join("cgroup.subtree_control"))).ok_or_else(|| MeterError::NoCgroup {
+        why: format!("no cgroup from {} upwards delegates the memory controller", own.display()),
         remedy: "move this shell into a child cgroup, then write `+memory` into the parent's cgroup.subtree_control"
             .into(),
     })
 }
 
-/// `memory.stat`: the lines that name a part of the total.
+/// The lines of `memory.stat` that are parts of the total.
 fn parse_stat(stat: &str) -> CgroupParts {
     CgroupParts {
         total_bytes: 0,
-        anon_bytes: value_of(stat, "anon"),
-        file_bytes: value_of(stat, "file"),
-        kernel_bytes: value_of(stat, "kernel"),
-        sockets_bytes: value_of(stat, "sock"),
-        slab_bytes: value_of(stat, "slab"),
-        page_tables_bytes: value_of(stat, "pagetables"),
-        kernel_stacks_bytes: value_of(stat, "kernel_stack"),
+        anon_bytes: stat_value(stat, "anon"),
+        file_bytes: stat_value(stat, "file"),
+        kernel_bytes: stat_value(stat, "kernel"),
+        sockets_bytes: stat_value(stat, "sock"),
+        slab_bytes: stat_value(stat, "slab"),
+        page_tables_bytes: stat_value(stat, "pagetables"),
+        kernel_stacks_bytes: stat_value(stat, "kernel_stack"),
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         fs::remove_dir_all(root).expect("remove it");
     }
 
-    /// The first lines of a real one, Linux 6.1.
+    /// The first lines of a real `memory.stat`, Linux 6.1.
     const STAT: &str = "\
 anon 5492736
 file 77824
@@ -151,7 +151,7 @@ slab 80336
 ";
 
     #[test]
-    fn stat_names_the_parts() {
+    fn stat_has_the_parts() {
         let parts = CgroupParts {
             total_bytes: 0,
             anon_bytes: Some(5_492_736),
@@ -166,7 +166,7 @@ slab 80336
     }
 
     #[test]
-    fn before_linux_5_18_there_is_no_sum_of_the_kernels_parts() {
+    fn before_linux_5_18_there_is_no_kernel_total() {
         let parts = parse_stat("anon 8192\nkernel_stack 16384\n");
         assert_eq!((parts.kernel_bytes, parts.kernel_stacks_bytes), (None, Some(16_384)));
     }
@@ -174,6 +174,6 @@ slab 80336
     #[test]
     fn cpu_time_is_the_sum_not_its_halves() {
         let cpu_stat = "usage_usec 270000\nuser_usec 260000\nsystem_usec 10000\n";
-        assert_eq!(value_of(cpu_stat, "usage_usec"), Some(270_000));
+        assert_eq!(stat_value(cpu_stat, "usage_usec"), Some(270_000));
     }
 }

@@ -8,7 +8,7 @@ use crate::started::Started;
 
 const MIB: u64 = 1 << 20;
 
-/// A cgroup of the test's own, or nothing where the machine does not allow one; then the error has to say why.
+/// A cgroup for the test; `None` where the machine does not allow one, and then the error has to say why.
 fn create(test: &str) -> Option<Cgroup> {
     match Cgroup::create(&name(test)) {
         Ok(cgroup) => Some(cgroup),
@@ -26,14 +26,14 @@ fn name(test: &str) -> String {
     format!("meter-{test}-{}", process::id())
 }
 
-/// The directories of the cgroup, the one of the memory controller first.
+/// The directories of the cgroup, the memory controller's first.
 fn dirs(cgroup: &Cgroup) -> Vec<PathBuf> {
     let parent = |procs: PathBuf| procs.parent().map(Path::to_owned).expect("has one");
     cgroup.join_paths().into_iter().map(parent).collect()
 }
 
 #[test]
-fn who_joins_is_charged_for_memory_and_cpu() {
+fn memory_and_cpu_of_members_are_charged() {
     let Some(cgroup) = create("charged") else { return };
     assert!(cgroup.pids().expect("pids").is_empty());
     let before = cgroup.current_bytes().expect("current");
@@ -66,7 +66,7 @@ fn the_total_includes_the_kernels_part() {
         let sum = [parts.anon_bytes, parts.file_bytes, parts.kernel_bytes, parts.sockets_bytes];
         let sum: u64 = sum.into_iter().flatten().sum();
         let kernel = parts.kernel_bytes.expect("known");
-        // A process cannot do with less than a kernel stack.
+        // Every process has at least a kernel stack.
         kernel > 50 * 16 * 1024 && parts.total_bytes + MIB > sum && parts.total_bytes < sum + 2 * MIB
     });
 }
@@ -81,7 +81,7 @@ fn the_buffers_of_sockets_are_charged() {
 }
 
 #[test]
-fn the_peak_can_start_anew() {
+fn the_peak_can_be_reset() {
     let Some(cgroup) = create("peak") else { return };
     let mut started = Started::shell_in(&cgroup.join_paths(), "head -c 32M /dev/zero | tail | cat > /dev/null");
     started.wait();
@@ -93,18 +93,18 @@ fn the_peak_can_start_anew() {
 }
 
 #[test]
-fn who_is_in_a_cgroup_can_read_it() {
+fn a_member_can_read_its_own_cgroup() {
     let Some(cgroup) = create("own") else { return };
     cgroup.set_limit_bytes(256 * MIB).expect("set a limit");
     let _reading = Started::role_in(&cgroup.join_paths(), "read_own_cgroup");
 }
 
 #[test]
-fn who_outgrows_a_limit_is_counted() {
+fn oom_kills_are_counted() {
     let Some(cgroup) = create("oom") else { return };
     cgroup.set_limit_bytes(16 * MIB).expect("set a limit");
     let _started = Started::shell_in(&cgroup.join_paths(), "head -c 64M /dev/zero | tail");
-    eventually("somebody is killed", || cgroup.oom_kills().expect("oom_kills") >= 1);
+    eventually("a process is killed", || cgroup.oom_kills().expect("oom_kills") >= 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn dropping_removes_the_directories_and_the_name_is_free_again() {
 }
 
 #[test]
-fn dropping_waits_for_processes_that_are_just_ending() {
+fn dropping_waits_for_exiting_processes() {
     let Some(cgroup) = create("busy") else { return };
     let dirs = dirs(&cgroup);
     let _started = Started::shell_in(&cgroup.join_paths(), "exec sleep 0.2");
@@ -135,8 +135,8 @@ fn dropping_waits_for_processes_that_are_just_ending() {
 #[test]
 fn a_name_is_one_directory() {
     for bad in ["", ".", "..", "a/b", "../a", "a\0b"] {
-        let error = Cgroup::create(bad).expect_err("no name");
-        assert!(error.to_string().contains("no name"), "{error}");
+        let error = Cgroup::create(bad).expect_err("a bad name");
+        assert!(error.to_string().contains("not a directory name"), "{error}");
     }
 }
 
@@ -144,15 +144,15 @@ fn a_name_is_one_directory() {
 fn only_the_groups_of_dead_creators_are_removed() {
     let prefix = "meter-stale-";
     let Some(alive) = create("stale") else { return };
-    // Its creator also checks that `kill_all` does not kill its caller.
+    // The creator also checks that `kill_all` does not kill its caller.
     let mut creator = Started::creator_of_a_stale_cgroup();
     let creator_pid = creator.pid();
     assert!(creator.wait(), "the role failed");
 
     // A killed run of these tests may have left others.
     let removed = remove_stale(prefix);
-    let of_creator = removed.iter().filter(|dir| dir.ends_with(format!("{prefix}{creator_pid}")));
-    assert_eq!(of_creator.count(), dirs(&alive).len(), "{removed:?}");
+    let from_creator = removed.iter().filter(|dir| dir.ends_with(format!("{prefix}{creator_pid}")));
+    assert_eq!(from_creator.count(), dirs(&alive).len(), "{removed:?}");
     assert!(removed.iter().all(|dir| !dir.exists()));
     assert!(dirs(&alive).iter().all(|dir| dir.exists()));
 }

@@ -10,7 +10,7 @@ use crate::started::Started;
 
 const MIB: u64 = 1 << 20;
 
-fn of(started: &Started) -> Ledger {
+fn ledger_of(started: &Started) -> Ledger {
     ledger(started.pid()).expect("it runs")
 }
 
@@ -18,10 +18,10 @@ fn of(started: &Started) -> Ledger {
 fn allocated_memory_is_in_pss_and_private_dirty() {
     let idle = Started::shell("sleep 60 | sleep 60");
     let holding = Started::shell("head -c 64M /dev/zero | tail");
-    eventually("64 MiB of private dirty memory", || of(&holding).private_dirty_bytes >= Some(64 * MIB));
-    eventually("a shell and two sleeps", || of(&idle).processes == 3);
+    eventually("64 MiB of private dirty memory", || ledger_of(&holding).private_dirty_bytes >= Some(64 * MIB));
+    eventually("a shell and two sleeps", || ledger_of(&idle).processes == 3);
 
-    let (holding, idle) = (of(&holding), of(&idle));
+    let (holding, idle) = (ledger_of(&holding), ledger_of(&idle));
     for (with, without) in [
         (holding.pss_bytes, idle.pss_bytes),
         (holding.private_dirty_bytes, idle.private_dirty_bytes),
@@ -30,7 +30,7 @@ fn allocated_memory_is_in_pss_and_private_dirty() {
         let moved = with.expect("own process") - without.expect("own process");
         assert!((62 * MIB..72 * MIB).contains(&moved), "moved by {moved}");
     }
-    // 64 MiB in pages of 4 KiB take 32 page tables, unless huge pages took them.
+    // 64 MiB in pages of 4 KiB need 32 page tables, unless they are huge pages.
     assert!(holding.page_tables_bytes >= idle.page_tables_bytes);
     assert!(idle.page_tables_bytes > Some(0));
     assert_eq!(idle.missing, []);
@@ -39,16 +39,16 @@ fn allocated_memory_is_in_pss_and_private_dirty() {
 #[test]
 fn shared_pages_count_once_in_pss_and_often_in_rss() {
     let started = Started::shell("for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; wait");
-    eventually("a shell and eight sleeps", || of(&started).processes == 9);
-    let ledger = of(&started);
+    eventually("a shell and eight sleeps", || ledger_of(&started).processes == 9);
+    let ledger = ledger_of(&started);
     let (pss, rss) = (ledger.pss_bytes.expect("own"), ledger.rss_sum_bytes.expect("own"));
     assert!(pss < rss, "PSS {pss}, RSS {rss}");
 }
 
 #[test]
 fn threads_are_counted_and_each_has_a_kernel_stack() {
-    let without = of(&Started::role("threads", &[]));
-    let with = of(&Started::role("threads", &[("THREADS", "100")]));
+    let without = ledger_of(&Started::role("threads", &[]));
+    let with = ledger_of(&Started::role("threads", &[("THREADS", "100")]));
     assert_eq!((without.processes, with.processes), (1, 1));
     assert_eq!(with.threads - without.threads, 100);
     let stacks = with.kernel_stacks_bytes.zip(without.kernel_stacks_bytes);
@@ -58,9 +58,9 @@ fn threads_are_counted_and_each_has_a_kernel_stack() {
 
 #[test]
 fn sockets_and_what_is_queued_in_them_are_counted() {
-    let empty = of(&Started::role("connections", &[("CONNECTIONS", "20")]));
+    let empty = ledger_of(&Started::role("connections", &[("CONNECTIONS", "20")]));
     let queues = [("CONNECTIONS", "20"), ("QUEUED_BYTES", "10000")];
-    let full = of(&Started::role("connections", &queues));
+    let full = ledger_of(&Started::role("connections", &queues));
     // Both ends of each connection, and the listener.
     assert_eq!((empty.sockets, full.sockets), (Some(41), Some(41)));
     assert_eq!(empty.missing, []);
@@ -82,25 +82,25 @@ fn an_inherited_socket_counts_once() {
             .stdout(Stdio::from(OwnedFd::from(client)))
             .stderr(Stdio::from(OwnedFd::from(unix))),
     );
-    eventually("a shell and four sleeps", || of(&started).processes == 5);
-    let ledger = of(&started);
+    eventually("a shell and four sleeps", || ledger_of(&started).processes == 5);
+    let ledger = ledger_of(&started);
     assert_eq!(ledger.sockets, Some(2));
     assert_eq!(ledger.missing, []);
 }
 
 #[test]
-fn a_listeners_backlog_is_no_queued_byte() {
+fn a_listeners_backlog_is_not_payload() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
     let mut sleep = Command::new("sleep");
     let started = Started::command(sleep.arg("60").stdout(Stdio::from(OwnedFd::from(listener))));
-    let before = of(&started).sockets_bytes;
+    let before = ledger_of(&started).sockets_bytes;
     let _waiting: Vec<_> = (0..8).map(|_| TcpStream::connect(address).expect("connect")).collect();
-    assert_eq!(of(&started).sockets_bytes, before);
+    assert_eq!(ledger_of(&started).sockets_bytes, before);
 }
 
 #[test]
-fn a_socket_in_no_table_is_reported() {
+fn an_unlisted_socket_is_reported() {
     // Reset by its peer: still open here, but no longer in /proc/net/tcp.
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
@@ -108,20 +108,20 @@ fn a_socket_in_no_table_is_reported() {
     std::io::Write::write_all(&mut &accepted, b"unread").expect("write");
     let mut sleep = Command::new("sleep");
     let started = Started::command(sleep.arg("60").stdout(Stdio::from(OwnedFd::from(accepted))));
-    assert_eq!(of(&started).missing, []);
+    assert_eq!(ledger_of(&started).missing, []);
     drop(client);
     eventually("the reset socket is missing", || {
-        let missing = of(&started).missing;
+        let missing = ledger_of(&started).missing;
         missing.len() == 1 && missing[0].figure == "sockets_bytes"
     });
-    assert_eq!(of(&started).sockets, Some(1));
+    assert_eq!(ledger_of(&started).sockets, Some(1));
 }
 
 #[test]
-fn processes_that_vanish_meanwhile_are_no_error() {
+fn processes_that_exit_while_read_are_not_an_error() {
     let started = Started::shell("while :; do sleep 0 & sleep 0; done");
     for _ in 0..100 {
-        let ledger = of(&started);
+        let ledger = ledger_of(&started);
         assert!(ledger.processes >= 1);
         assert_eq!(ledger.missing, []);
     }
@@ -135,8 +135,8 @@ fn a_zombie_holds_nothing() {
 }
 
 #[test]
-fn what_cannot_be_read_is_none_and_says_why() {
-    // The whole machine: readable for root (not always even then), hardly for others.
+fn unreadable_figures_are_none_with_a_reason() {
+    // The whole machine, which only root can read, and not always even root.
     let Ok(ledger) = ledger(1) else {
         return; // another user's init, hidden by hidepid
     };

@@ -1,4 +1,4 @@
-//! The meter against real processes: whatever it reads, somebody really allocated.
+//! The meter against real processes that hold known amounts of memory.
 
 mod cgroup;
 mod ledger;
@@ -8,7 +8,7 @@ mod tree;
 
 use std::time::{Duration, Instant};
 
-/// Asks until the answer is yes. The deadline is for a broken meter, far beyond what a loaded machine takes.
+/// Polls until the condition holds. The deadline is far beyond what a loaded machine needs.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {

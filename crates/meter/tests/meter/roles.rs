@@ -1,4 +1,4 @@
-//! What this binary does when a test starts it again: it holds something that can be metered, until it is killed.
+//! What this binary does when a test starts it again: hold something to meter until it is killed.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use meter::{Cgroup, MeterError, OwnCgroup};
 
-/// A leftover ends by itself, should its test be killed with SIGKILL.
+/// Exits by itself in case its test is killed with SIGKILL.
 fn ready() {
     println!("ready");
     thread::sleep(Duration::from_secs(120));
@@ -36,7 +36,7 @@ fn memory_given_back() {
     ready();
 }
 
-/// A listener, and both ends of each connection, with something queued at the ends that accepted.
+/// A listener and both ends of each connection, with payload queued at the accepted ends.
 #[test]
 #[ignore = "a role, started by other tests"]
 fn connections() {
@@ -63,7 +63,7 @@ fn hold_connections(connections: usize, queued_bytes: usize) {
     drop(pairs);
 }
 
-/// A creator that is killed before it could clean up, and that was in its own cgroup, too.
+/// A creator that exits without cleaning up, while in its own cgroup.
 #[test]
 #[ignore = "a role, started by other tests"]
 fn leave_a_stale_cgroup() {
@@ -76,7 +76,7 @@ fn leave_a_stale_cgroup() {
     std::mem::forget(cgroup);
 }
 
-/// It meters the cgroup that it was put into, which has a limit of 256 MiB.
+/// Meters its own cgroup, which has a limit of 256 MiB.
 #[test]
 #[ignore = "a role, started by other tests"]
 fn read_own_cgroup() {

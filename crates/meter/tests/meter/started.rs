@@ -1,4 +1,4 @@
-//! Processes that do not outlive their test, however it ends.
+//! Processes that never outlive their test.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -17,19 +17,19 @@ impl Started {
         Started(command.process_group(0).spawn().expect("spawn"))
     }
 
-    /// A shell script with its output in a pipe that nobody reads: who writes a lot into it, blocks and keeps its memory.
+    /// A shell script whose output nobody reads, so that a process that writes a lot blocks and keeps its memory.
     pub(crate) fn shell(script: &str) -> Started {
         Started::command(Command::new("sh").args(["-c", script]).stdout(Stdio::piped()))
     }
 
-    /// The same, after it joined a cgroup.
+    /// The same, in a cgroup.
     pub(crate) fn shell_in(join_paths: &[PathBuf], script: &str) -> Started {
         let script = format!(r#"for procs; do echo 0 > "$procs" || exit; done; {script}"#);
         let mut shell = Command::new("sh");
         Started::command(shell.args(["-c", &script, "sh"]).args(join_paths).stdout(Stdio::piped()))
     }
 
-    /// This test binary again, in one of its [`roles`](crate::roles), once it says that it is ready.
+    /// This test binary again in one of its [`roles`](crate::roles), once it prints that it is ready.
     pub(crate) fn role(role: &str, envs: &[(&str, &str)]) -> Started {
         let mut binary = role_command(role);
         let mut started = Started::command(binary.envs(envs.iter().copied()).stdout(Stdio::piped()));
@@ -37,7 +37,7 @@ impl Started {
         started
     }
 
-    /// The same, after it joined a cgroup.
+    /// The same, in a cgroup.
     pub(crate) fn role_in(join_paths: &[PathBuf], role: &str) -> Started {
         let binary = env::current_exe().expect("own path");
         let script = format!("exec {} {} roles::{role}", binary.display(), ROLE_ARGS.join(" "));
@@ -46,7 +46,7 @@ impl Started {
         started
     }
 
-    /// The role that makes a cgroup and ends without removing it.
+    /// The role that creates a cgroup and exits without removing it.
     pub(crate) fn creator_of_a_stale_cgroup() -> Started {
         Started::command(role_command("leave_a_stale_cgroup").stdout(Stdio::null()))
     }
@@ -79,5 +79,5 @@ fn role_command(role: &str) -> Command {
     binary
 }
 
-/// One thread, or the harness would hold one more than the role asks for.
+/// One test thread, so that the harness adds no thread of its own.
 const ROLE_ARGS: [&str; 4] = ["--ignored", "--nocapture", "--test-threads=1", "--exact"];

@@ -14,7 +14,7 @@ fn a_tree_has_children_and_grandchildren_and_the_root_first() {
 }
 
 #[test]
-fn who_does_not_exist_has_no_tree_and_no_figures() {
+fn a_missing_process_has_no_tree_and_no_figures() {
     let mut started = Started::command(&mut Command::new("true"));
     let pid = started.pid();
     started.wait();
