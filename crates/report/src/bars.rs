@@ -1,4 +1,4 @@
-//! Bars for a terminal.
+//! Bar charts for the terminal.
 
 use console::{measure_text_width, style};
 
@@ -9,14 +9,13 @@ const MAX_WIDTH: usize = 60;
 /// Eighths of a block, from none to seven.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// A bar for each value, if there are several. To scale from zero, not logarithmic: a bar of twice the length is twice
-/// the RAM.
+/// A bar for each value, if there are several. Linear from zero: a bar twice as long is twice the RAM.
 pub(crate) fn chart(title: &str, values: &[(String, Option<u64>)], columns: usize) -> String {
     if values.len() < 2 {
         return String::new();
     }
     let label_width = values.iter().map(|(label, _)| measure_text_width(label)).max().unwrap_or(0);
-    // Beside the bar: the label, the figure, the spaces between.
+    // The rest of the line is the label, the figure and the spaces between.
     let width = columns.saturating_sub(label_width + 16).clamp(8, MAX_WIDTH);
     let longest = values.iter().filter_map(|(_, value)| *value).max().unwrap_or(0).max(1);
     let mut text = format!("{}, to scale\n", style(title).bold());
@@ -28,7 +27,7 @@ pub(crate) fn chart(title: &str, values: &[(String, Option<u64>)], columns: usiz
     text + "\n"
 }
 
-/// Rounded up to the next eighth of a block: what there is, is seen.
+/// Rounded up to the next eighth of a block, so that every value above zero is visible.
 fn bar(share: f64, width: usize) -> String {
     let eighths = (share * width as f64 * 8.0).ceil() as usize;
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_aligned_and_what_is_unknown_has_no_bar() {
+    fn labels_are_aligned_and_unknown_values_have_no_bar() {
         let values = [("threads".into(), Some(100)), ("pool".into(), Some(50)), ("async".into(), None)];
         let chart = console::strip_ansi_codes(&chart("RAM", &values, 31)).into_owned();
         assert_eq!(chart, "RAM, to scale\n  threads ████████ 100 B\n  pool    ████ 50 B\n  async    -\n\n");

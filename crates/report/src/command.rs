@@ -1,7 +1,7 @@
-//! Command lines, as they can be given to a shell.
+//! Command lines, quoted for a shell.
 
 /// The command, quoted where a shell needs it.
 pub(crate) fn command_line(command: &[String]) -> String {
-    // Only a NUL cannot be quoted, and no command has one.
+    // Only a NUL cannot be quoted, and no command contains one.
     shlex::try_join(command.iter().map(String::as_str)).unwrap_or_else(|_| command.join(" "))
 }

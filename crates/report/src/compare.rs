@@ -1,7 +1,7 @@
-//! Several files of results side by side: before and after, one machine and another.
+//! Result files side by side: before and after, one machine and another.
 //!
-//! A file with several runs of the same server has a spread, and a difference counts only if it is beyond that: every run of
-//! the one above every run of the other.
+//! Several runs of the same server have a spread, and a difference counts only beyond it: every run of one file above
+//! every run of the other.
 
 use std::fmt::Write as _;
 
@@ -18,17 +18,17 @@ use results::latency::Bounded;
 use results::run::RunResult;
 use results::statistics;
 
-/// What was found.
+/// The comparison of several files.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The files, and where they were measured.
+    /// The files and their machines.
     files: Vec<String>,
     sections: Vec<Section>,
     /// What could not be compared, and how to read the rest.
     notes: Vec<String>,
 }
 
-/// One server at a number of connections.
+/// One server at one number of connections.
 #[derive(Debug)]
 struct Section {
     heading: String,
@@ -40,7 +40,7 @@ impl Comparison {
     /// Compares what the files have in common.
     ///
     /// # Errors
-    /// That is nothing.
+    /// They have nothing in common.
     pub fn new(sources: &[Source]) -> Result<Self> {
         let mut sections = Vec::new();
         let mut notes = Vec::new();
@@ -53,14 +53,14 @@ impl Comparison {
         }
         ensure!(
             !sections.is_empty(),
-            "there is nothing to compare: no two of the files have a run of the same server with the same connections and \
+            "nothing to compare: no two of the files have a run of the same server with the same connections and \
              database wait"
         );
-        notes.push("ratio: to the first file, of medians.".into());
+        notes.push("ratio: the median relative to the first file.".into());
         Ok(Self { files: sources.iter().map(describe).collect(), sections, notes })
     }
 
-    /// For the terminal.
+    /// As text for the terminal.
     pub fn text(&self) -> String {
         let mut text = self.files.join("\n") + "\n\n";
         for Section { heading, cells, notes } in &self.sections {
@@ -70,7 +70,7 @@ impl Comparison {
         text + &self.notes.join("\n") + "\n"
     }
 
-    /// For an issue or a README.
+    /// As Markdown for an issue or a README.
     pub fn markdown(&self) -> String {
         let list = |lines: &[String]| lines.iter().map(|line| format!("- {line}\n")).collect::<String>();
         let mut text = list(&self.files);
@@ -93,7 +93,7 @@ fn describe(source: &Source) -> String {
     format!("{}: {runs}{partial}, {}", source.name, source.results[0].host.describe())
 }
 
-/// What is compared with what: runs of the same heading. In the order in which they come up.
+/// The distinct headings in order of first appearance. Runs with the same heading are compared.
 fn headings(sources: &[Source]) -> Vec<String> {
     let mut headings = Vec::new();
     for result in sources.iter().flat_map(|source| &source.results) {
@@ -118,8 +118,8 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn new(source: &'a Source, heading_: &str) -> Option<Self> {
-        let runs: Vec<&RunResult> = source.results.iter().filter(|result| heading(result) == heading_).collect();
+    fn new(source: &'a Source, wanted: &str) -> Option<Self> {
+        let runs: Vec<&RunResult> = source.results.iter().filter(|result| heading(result) == wanted).collect();
         let command = command_line(&runs.first()?.command);
         Some(Self { name: &source.name, command, figures: runs.into_iter().map(FigureValues::new).collect() })
     }
@@ -143,7 +143,7 @@ fn title(group: &Group<'_>) -> String {
     }
 }
 
-/// A figure of all files; nothing if none has it.
+/// The row of a figure; `None` if no file has it.
 fn row(label: &str, figure: Figure, groups: &[Group<'_>]) -> Option<Vec<String>> {
     let spreads: Vec<Option<Sample>> = groups.iter().map(|group| group.spread(figure)).collect();
     if spreads.iter().all(Option::is_none) {
@@ -166,16 +166,14 @@ fn notes(groups: &[Group<'_>]) -> Vec<String> {
     let single: Vec<&str> = groups.iter().filter(|group| group.figures.len() == 1).map(|group| group.name).collect();
     if !single.is_empty() {
         let files = single.join(", ");
-        notes.push(format!(
-            "A single run ({files}) has no spread: it cannot be told whether a difference is more than noise."
-        ));
+        notes.push(format!("A single run ({files}) has no spread, so a difference may be noise."));
     }
     let first = groups[0].figures.len();
     for later in groups[1..].iter().map(|group| group.figures.len()).filter(|&later| first > 1 && later > 1) {
         let one_of = orders(first, later) / 2.0;
         let note = format!(
-            "In brackets: least and most. {first} and {later} runs of the same thing would be apart in about 1 of {one_of:.0} \
-             figures, by chance."
+            "In brackets: lowest and highest. {first} and {later} runs of the same thing differ beyond the spread in \
+             about 1 of {one_of:.0} figures by chance."
         );
         if !notes.contains(&note) {
             notes.push(note);
@@ -187,15 +185,16 @@ fn notes(groups: &[Group<'_>]) -> Vec<String> {
     notes
 }
 
-/// In how many orders the runs of two files can come out: only in two of them all of one file are above all of the other.
+/// The number of possible orders of the runs of two files. In only two of them every run of one file is above every run
+/// of the other.
 fn orders(first: usize, later: usize) -> f64 {
     (1..=later).map(|at| (first + at) as f64 / at as f64).product()
 }
 
-/// What several runs have measured of the same figure.
+/// One figure in several runs.
 #[derive(Debug)]
 struct Sample {
-    /// Ascending; at least one.
+    /// Ascending, with at least one value.
     values: Vec<Bounded<f64>>,
 }
 
@@ -205,8 +204,7 @@ impl Sample {
         (!values.is_empty()).then_some(Self { values })
     }
 
-    /// What is only known to be at least something may be above all others. So the median is a lower bound if one of the
-    /// values up to it is.
+    /// A lower bound may really be above all others, so the median is a lower bound if any value up to it is one.
     fn median(&self) -> Bounded<f64> {
         let middle = self.values.len() / 2;
         let ascending: Vec<f64> = self.values.iter().map(|value| value.value).collect();
@@ -231,7 +229,7 @@ impl Sample {
         if least == most { median } else { format!("{median} [{least} .. {most}]") }
     }
 
-    /// `later`, in units of this.
+    /// The ratio of `later` to this.
     fn ratio(&self, later: &Self) -> String {
         let (first, later) = (self.median(), later.median());
         let mark = match (first.is_lower_bound, later.is_lower_bound) {
@@ -248,7 +246,7 @@ impl Sample {
         match () {
             () if self.values.len() == 1 || later.values.len() == 1 => "",
             () if is_above(self, later) || is_above(later, self) => "beyond the spread",
-            () if self.is_open() || later.is_open() => "cannot be told",
+            () if self.is_open() || later.is_open() => "unknown",
             () => "within the spread",
         }
     }
@@ -279,8 +277,8 @@ mod tests {
             (spread(&[1.0, 1.0]), spread(&[1.0, 1.0]), "within the spread"),
             (spread(&[1.0]), spread(&[4.0, 5.0]), ""),
             (spread(&[1.0, 2.0]), open(&[4.0, 5.0]), "beyond the spread"),
-            (open(&[1.0, 2.0]), spread(&[4.0, 5.0]), "cannot be told"),
-            (open(&[4.0, 5.0]), open(&[1.0, 2.0]), "cannot be told"),
+            (open(&[1.0, 2.0]), spread(&[4.0, 5.0]), "unknown"),
+            (open(&[4.0, 5.0]), open(&[1.0, 2.0]), "unknown"),
         ] {
             assert_eq!(first.difference(&later), expected, "{first:?} {later:?}");
         }

@@ -1,4 +1,4 @@
-//! Results as CSV: text that spreadsheets read.
+//! Results as CSV.
 
 use anyhow::{Context as _, Result};
 use csv::Writer;
@@ -8,7 +8,7 @@ use crate::command::command_line;
 use results::figure::{Figure, FigureValues};
 use results::run::RunResult;
 
-/// What tells a run from others.
+/// The columns that identify a run.
 const NAMES: [&str; 11] = [
     "schema",
     "target",
@@ -22,12 +22,12 @@ const NAMES: [&str; 11] = [
     "server.exit",
     "latency_us.lower_bounds",
 ];
-/// What tells the rows of a run's series from those of others.
+/// The columns that identify the run of a second.
 const SERIES_NAMES: [&str; 3] = ["target", "connections.requested", "started_at"];
-/// The series.
+/// The columns of a second.
 const SECOND: [&str; 8] = ["end_s", "rps", "p50_us", "p99_us", "errors", "open", "held", "ram_bytes"];
 
-/// A row for each run: what it was, every figure in the order of the JSON, and the kinds of its warnings.
+/// A row for each run: its identity, every figure in JSON order, and the kinds of its warnings.
 pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
     let mut writer = Writer::from_writer(Vec::new());
     let figures: Vec<&str> = Figure::all().map(|figure| figure.0).collect();
@@ -50,7 +50,7 @@ pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
         let kinds = kinds.collect::<Vec<_>>().join(" ");
         writer.write_record(names.chain(figures).chain([kinds]))?;
     }
-    writer.into_inner().context("the rows cannot be put together")
+    writer.into_inner().context("the rows cannot be collected")
 }
 
 /// A row for each second of each run.
@@ -64,10 +64,10 @@ pub fn series(results: &[RunResult]) -> Result<Vec<u8>> {
             writer.write_record(names.iter().cloned().chain(SECOND.iter().map(|name| text(&second[name]))))?;
         }
     }
-    writer.into_inner().context("the rows cannot be put together")
+    writer.into_inner().context("the rows cannot be collected")
 }
 
-/// The text of a field: of nothing empty, of a list its entries, quoted as for a shell where they need it.
+/// The text of a field: empty for null, and the entries of a list, quoted as for a shell.
 fn text(json: &Value) -> String {
     match json {
         Value::Null => String::new(),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_a_row_under_the_names_of_the_json() {
+    fn a_run_is_a_row_with_json_names() {
         let mut runs = [sample("threads"), sample("threadpool")];
         runs[0].failure = Some("it said \"no\",\nand ended".into());
         runs[0].command = vec!["a server".into(), "-x".into()];

@@ -1,6 +1,6 @@
-//! What people look at: results as text, as a table, as CSV and Markdown, as a page of charts, and beside each other.
+//! Reports for people: results as text, tables, CSV, Markdown and a page of charts, and comparisons of results.
 //!
-//! Nothing in here measures, and nothing writes to a file or a terminal: results go in, text comes out.
+//! Nothing here measures, or writes to a file or a terminal: results go in, text comes out.
 
 #![forbid(unsafe_code)]
 

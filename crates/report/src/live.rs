@@ -1,4 +1,4 @@
-//! The latest second of a run, in one line, for whoever watches.
+//! The latest second of a run in one line, for live views.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use results::run::Second;
 const SPARKS: usize = 20;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// What the last row of a series says, and how RAM came to be what it is.
+/// The last row of a series, and a sparkline of RAM.
 pub fn line(series: &[Second]) -> String {
     let Some(latest) = series.last() else { return String::new() };
     let time = |time_us: Option<u64>| time_us.map_or("-".into(), |us| format::duration(Duration::from_micros(us)));
@@ -25,7 +25,7 @@ pub fn line(series: &[Second]) -> String {
     )
 }
 
-/// A bar for each figure, from 0 to the greatest: what hardly changes looks so.
+/// A bar for each figure, scaled from 0, so that small changes look small.
 fn sparkline(figures: &[u64]) -> String {
     let greatest = figures.iter().copied().max().unwrap_or(0).max(1);
     figures.iter().map(|figure| LEVELS[(figure * 7 / greatest) as usize]).collect()
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparkline_reaches_from_nothing_to_the_greatest() {
+    fn a_sparkline_scales_from_zero_to_the_maximum() {
         assert_eq!(sparkline(&[0, 50, 100]), "▁▄█");
         assert_eq!(sparkline(&[7, 7]), "██");
         assert_eq!(sparkline(&[0]), "▁");
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_tells_of_the_latest_second() {
+    fn the_line_shows_the_latest_second() {
         let second = |rps, ram_bytes| Second { rps, ram_bytes: Some(ram_bytes), ..Second::default() };
         let latest = Second { open: Some(1_000), p50_us: Some(100_400), ..second(498.6, 20_000_000) };
         let expected = "1,000 open, 499 requests/s, p50 100 ms, p99 -, RAM 20.00 MB ▄█";

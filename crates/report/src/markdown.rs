@@ -9,12 +9,12 @@ use crate::command::command_line;
 use crate::table::{Cells, cells};
 use results::RunResult;
 
-/// The table of all runs, and below it the machine and the servers' command lines.
+/// The table of all runs, followed by the machines and the servers' command lines.
 pub fn runs(results: &[RunResult]) -> String {
     format!("{}\n{}{}", table(&cells(results)), machines(results), commands(results))
 }
 
-/// A table, with a dash for each level of indentation, which Markdown would drop.
+/// A table in Markdown. A dash replaces the indentation, which Markdown would drop.
 pub(crate) fn table(cells: &Cells) -> String {
     let cell = |text: &String| text.replacen("  ", "— ", 1).replace('|', "\\|");
     let mut rows = cells.iter().map(|row| row.iter().map(cell));
@@ -26,7 +26,7 @@ pub(crate) fn table(cells: &Cells) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut lines: Vec<String> = table.lines().collect();
-    // All columns but the first are figures.
+    // Right-align all columns but the first.
     if let Some((label, figures)) = lines.get(1).and_then(|line| line[1..].split_once('|')) {
         lines[1] = format!("|{label}|{}", figures.replace("-|", ":|"));
     }
@@ -41,7 +41,7 @@ fn machines(results: &[RunResult]) -> String {
     results.iter().map(line).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Nothing, if loadtest has started no server.
+/// Empty if loadtest started no server.
 fn commands(results: &[RunResult]) -> String {
     let commands: BTreeSet<String> = results
         .iter()
@@ -61,7 +61,7 @@ mod tests {
     use results::samples::sample;
 
     #[test]
-    fn figures_are_aligned_and_nothing_breaks_the_table() {
+    fn figures_are_aligned_and_pipes_are_escaped() {
         let cells = [["", "a|b"], ["RAM", "1 MB"], ["  PSS", "10 MB"]];
         let cells: Cells = cells.iter().map(|row| row.map(String::from).to_vec()).collect();
         assert_eq!(table(&cells), "|       |  a\\|b |\n|-------|------:|\n| RAM   |  1 MB |\n| — PSS | 10 MB |\n");

@@ -1,4 +1,4 @@
-//! The table of all runs: which rows it has, and how it looks on a terminal.
+//! The table of all runs: its rows, and its look on a terminal.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
@@ -10,10 +10,10 @@ use results::target::ARTICLE_CONNECTIONS;
 /// A table for the terminal, ready to be printed.
 pub type TextTable = Table;
 
-/// The rows of a table, of as many cells each; the first is the header, and the first of each row its label.
+/// The rows of a table. The first row is the header, and the first cell of each row its label.
 pub(crate) type Cells = Vec<Vec<String>>;
 
-/// All runs: a column for each.
+/// The table of all runs, with a column for each.
 pub(crate) fn cells(results: &[RunResult]) -> Cells {
     let figures: Vec<FigureValues> = results.iter().map(FigureValues::new).collect();
     let row = |label: &str, content: &Content| {
@@ -23,10 +23,10 @@ pub(crate) fn cells(results: &[RunResult]) -> Cells {
         };
         [label.to_owned()].into_iter().chain(results.iter().zip(&figures).map(cell)).collect()
     };
-    let has_broken = results.iter().any(|result| result.cause.is_some());
+    let has_failures = results.iter().any(|result| result.cause.is_some());
     let is_shown = |label: &str| match label {
-        BROKE => has_broken,
-        _ => !label.starts_with("the article") || is_of_the_article(results),
+        FAILED => has_failures,
+        _ => !label.starts_with("the article") || has_article_connections(results),
     };
     let rows = ROWS.iter().filter(|(label, _)| is_shown(label)).map(|(label, content)| row(label, content));
     [row("", &Content::Text(column_title))].into_iter().chain(rows).collect()
@@ -51,7 +51,7 @@ pub fn table_of<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item 
     table(&[header.map(str::to_owned).to_vec()].into_iter().chain(rows).collect())
 }
 
-/// The figures of the table, under its labels.
+/// The figures of the table with their labels.
 pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
     ROWS.iter().filter_map(|(label, content)| match content {
         Content::Figure(figure) => Some((*label, *figure)),
@@ -62,17 +62,17 @@ pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = NOTHING.top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// What stands in a row.
+/// The content of a row.
 enum Content {
     Figure(Figure),
     Text(fn(&RunResult) -> String),
 }
 
-/// The label of the row that only stands there if a server broke.
-const BROKE: &str = "broke by, at connections";
+/// The label of the row that appears only if a server failed.
+const FAILED: &str = "failed by, at connections";
 
 const ROWS: [(&str, Content); 25] = [
-    (BROKE, Content::Text(broke)),
+    (FAILED, Content::Text(failed_by)),
     ("connections held at once", Content::Figure(Figure("connections.held_peak"))),
     ("  on average while measured", Content::Figure(Figure("connections.held_mean"))),
     ("  waiting for the database", Content::Figure(Figure("connections.waiting_peak"))),
@@ -99,26 +99,26 @@ const ROWS: [(&str, Content); 25] = [
     ("warnings", Content::Figure(Figure("warnings"))),
 ];
 
-/// The server's name, marked if the run was cut short.
+/// The server's name, marked if the run did not finish.
 pub(crate) fn column_title(result: &RunResult) -> String {
     if result.complete { result.target.clone() } else { format!("{} (partial)", result.target) }
 }
 
-fn is_of_the_article(results: &[RunResult]) -> bool {
+fn has_article_connections(results: &[RunResult]) -> bool {
     results.iter().all(|result| result.connections.requested == ARTICLE_CONNECTIONS)
 }
 
-/// What kept the server from holding all connections, and how many it had then.
-fn broke(result: &RunResult) -> String {
+/// What kept the server from holding all connections, and how many it had.
+fn failed_by(result: &RunResult) -> String {
     let had = (result.connections.open_peak).max(result.connections.established as u64);
     let at = count(had.min(result.connections.requested as u64) as f64);
     result.cause.map_or_else(|| UNKNOWN.into(), |cause| format!("{} at {at}", cause.name()))
 }
 
-/// How often the measured RAM fits into what the article says.
+/// The article's RAM relative to the measured RAM.
 fn claim_ratio(result: &RunResult) -> String {
     match result.claimed_bytes().zip(result.memory.peak_bytes) {
-        // The RAM of a server that broke is not that of all connections.
+        // A server that failed did not hold all connections, so its RAM is not comparable.
         Some((claimed, measured)) if measured > 0 && result.complete => {
             format!("{}x", significant(claimed as f64 / measured as f64))
         }
@@ -133,15 +133,15 @@ mod tests {
     use results::samples::sample;
 
     #[test]
-    fn what_broke_a_server_is_in_the_table_and_not_compared_with_the_article() {
+    fn a_failed_server_shows_its_cause_and_no_ratio_to_the_article() {
         let sound = sample("threads");
         let is_row = |cells: &Cells, label: &str| cells.iter().any(|row| row[0] == label);
-        assert!(!is_row(&cells(std::slice::from_ref(&sound)), BROKE));
+        assert!(!is_row(&cells(std::slice::from_ref(&sound)), FAILED));
         let mut broken = RunResult { complete: false, cause: Some(Cause::OutOfMemory), ..sound };
         broken.connections.open_peak = 2_604;
         broken.connections.established = 2_600;
         let cells = cells(&[broken]);
-        assert!(cells.contains(&vec![BROKE.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");
+        assert!(cells.contains(&vec![FAILED.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");
         let ratio = cells.iter().find(|row| row[0] == "the article / measured");
         assert!(ratio.is_none_or(|row| row[1] == UNKNOWN), "{ratio:?}");
     }

@@ -1,4 +1,4 @@
-//! The result as text, for a terminal or a log: a block for each run, and a table of all.
+//! Results as text, for a terminal or a log: a block for each run, and a table of all runs.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
 fn cpu_text(who: &str, time_s: f64, requests: u64) -> String {
     match requests {
         0 => format!("{who} {time_s:.2} s"),
-        _ => format!("{who} {time_s:.2} s ({:.1} µs a request)", time_s * 1e6 / requests as f64),
+        _ => format!("{who} {time_s:.2} s ({:.1} µs per request)", time_s * 1e6 / requests as f64),
     }
 }
 
@@ -110,7 +110,7 @@ fn latency_text(latency: &LatencySummary) -> String {
     percentiles(latency, AboveWait { p50, p90, p99, p999, max })
 }
 
-/// `figures` with the marks of `latency`, which they were taken from.
+/// Formats `figures` with the lower-bound marks of `latency`, which they derive from.
 fn percentiles(latency: &LatencySummary, figures: AboveWait) -> String {
     let bounded = |name, value_us| bounded(latency, name, value_us);
     format!(
@@ -149,7 +149,7 @@ fn bounded(latency: &LatencySummary, name: &str, value_us: u64) -> String {
     format!("{mark}{}", micros(value_us))
 }
 
-/// All runs: a column for each, and bars of their RAM if there is a terminal with so many columns.
+/// A table with a column for each run, and bars of their RAM on a terminal with this many columns.
 pub fn all_runs(results: &[RunResult], columns: Option<usize>) -> String {
     if results.is_empty() {
         return String::new();

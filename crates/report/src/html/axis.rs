@@ -1,27 +1,27 @@
-//! Axes with round ends and ticks that do not collide.
+//! Axes with round ends and tick labels that do not collide.
 
 use std::mem;
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// From what the values are to where they are drawn.
+/// Maps values to positions.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
-    /// What it shows, with the unit if the ticks have none.
+    /// The title, with the unit if the ticks have none.
     pub(super) title: String,
     is_log: bool,
     from: f64,
     to: f64,
-    /// Ticks that have a label.
+    /// Ticks with a label.
     labelled: Vec<f64>,
-    /// Those that have only a line.
+    /// Ticks with a line only.
     light: Vec<f64>,
     label: fn(f64) -> String,
 }
 
 impl Axis {
-    /// From 0 to above `max`.
+    /// A linear axis from 0 to `max`.
     pub(super) fn linear(title: impl Into<String>, max: f64, label: fn(f64) -> String) -> Self {
         let max = if max > 0.0 { max } else { 1.0 };
         let step = ceil_125(max / 6.0);
@@ -30,7 +30,7 @@ impl Axis {
         Self { title: title.into(), is_log: false, from: 0.0, to: max, labelled, light: Vec::new(), label }
     }
 
-    /// Logarithmic, around all these, which are above 0; nothing without any.
+    /// A logarithmic axis around all values above 0; `None` without any.
     pub(super) fn log(
         title: impl Into<String>,
         values: impl IntoIterator<Item = f64>,
@@ -49,21 +49,21 @@ impl Axis {
         Some(Self { title: title.into(), is_log: true, from, to, labelled, light, label })
     }
 
-    /// With labels at these ticks alone.
+    /// Sets the labelled ticks, and drops the others.
     pub(super) fn with_ticks(mut self, ticks: Vec<f64>) -> Self {
         (self.labelled, self.light) = (ticks, Vec::new());
         self
     }
 
-    /// With room beyond both ends, as a share of the whole.
+    /// Adds room at both ends, as a share of the length.
     pub(super) fn with_room(mut self, share: f64) -> Self {
         let room = (self.at(self.to) - self.at(self.from)) * share;
         (self.from, self.to) = (self.value_at(self.at(self.from) - room), self.value_at(self.at(self.to) + room));
         self
     }
 
-    /// With no more labels than fit along `length_px`, and `margin_px` beyond its end, if each character takes so many.
-    /// Of even steps, even steps are left.
+    /// Drops labels that do not fit along `length_px` plus `margin_px`, at `character_px` per character. A linear axis
+    /// keeps even steps.
     pub(super) fn fitted_across(mut self, length_px: i32, margin_px: i32, character_px: i32) -> Self {
         let fitting = |axis: &Self, step| axis.fitting(length_px, character_px, step);
         let step = (1..).find(|&step| self.is_log || fitting(&self, step).len() == self.labelled.len().div_ceil(step));
@@ -75,7 +75,7 @@ impl Axis {
         self
     }
 
-    /// Of each so many labels those that do not collide with the one before.
+    /// Every `step`th label, less those that collide with the one before.
     fn fitting(&self, length_px: i32, character_px: i32, step: usize) -> Vec<f64> {
         let mut free_from = f64::NEG_INFINITY;
         let fits = |tick: &f64| {
@@ -89,14 +89,14 @@ impl Axis {
         self.labelled.iter().step_by(step).copied().filter(fits).collect()
     }
 
-    /// Where a label begins and ends, from the start of the axis, in pixels.
+    /// The start and end of a label in pixels, from the start of the axis.
     fn label_ends(&self, tick: f64, length_px: i32, character_px: i32) -> (f64, f64) {
         let half = f64::from((self.label)(tick).chars().count() as i32 * character_px) / 2.0;
         let middle = self.share(tick) * f64::from(length_px);
         (middle - half, middle + half)
     }
 
-    /// With no more labels than fit one above the other along `length_px`, if each takes so many.
+    /// Drops labels that do not fit above each other along `length_px`, at `label_px` each.
     pub(super) fn fitted_upwards(mut self, length_px: i32, label_px: i32) -> Self {
         let mut free_from = f64::NEG_INFINITY;
         for tick in mem::take(&mut self.labelled) {
@@ -109,7 +109,7 @@ impl Axis {
         self
     }
 
-    /// Where a value is between the ends.
+    /// The position of a value, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         (self.at(value) - self.at(self.from)) / (self.at(self.to) - self.at(self.from))
     }
@@ -133,7 +133,7 @@ impl Axis {
     }
 }
 
-/// As plotters wants it.
+/// The interface that plotters needs.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -157,7 +157,7 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// These multiples of powers of ten, from here to there.
+/// These multiples of powers of ten between `from` and `to`.
 fn digits(multiples: &[f64], from: f64, to: f64) -> Vec<f64> {
     let decades = from.log10().floor() as i32..=to.log10().ceil() as i32;
     let all = decades.flat_map(|decade| multiples.iter().map(move |multiple| multiple * 10_f64.powi(decade)));
@@ -210,11 +210,11 @@ mod tests {
         let axis = Axis::log("", [1.0, 1e6], plain).unwrap();
         let shown = |axis: Axis| axis.labelled;
         assert_close(&shown(axis.clone().fitted_upwards(240, 50)), &[1.0, 100.0, 1e4, 1e6]);
-        // The further to the right, the more digits.
+        // Labels get longer to the right.
         assert_close(&shown(axis.fitted_across(240, 30, 8)), &[1.0, 10.0, 100.0, 1000.0, 1e5]);
         let even = Axis::linear("", 10_000.0, plain).fitted_across(140, 60, 8);
         assert_close(&even.labelled, &[0.0, 4_000.0, 8_000.0]);
-        // The last needs a margin.
+        // The last label needs a margin.
         let axis = Axis::log("", [1.0, 1e3], plain).unwrap();
         assert_close(&shown(axis.clone().fitted_across(160, 5, 8)), &[1.0, 10.0, 100.0, 1000.0]);
         assert_close(&shown(axis.fitted_across(160, 0, 8)), &[1.0, 10.0, 100.0]);

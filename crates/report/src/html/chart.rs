@@ -1,4 +1,4 @@
-//! What all charts are made of: a figure on the page, drawn once for wide screens and paper and once for phones.
+//! The building blocks of all charts. Each is drawn twice: for wide screens and paper, and for phones.
 
 use anyhow::Result;
 use maud::{Markup, PreEscaped, html};
@@ -15,16 +15,16 @@ use super::axis::Axis;
 use super::models::Model;
 use super::palette::{GRID, INK, Look, Mark, PAPER};
 
-/// A width that charts are drawn for, in pixels.
+/// The widths that charts are drawn for, in pixels.
 const WIDTHS: [(&str, u32); 2] = [("wide", WIDE), ("narrow", 350)];
 const WIDE: u32 = 720;
-/// Pixels for a character of a label, about: nothing here knows the font.
+/// Approximate pixels per character of a label; the font is unknown here.
 const CHARACTER: i32 = 7;
 const TEXT_SIZE: f64 = 13.0;
-/// plotters divides by this what it is given.
+/// plotters divides font sizes by this.
 const FONT_RATIO: f64 = 1.24;
 
-/// What the page's style does for charts, for one that stands alone.
+/// The part of the page's style that a standalone chart needs.
 const IMAGE_STYLE: &str = "
     :root { color: #1a1d21; background: #ffffff; --paper: #ffffff; }
     @media (prefers-color-scheme: dark) { :root { color: #e6e8eb; background: #14171b; --paper: #14171b; } }
@@ -34,27 +34,27 @@ const IMAGE_STYLE: &str = "
     [fill='#FFFFFF'] { fill: var(--paper); }
 ";
 
-/// A point on it: from the left, from the top.
+/// A point on the canvas, from the left and the top.
 pub(super) type Pixel = (i32, i32);
 
-/// Where a chart is drawn.
+/// The area that a chart is drawn on.
 pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// A chart on the page, and what is said about it.
+/// A chart on the page with its texts.
 #[derive(Debug)]
-pub(super) struct Figure {
+pub(super) struct ChartFigure {
     /// What it shows, in a few words.
     pub(super) title: String,
-    /// What is to be seen, and how.
+    /// How to read it.
     pub(super) caption: Markup,
-    /// What its marks and colours mean.
+    /// The meaning of its marks and colours.
     pub(super) legend: Markup,
     /// In pixels.
     pub(super) height: u32,
 }
 
-impl Figure {
-    /// Draws it in each width.
+impl ChartFigure {
+    /// Draws the chart in each width.
     pub(super) fn draw(self, chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Markup> {
         let drawings = WIDTHS.map(|(class, width)| Ok((class, draw((width, self.height), &chart)?)));
         let drawings = drawings.into_iter().collect::<Result<Vec<_>>>()?;
@@ -74,8 +74,8 @@ impl Figure {
     }
 }
 
-impl Figure {
-    /// Draws it as a file of its own, light or dark as the reader's screen is.
+impl ChartFigure {
+    /// Draws the chart as a standalone image that follows the reader's light or dark mode.
     pub(super) fn image(self, chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<String> {
         let (width, height, content) = draw((WIDE, self.height), chart)?;
         let image = html! {
@@ -89,7 +89,7 @@ impl Figure {
     }
 }
 
-/// The size of an image, and the elements in it.
+/// The size of an image and its elements.
 type Drawing = (u32, u32, String);
 
 fn draw(size: (u32, u32), chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Drawing> {
@@ -98,17 +98,17 @@ fn draw(size: (u32, u32), chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<D
     chart(&canvas)?;
     canvas.present()?;
     drop(canvas);
-    // The page has its own `svg`, with what a reader needs who does not see it.
+    // The page wraps the content in its own `svg`, with attributes for screen readers.
     let content = image.split_once('>').and_then(|(_, rest)| rest.trim_end().strip_suffix("</svg>"));
     Ok((size.0, size.1, content.unwrap_or_default().to_owned()))
 }
 
-/// Whether it is for a wide screen.
+/// Whether the canvas is for a wide screen.
 pub(super) fn is_wide(canvas: &Canvas<'_>) -> bool {
     canvas.dim_in_pixel().0 >= WIDE
 }
 
-/// The models with their colours and marks.
+/// A legend of the models with their colours and marks.
 pub(super) fn legend(models: &[&Model<'_>], is_line: bool) -> Result<Markup> {
     let swatches = models.iter().map(|model| Ok((model.name, swatch(model.look, is_line)?)));
     let swatches = swatches.collect::<Result<Vec<_>>>()?;
@@ -128,7 +128,7 @@ fn swatch(look: Look, is_line: bool) -> Result<Markup> {
     })
 }
 
-/// A small image within a text.
+/// A small image for use in text.
 pub(super) fn sample(content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Markup> {
     let (width, height, content) = draw((28, 14), content)?;
     Ok(html! {
@@ -147,7 +147,7 @@ pub(super) struct Plot<'a> {
 
 impl<'a> Plot<'a> {
     /// Draws the axes of a line chart.
-    pub(super) fn of_lines(canvas: &Canvas<'a>, x: Axis, y: Axis) -> Result<Self> {
+    pub(super) fn line_chart(canvas: &Canvas<'a>, x: Axis, y: Axis) -> Result<Self> {
         let (width, height) = canvas.dim_in_pixel();
         let (left, right, top, bottom) = (58, 16, 26, 44);
         let x = x.fitted_across(width as i32 - left - right, right, CHARACTER);
@@ -160,8 +160,8 @@ impl<'a> Plot<'a> {
         Ok(Self { context, x, y })
     }
 
-    /// Draws the x axis of a chart that has a row for each name, from the top, `right` pixels left free beside it.
-    pub(super) fn of_rows(canvas: &Canvas<'a>, names: &[String], x: Axis, right: i32) -> Result<Self> {
+    /// Draws the x axis of a chart with a row for each name, from the top, and leaves `right` pixels free beside it.
+    pub(super) fn row_chart(canvas: &Canvas<'a>, names: &[String], x: Axis, right: i32) -> Result<Self> {
         let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as i32;
         let left = longest * CHARACTER + 12;
         let x = x.fitted_across(canvas.dim_in_pixel().0 as i32 - left - right, right, CHARACTER);
@@ -177,22 +177,22 @@ impl<'a> Plot<'a> {
         Ok(plot)
     }
 
-    /// Where a point is on the canvas.
+    /// The pixel of a point.
     pub(super) fn at(&self, x: f64, y: f64) -> Pixel {
         self.context.backend_coord(&(x, y))
     }
 
-    /// Where a value is from left to right.
+    /// The x pixel of a value.
     pub(super) fn x(&self, x: f64) -> i32 {
         self.at(x, self.y.from()).0
     }
 
-    /// The middle of a row, from the top.
+    /// The y pixel of the middle of a row, counted from the top.
     pub(super) fn row(&self, row: usize) -> i32 {
         self.at(self.x.from(), self.y.to() - row as f64 - 0.5).1
     }
 
-    /// The left end, the bottom.
+    /// The bottom left corner.
     pub(super) fn origin(&self) -> Pixel {
         self.at(self.x.from(), self.y.from())
     }
@@ -219,9 +219,9 @@ pub(super) fn bold_text(canvas: &Canvas<'_>, label: &str, at: Pixel, anchor: (HP
     styled_text(canvas, label, at, anchor, INK, FontStyle::Bold)
 }
 
-/// Where a label has its middle, as near to `x` as it can be between these.
+/// The middle of a label, as near to `x` as fits between `left` and `right`.
 pub(super) fn within(x: i32, label: &str, (left, right): (i32, i32)) -> i32 {
-    // It may be bold.
+    // Leave room for bold text.
     let half = label.chars().count() as i32 * (CHARACTER + 1) / 2;
     x.min(right - half).max(left + half)
 }
@@ -244,7 +244,7 @@ fn label_font() -> (&'static str, f64) {
     ("sans-serif", (TEXT_SIZE - 1.0) * FONT_RATIO)
 }
 
-/// As much of a label as fits.
+/// The label, cut to fit.
 pub(super) fn shortened(label: &str, width_px: i32) -> String {
     let room = (width_px / CHARACTER).max(1) as usize;
     if label.chars().count() <= room {
@@ -261,7 +261,7 @@ pub(super) fn line(canvas: &Canvas<'_>, points: &[Pixel], colour: RGBColor, widt
     Ok(canvas.draw(&PathElement::new(points.to_vec(), colour.stroke_width(width)))?)
 }
 
-/// Draws a line that is not continuous.
+/// Draws a dashed line.
 pub(super) fn dashed_line(canvas: &Canvas<'_>, points: &[Pixel], colour: RGBColor, width: u32) -> Result<()> {
     if points.len() < 2 {
         return Ok(());
@@ -293,7 +293,7 @@ fn strokes(canvas: &Canvas<'_>, strokes: &[Vec<Pixel>], colour: RGBColor) -> Res
     strokes.iter().try_for_each(|stroke| line(canvas, stroke, colour, 3))
 }
 
-/// Draws what stands for a claim: a diamond that is empty.
+/// Draws the mark of a claim: an empty diamond.
 pub(super) fn claim_mark(canvas: &Canvas<'_>, (x, y): Pixel) -> Result<()> {
     let corners = [(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)];
     canvas.draw(&Polygon::new(corners.to_vec(), PAPER.filled()))?;
@@ -301,7 +301,7 @@ pub(super) fn claim_mark(canvas: &Canvas<'_>, (x, y): Pixel) -> Result<()> {
     line(canvas, &outline, INK, 2)
 }
 
-/// Draws what stands for a failure: a cross in the model's colour, and a circle around it.
+/// Draws the mark of a failure: a circled cross in the model's colour.
 pub(super) fn failure_mark(canvas: &Canvas<'_>, at: Pixel, colour: RGBColor) -> Result<()> {
     canvas.draw(&Circle::new(at, 7, PAPER.filled()))?;
     canvas.draw(&Circle::new(at, 7, ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: 2 }))?;
@@ -309,13 +309,13 @@ pub(super) fn failure_mark(canvas: &Canvas<'_>, at: Pixel, colour: RGBColor) -> 
     strokes(canvas, &[vec![(x - 3, y - 3), (x + 3, y + 3)], vec![(x - 3, y + 3), (x + 3, y - 3)]], colour)
 }
 
-/// Draws an arrow that says: or more.
+/// Draws an arrow that means "or more".
 pub(super) fn or_more_mark(canvas: &Canvas<'_>, (x, y): Pixel, colour: RGBColor) -> Result<()> {
     line(canvas, &[(x, y), (x, y - 12)], colour, 2)?;
     line(canvas, &[(x - 4, y - 8), (x, y - 12), (x + 4, y - 8)], colour, 2)
 }
 
-/// Draws how far a figure was apart in the rounds, as a bar with ends.
+/// Draws the spread of a figure as a bar with ends.
 pub(super) fn spread_bar(canvas: &Canvas<'_>, from: Pixel, to: Pixel, colour: RGBColor) -> Result<()> {
     let (across_x, across_y) = if from.0 == to.0 { (4, 0) } else { (0, 4) };
     line(canvas, &[from, to], colour, 2)?;

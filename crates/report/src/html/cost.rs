@@ -1,4 +1,4 @@
-//! Charts of what the models cost and give with the same number of connections: a row for each.
+//! Charts of RAM and throughput at one number of connections, with a row for each model.
 
 use anyhow::Result;
 use maud::{Markup, html};
@@ -11,18 +11,18 @@ use results::target::ARTICLE_CONNECTIONS;
 
 use super::axis::Axis;
 use super::chart::{
-    Canvas, Figure, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened, spread_bar, styled_text,
-    text, within,
+    Canvas, ChartFigure, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened, spread_bar,
+    styled_text, text, within,
 };
 use super::models::{Model, Rounds, Study};
 use super::palette::{GRID, INK, Look, Mark, PARTS};
 use super::words;
 
-/// Pixels of the x axis, with its labels and the title.
+/// Pixels for the x axis with its labels and title.
 const AXIS_HEIGHT: u32 = 48;
-/// Pixels beside a chart, for half of the last label.
+/// Pixels to the right of a chart, for half of the last label.
 const RIGHT: i32 = 22;
-/// Pixels that a model's name may have.
+/// Pixels for a model's name.
 const NAME_WIDTH: i32 = 112;
 
 type Row<'s, 'a> = (&'s Model<'a>, &'s Rounds<'a>);
@@ -35,7 +35,7 @@ fn names(rows: &[Row<'_, '_>]) -> Vec<String> {
     rows.iter().map(|(model, _)| shortened(model.name, NAME_WIDTH)).collect()
 }
 
-/// What a model claims to need, if this is what the article speaks of.
+/// The RAM that the article states, if it covers this model and number of connections.
 pub(super) fn claim(cell: &Rounds<'_>) -> Option<f64> {
     let round = cell.rounds().first()?;
     let is_claimed = round.connections.requested == ARTICLE_CONNECTIONS;
@@ -47,19 +47,19 @@ pub(super) fn peak_bytes(result: &RunResult) -> Option<f64> {
     result.memory.peak_bytes.map(|bytes| bytes as f64)
 }
 
-/// RAM, and what the article says.
+/// RAM, beside what the article says.
 pub(super) fn ram(study: &Study<'_>) -> Result<Option<Markup>> {
     let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
     figure.draw(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
 }
 
-/// The same chart as a file of its own.
+/// The same chart as a standalone image.
 pub(super) fn ram_image(study: &Study<'_>) -> Result<Option<String>> {
     let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
     figure.image(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
 }
 
-fn ram_figure(study: &Study<'_>) -> Result<Option<(Figure, Axis)>> {
+fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
     let rows = study.in_focus();
     let peaks = rows.iter().filter_map(|(_, cell)| cell.spread(peak_bytes)).flat_map(|peak| [peak.min / 2.0, peak.max]);
     let claims = rows.iter().filter_map(|(_, cell)| claim(cell));
@@ -68,12 +68,12 @@ fn ram_figure(study: &Study<'_>) -> Result<Option<(Figure, Axis)>> {
     };
     let x = x.with_room(0.04);
     let has_claims = rows.iter().any(|(_, cell)| claim(cell).is_some());
-    let figure = Figure {
+    let figure = ChartFigure {
         title: format!("RAM with {} connections", count(study.focus as f64)),
         legend: html! { @if has_claims { (claim_legend()?) } },
         caption: html! {
-            "The scale is logarithmic: what looks twice as far is far more than twice as much."
-            @if has_claims { " The line between is how far the article is off; a server without a claim has none." }
+            "The scale is logarithmic: twice the distance is far more than twice the RAM."
+            @if has_claims { " The line between them shows how far off the article is." }
             (words::caveats(&rows))
         },
         height: height(&rows, 52),
@@ -85,12 +85,12 @@ fn claim_legend() -> Result<Markup> {
     let measured = sample(|canvas| mark(canvas, (14, 7), Look { colour: INK, mark: Mark::Circle }))?;
     let claimed = sample(|canvas| claim_mark(canvas, (14, 7)))?;
     Ok(html! {
-        ul.legend { li { (measured) "measured here" } li { (claimed) "the article, and how many times as much" } }
+        ul.legend { li { (measured) "measured here" } li { (claimed) "the article, and its ratio to the measured RAM" } }
     })
 }
 
 fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
-    let plot = Plot::of_rows(canvas, &names(rows), x, RIGHT)?;
+    let plot = Plot::row_chart(canvas, &names(rows), x, RIGHT)?;
     for (row, (model, cell)) in rows.iter().enumerate() {
         let y = plot.row(row);
         let Some(peak) = cell.spread(peak_bytes) else {
@@ -105,7 +105,7 @@ fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
             spread_bar(canvas, (plot.x(peak.min), y), (plot.x(peak.max), y), model.look.colour)?;
         }
         mark(canvas, (measured, y), model.look)?;
-        // The margin on the right is free.
+        // Labels may extend into the right margin.
         let room = (plot.origin().0 + 4, plot.right() + RIGHT);
         let label = words::bytes(peak.median);
         bold_text(canvas, &label, (within(measured, &label, room), y - 8), (HPos::Center, VPos::Bottom))?;
@@ -128,7 +128,7 @@ fn draw_failure(canvas: &Canvas<'_>, plot: &Plot<'_>, y: i32, cell: &Rounds<'_>)
 
 const PART_NAMES: [&str; 5] = ["PSS", "page tables", "kernel stacks", "sockets", "other kernel memory"];
 
-/// The parts of RAM that are known, none of which is in another.
+/// The known parts of RAM, which do not overlap.
 fn parts(memory: &Memory) -> [Option<u64>; 5] {
     let Memory { pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, .. } = *memory;
     [pss_bytes, page_tables_bytes, kernel_stacks_bytes, sockets_bytes, memory.unledgered_kernel_bytes()]
@@ -145,27 +145,27 @@ pub(super) fn ledger(study: &Study<'_>) -> Result<Option<Markup>> {
     let models: Vec<Row<'_, '_>> = rows.iter().map(|(row, _)| *row).collect();
     let parts: Vec<[f64; 5]> = rows.iter().map(|(_, parts)| *parts).collect();
     let legend = part_legend()?;
-    let absolute = Figure {
+    let absolute = ChartFigure {
         title: "RAM by part".into(),
         legend: legend.clone(),
         caption: html! {
             "At the end of the measured time. PSS is the processes' own memory, with shared pages divided among "
-            "them; all the other parts are the kernel's, and no figure of "
+            "them. All other parts are kernel memory, which no figure of "
             code { "ps" }
-            " has them. Beside each bar stands the sum."
+            " includes. The sum is beside each bar."
         },
         height: height(&models, 34),
     };
     let x = Axis::linear("bytes", max, words::bytes_tick);
     let absolute = absolute.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), words::bytes))?;
-    let shares = Figure {
+    let shares = ChartFigure {
         title: "Where each model's RAM is".into(),
         legend,
-        caption: html! { "The same, as shares of each server's own sum: small servers can be read here." },
+        caption: html! { "The same as shares of each server's sum, so that small servers are readable." },
         height: height(&models, 34),
     };
-    let of_sum = |parts: &[f64; 5]| parts.map(|part| part / parts.iter().sum::<f64>() * 100.0);
-    let parts: Vec<[f64; 5]> = parts.iter().map(of_sum).collect();
+    let to_shares = |parts: &[f64; 5]| parts.map(|part| part / parts.iter().sum::<f64>() * 100.0);
+    let parts: Vec<[f64; 5]> = parts.iter().map(to_shares).collect();
     let x = Axis::linear("share of the sum", 100.0, |value| format!("{value:.0} %"));
     let shares = shares.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), |_| String::new()))?;
     Ok(Some(html! { (absolute) (shares) }))
@@ -190,7 +190,7 @@ fn draw_parts(
     total: impl Fn(f64) -> String,
 ) -> Result<()> {
     let is_share = total(0.0).is_empty();
-    let plot = Plot::of_rows(canvas, &names(rows), x, if is_share { RIGHT } else { 66 })?;
+    let plot = Plot::row_chart(canvas, &names(rows), x, if is_share { RIGHT } else { 66 })?;
     for (row, parts) in parts.iter().enumerate() {
         let y = plot.row(row);
         let mut sum = 0.0;
@@ -200,7 +200,7 @@ fn draw_parts(
             if to <= from {
                 continue;
             }
-            // A pixel of the background between two parts.
+            // Leave a pixel of background between two parts.
             let inner = if to - from > 2 { to - 1 } else { to };
             bar(canvas, (from, y - 10), (inner, y + 10), colour)?;
             if is_share && to - from >= 36 {
@@ -214,7 +214,7 @@ fn draw_parts(
     Ok(())
 }
 
-/// Requests a second, and what is possible.
+/// Requests per second, and the ceiling.
 pub(super) fn throughput(study: &Study<'_>) -> Result<Option<Markup>> {
     let rows = study.in_focus();
     let figures = |(_, cell): &Row<'_, '_>| [cell.spread(|round| round.rps), cell.spread(|round| round.rps_ceiling)];
@@ -224,16 +224,16 @@ pub(super) fn throughput(study: &Study<'_>) -> Result<Option<Markup>> {
     }
     let has_ceilings = rows.iter().any(|row| figures(row)[1].is_some());
     let ceiling = sample(|canvas| bar(canvas, (13, 0), (15, 14), INK))?;
-    let figure = Figure {
-        title: "Requests answered a second".into(),
-        legend: html! { @if has_ceilings { ul.legend { li { (ceiling) "the most that is possible" } } } },
+    let figure = ChartFigure {
+        title: "Requests answered per second".into(),
+        legend: html! { @if has_ceilings { ul.legend { li { (ceiling) "the most possible" } } } },
         caption: html! {
             @if has_ceilings {
                 "The line is the ceiling: the requests that wait for the database at once, divided by the wait. "
-                "All the connections wait at once, but in a pool only its workers do. A bar that reaches its "
-                "line says that the server kept up, not how fast it could be."
+                "All connections wait at once, but in a pool only its workers do. A bar that reaches its "
+                "line shows that the server kept up, not how fast it could be."
             } @else {
-                "No ceiling can be told: the wait for the database is drawn at random, or none is known."
+                "There is no ceiling, because the database wait is random or unknown."
             }
             (words::caveats(&rows))
         },
@@ -245,7 +245,7 @@ pub(super) fn throughput(study: &Study<'_>) -> Result<Option<Markup>> {
 
 fn draw_throughput(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
     let right = if is_wide(canvas) { 126 } else { 66 };
-    let plot = Plot::of_rows(canvas, &names(rows), x, right)?;
+    let plot = Plot::row_chart(canvas, &names(rows), x, right)?;
     for (row, (model, cell)) in rows.iter().enumerate() {
         let y = plot.row(row);
         let Some(rps) = cell.spread(|round| round.rps) else {

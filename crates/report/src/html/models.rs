@@ -1,4 +1,4 @@
-//! The results by model and number of connections.
+//! The results, grouped by model and number of connections.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,34 @@ use results::target::{ARTICLE_CONNECTIONS, Target};
 
 use super::palette::{LOOKS, Look};
 
-/// What the page is about.
+/// The results that the page shows.
 #[derive(Debug)]
 pub(super) struct Study<'a> {
-    /// All that was measured, in the order of the results.
+    /// Every model: the project's servers in the order of every table, then others.
     pub(super) models: Vec<Model<'a>>,
-    /// The number of connections that all charts but a sweep's are about.
+    /// The number of connections in all charts except a sweep's.
     pub(super) focus: usize,
 }
 
-/// What was measured of one server.
+/// The results of one server.
 #[derive(Debug)]
 pub(super) struct Model<'a> {
-    /// A target, or what else was measured.
+    /// A target, or the name of another server.
     pub(super) name: &'a str,
-    /// The same in all charts.
+    /// Its look, the same in all charts.
     pub(super) look: Look,
-    /// By the number of connections.
+    /// Keyed by the number of connections.
     cells: BTreeMap<usize, Rounds<'a>>,
 }
 
-/// The rounds with the same server and as many connections.
+/// The rounds with the same server and number of connections.
 #[derive(Debug, Default)]
 pub(super) struct Rounds<'a> {
     rounds: Vec<&'a RunResult>,
 }
 
 impl<'a> Study<'a> {
-    /// Sorts the results.
+    /// Groups the results.
     pub(super) fn new(results: &'a [RunResult]) -> Self {
         let mut models: Vec<Model<'a>> = Vec::new();
         for result in results {
@@ -50,14 +50,14 @@ impl<'a> Study<'a> {
                 .into_iter()
                 .for_each(|cells| cells.entry(result.connections.requested).or_default().rounds.push(result));
         }
-        // The order of a sweep's runs is drawn by lot. Others than our servers stay in theirs, after them.
+        // A sweep runs in random order. Other servers follow ours in their original order.
         let place = |name: &str| Target::ALL.iter().position(|target| target.name() == name).unwrap_or(usize::MAX);
         models.sort_by_key(|model| place(model.name));
         let focus = focus(&models);
         Self { models, focus }
     }
 
-    /// Every number of connections that was asked for, ascending.
+    /// Every requested number of connections, ascending.
     pub(super) fn connections(&self) -> Vec<usize> {
         let mut all: Vec<usize> = self.models.iter().flat_map(|model| model.cells.keys().copied()).collect();
         all.sort_unstable();
@@ -70,12 +70,12 @@ impl<'a> Study<'a> {
         self.models.iter().any(|model| model.cells.len() > 1)
     }
 
-    /// The models that were measured with the connections that the page is about.
+    /// The models measured at the focus.
     pub(super) fn in_focus(&self) -> Vec<(&Model<'a>, &Rounds<'a>)> {
         self.at(self.focus)
     }
 
-    /// The models that were measured with so many connections.
+    /// The models measured with this number of connections.
     pub(super) fn at(&self, connections: usize) -> Vec<(&Model<'a>, &Rounds<'a>)> {
         self.models.iter().filter_map(|model| Some((model, model.cells.get(&connections)?))).collect()
     }
@@ -86,7 +86,7 @@ impl<'a> Study<'a> {
     }
 }
 
-/// What the article claims is of 10,000 connections. Without them, what most models can be compared at.
+/// The article's number of connections if measured, or else the one that most models completed.
 fn focus(models: &[Model<'_>]) -> usize {
     let mut complete = BTreeMap::<usize, usize>::new();
     for (connections, cell) in models.iter().flat_map(Model::cells) {
@@ -99,7 +99,7 @@ fn focus(models: &[Model<'_>]) -> usize {
     complete.into_iter().max_by_key(|&(connections, models)| (models, connections)).map_or(0, |most| most.0)
 }
 
-/// A target has its own; another server one that nobody has yet, if there is one left.
+/// A target has its own look; another server gets an unused one, if any is left.
 fn next_look(name: &str, models: &[Model<'_>]) -> Look {
     let own = Target::ALL.iter().position(|target| target.name() == name);
     let others = Target::ALL.len()..LOOKS.len();
@@ -113,20 +113,20 @@ impl<'a> Model<'a> {
         self.cells.iter().map(|(&connections, cell)| (connections, cell))
     }
 
-    /// Its figure at each number of connections that it went through with.
-    pub(super) fn spreads(&self, of: impl Fn(&RunResult) -> Option<f64>) -> Vec<(usize, Spread)> {
+    /// The spread of a figure at each number of connections with a complete round.
+    pub(super) fn spreads(&self, figure: impl Fn(&RunResult) -> Option<f64>) -> Vec<(usize, Spread)> {
         let complete = self.cells().filter(|(_, cell)| cell.is_complete());
-        complete.filter_map(|(connections, cell)| Some((connections, cell.spread(&of)?))).collect()
+        complete.filter_map(|(connections, cell)| Some((connections, cell.spread(&figure)?))).collect()
     }
 }
 
 impl<'a> Rounds<'a> {
-    /// Whether a round went through to its end.
+    /// Whether any round finished.
     pub(super) fn is_complete(&self) -> bool {
         self.rounds.iter().any(|round| round.complete)
     }
 
-    /// The rounds whose figures count: those that went through to their end, or, if none did, what there is of them.
+    /// The rounds whose figures count: those that finished, or all of them if none did.
     pub(super) fn counting(&self) -> impl Iterator<Item = &'a RunResult> {
         let is_complete = self.is_complete();
         self.rounds.iter().copied().filter(move |round| round.complete || !is_complete)
@@ -137,19 +137,19 @@ impl<'a> Rounds<'a> {
         &self.rounds
     }
 
-    /// The figure over the rounds that went through; nothing if none has it.
+    /// The spread of a figure over the rounds that count; `None` if none has it.
     pub(super) fn spread(&self, figure: impl Fn(&RunResult) -> Option<f64>) -> Option<Spread> {
         Spread::new(self.counting().filter_map(figure))
     }
 
-    /// The round with the median of RAM, for what cannot be averaged.
+    /// The round with the median RAM, for figures that cannot be averaged.
     pub(super) fn typical(&self) -> Option<&'a RunResult> {
         let mut rounds: Vec<&RunResult> = self.counting().collect();
         rounds.sort_by_key(|round| round.memory.peak_bytes);
         rounds.get(rounds.len() / 2).copied()
     }
 
-    /// How long requests took, in all rounds together, and how many were answered; nothing if no round kept it.
+    /// The latency distribution of all rounds together and how many requests were answered; `None` without histograms.
     pub(super) fn distribution(&self) -> Option<(Distribution, u64)> {
         let mut all = Latencies::new();
         for round in self.counting() {
@@ -158,10 +158,10 @@ impl<'a> Rounds<'a> {
         Some((all.distribution()?, all.answered()))
     }
 
-    /// Why it failed, and in how many of the rounds; nothing if none did.
+    /// Why it failed, and in how many rounds; `None` if none failed.
     pub(super) fn failure(&self) -> Option<(String, usize)> {
         let failed: Vec<_> = self.rounds.iter().filter(|round| !round.complete).collect();
-        let cause = failed.first()?.failure.as_deref().unwrap_or("the run did not go through to its end");
+        let cause = failed.first()?.failure.as_deref().unwrap_or("the run did not finish");
         Some((cause.to_owned(), failed.len()))
     }
 }
@@ -172,7 +172,7 @@ mod tests {
     use results::samples::{failed, measured};
 
     #[test]
-    fn the_article_s_connections_come_first_then_what_most_can_be_compared_at() {
+    fn the_focus_is_the_articles_connections_or_what_most_models_completed() {
         let results = [measured("threads", 100, 1), measured("threads", 10_000, 1), measured("async", 100, 1)];
         assert_eq!(Study::new(&results).focus, 10_000);
         let results = [measured("threads", 100, 1), measured("threads", 500, 1), measured("async", 100, 1)];
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_the_median_of_the_rounds_that_went_through() {
+    fn a_figure_is_the_median_of_the_complete_rounds() {
         let results = [7, 1, 3].map(|megabytes| measured("threads", 100, megabytes));
         let results = [&results[..], &[failed("threads", 100, "killed")]].concat();
         let study = Study::new(&results);
@@ -198,7 +198,7 @@ mod tests {
     fn a_target_looks_the_same_whatever_it_is_measured_with() {
         let results = ["nginx", "async", "go", "prefork"].map(|name| measured(name, 100, 1));
         let looks: Vec<_> = Study::new(&results).models.iter().map(|model| model.look).collect();
-        // Our own come first, in the order of the tables.
+        // The project's servers come first, in the order of every table.
         assert_eq!(looks, [LOOKS[0], LOOKS[3], LOOKS[5], LOOKS[6]]);
     }
 }

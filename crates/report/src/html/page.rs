@@ -1,4 +1,4 @@
-//! The page from top to bottom: the answer first.
+//! The page from top to bottom, starting with the answer.
 
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -10,10 +10,10 @@ use results::run::{Host, RunResult};
 use super::models::{Model, Rounds, Study};
 use super::{cost, lines, sweep, words};
 
-/// Nothing is loaded, whatever the results say.
+/// The page loads nothing, even if the results are hostile.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// All of it.
+/// The whole page.
 pub(super) fn page(study: &Study<'_>, results: &[RunResult]) -> Result<Markup> {
     let title = title(study);
     Ok(html! {
@@ -59,7 +59,7 @@ fn section(title: &str, content: Option<Markup>) -> Markup {
     html! { @if let Some(content) = content { section { h2 { (title) } (content) } } }
 }
 
-/// When and where.
+/// When and where the runs were measured.
 fn about(results: &[RunResult]) -> Markup {
     let days = words::distinct(results.iter().map(|result| result.started_at.split('T').next().unwrap_or_default()));
     let when = match days.as_slice() {
@@ -75,12 +75,12 @@ fn answer(study: &Study<'_>) -> Result<Markup> {
     let doubts = doubts_by_model(study).len() + mixed(study).len();
     Ok(html! {
         p.answer { (answer_in_words(study)) }
-        @if doubts > 0 { p.note { "There is something to doubt: " a href="#doubts" { "see below" } "." } }
+        @if doubts > 0 { p.note { "Some results are doubtful: " a href="#doubts" { "see below" } "." } }
         (cost::ram(study)?.unwrap_or_default())
     })
 }
 
-/// One sentence, and another of what failed.
+/// One sentence on costs, and one on failures.
 fn answer_in_words(study: &Study<'_>) -> Markup {
     let rows = study.in_focus();
     let costs: Vec<Markup> = rows.iter().filter_map(|(model, cell)| cost_in_words(model, cell)).collect();
@@ -97,7 +97,7 @@ fn answer_in_words(study: &Study<'_>) -> Markup {
             @for (index, cost) in costs.iter().enumerate() { (words::separator(index, costs.len())) (cost) }
             "."
         }
-        @if !failed.is_empty() { " What failed: " (words::list(&failed)) "." }
+        @if !failed.is_empty() { " Failed: " (words::list(&failed)) "." }
     }
 }
 
@@ -109,7 +109,7 @@ fn cost_in_words(model: &Model<'_>, cell: &Rounds<'_>) -> Option<Markup> {
         format!("the article says {}, {times} times as much", words::bytes_tick(claim))
     });
     let connections = cell.typical()?.connections;
-    // A pool is small because most of its connections are queued.
+    // A pool is small because most of its requests are queued.
     let queued = (connections.waiting_peak < connections.held_peak)
         .then(|| format!("which served {} at a time", count(connections.waiting_peak as f64)));
     let asides: Vec<String> = [claim, queued].into_iter().flatten().collect();
@@ -119,9 +119,9 @@ fn cost_in_words(model: &Model<'_>, cell: &Rounds<'_>) -> Option<Markup> {
     })
 }
 
-/// The warnings of each model, each once, in a sweep with the connections where it was seen.
+/// The distinct warnings of each model; in a sweep with the connections where each was seen.
 fn doubts_by_model<'a>(study: &Study<'a>) -> Vec<(&'a str, Vec<String>)> {
-    let of_model = |model: &Model<'_>| {
+    let model_figures = |model: &Model<'_>| {
         let warnings = model.cells().flat_map(|(_, cell)| warnings_of(cell));
         words::distinct(warnings)
             .into_iter()
@@ -132,7 +132,7 @@ fn doubts_by_model<'a>(study: &Study<'a>) -> Vec<(&'a str, Vec<String>)> {
             })
             .collect()
     };
-    let models = study.models.iter().map(|model| (model.name, of_model(model)));
+    let models = study.models.iter().map(|model| (model.name, model_figures(model)));
     models.filter(|(_, warnings): &(_, Vec<String>)| !warnings.is_empty()).collect()
 }
 
@@ -141,14 +141,14 @@ fn warnings_of(cell: &Rounds<'_>) -> Vec<String> {
 }
 
 fn doubts(study: &Study<'_>) -> Markup {
-    // A sweep names them beside its charts.
+    // A sweep lists them beside its charts.
     let failures = if study.is_sweep() { Vec::new() } else { sweep::failures(study) };
     let (doubts, mixed) = (doubts_by_model(study), mixed(study));
     html! {
         div id="doubts" {
             (sweep::failures_list(&failures))
             @for model in &mixed {
-                p { "The runs of " (model) " differ in their flags or in the wait, and the medians mix them." }
+                p { "The runs of " (model) " differ in their flags or wait, and the medians mix them." }
             }
             @if failures.is_empty() && doubts.is_empty() && mixed.is_empty() { p { "No run gave a warning." } }
             dl.doubts {
@@ -161,7 +161,7 @@ fn doubts(study: &Study<'_>) -> Markup {
     }
 }
 
-/// The models whose rounds are not all of the same.
+/// The models whose rounds have different flags or waits.
 fn mixed(study: &Study<'_>) -> Vec<String> {
     let is_mixed = |(_, _, cell): &(&Model<'_>, usize, &Rounds<'_>)| {
         words::distinct(cell.rounds().iter().map(|round| (&round.command, &round.wait.spec))).len() > 1
@@ -171,7 +171,7 @@ fn mixed(study: &Study<'_>) -> Vec<String> {
 
 fn machine(results: &[RunResult]) -> Markup {
     let hosts = words::distinct(results.iter().map(|result| host_facts(&result.host)));
-    // Nothing was started of a server that ran already.
+    // A server that already ran has no command.
     let started = results.iter().filter(|result| !result.command.is_empty());
     let commands = words::distinct(started.map(|result| (&result.target, &result.command)));
     html! {
@@ -188,11 +188,11 @@ fn machine(results: &[RunResult]) -> Markup {
                 }
             }
         }
-        p.note { "It is the load generator's machine, and that of the servers which it has started." }
+        p.note { "This is the machine of the load generator and of the servers that it started." }
     }
 }
 
-/// Wrapped between arguments, if it can be.
+/// Lets the line wrap between arguments.
 fn command_line(command: &[String]) -> Markup {
     let arguments = command.iter().map(|argument| command::command_line(std::slice::from_ref(argument)));
     html! { code { @for argument in arguments { span { (argument) } " " } } }
@@ -202,19 +202,19 @@ fn host_facts(host: &Host) -> [(&'static str, String); 5] {
     let number = |number: Option<u64>| number.map_or("unknown".into(), |number| count(number as f64));
     [
         ("Kernel", host.kernel.as_ref().map_or("unknown".into(), |kernel| format!("Linux {kernel}"))),
-        ("CPUs that may be used", host.cpus.to_string()),
+        ("Available CPUs", host.cpus.to_string()),
         ("RAM", bytes(host.ram_bytes)),
-        ("Limit of open files", number(host.nofile)),
+        ("Open-file limit", number(host.nofile)),
         ("Longest backlog (somaxconn)", number(host.somaxconn)),
     ]
 }
 
-/// A table for each number of connections: the models side by side, their rounds one below the other.
+/// A table for each number of connections, with the models side by side and their rounds below each other.
 fn figures(study: &Study<'_>) -> Markup {
     html! {
         @for connections in study.connections() { (figures_at(study, connections)) }
         @if study.cells().any(|(_, _, cell)| cell.rounds().len() > 1) {
-            p.note { "Where rounds differ, each has a line, in the order they ran." }
+            p.note { "Where rounds differ, each has a line, in the order that they ran." }
         }
     }
 }
@@ -224,7 +224,7 @@ fn figures_at(study: &Study<'_>, connections: usize) -> Markup {
     let rounds: Vec<RunResult> =
         columns.iter().flat_map(|(_, cell)| cell.rounds()).map(|&round| round.clone()).collect();
     let cells = table::cells(&rounds);
-    // The first is the header, which has a column for each round.
+    // Skip the header, which has a column for each round.
     let rows = cells.iter().skip(1).filter_map(|row| row.split_first());
     let title = format!("{} connections", count(connections as f64));
     html! {
@@ -247,17 +247,17 @@ fn figures_at(study: &Study<'_>, connections: usize) -> Markup {
     }
 }
 
-/// The figures of the rounds, a slice for each model.
+/// Splits the figures of all rounds by model.
 fn by_model<'f>(columns: &[(&Model<'_>, &Rounds<'_>)], mut figures: &'f [String]) -> Vec<&'f [String]> {
     let mut of_next = |(_, cell): &(&Model<'_>, &Rounds<'_>)| {
-        let (of_model, rest) = figures.split_at(cell.rounds().len());
+        let (model_figures, rest) = figures.split_at(cell.rounds().len());
         figures = rest;
-        of_model
+        model_figures
     };
     columns.iter().map(&mut of_next).collect()
 }
 
-/// A line for each round, or one if all are the same.
+/// A line for each round, or a single line if all are the same.
 fn lines_of(figures: &[String]) -> Markup {
     let is_same = figures.windows(2).all(|pair| pair[0] == pair[1]);
     let figures = if is_same { figures.get(..1).unwrap_or_default() } else { figures };
@@ -268,45 +268,47 @@ fn partial(cell: &Rounds<'_>) -> Markup {
     html! { @if !cell.is_complete() { " (partial)" } }
 }
 
-/// What is said of each figure: its name, and how it is to be read.
+/// How to read each figure.
 const READING: [(&str, &str); 6] = [
     (
         "Held",
-        "is what the server itself counted: the most requests that waited for its database, or for a worker, at one \
+        "is the server's own count: the most requests that waited for its database, or for a worker, at one \
          moment. Connections that are merely open do not count.",
     ),
     (
         "RSS added up",
-        "is the figure that ps leads to, and it lies: a page that 10,000 processes share is counted 10,000 times. PSS \
+        "is the figure that ps suggests, and it misleads: a page that 10,000 processes share counts 10,000 times. PSS \
          divides it among them. Page tables and kernel stacks are in neither.",
     ),
     (
         "Latency",
-        "runs from the first byte sent to the last received. A request without an answer at the end counts as one \
-         that takes at least as long as it has waited; where that leaves a figure open, it reads ≥.",
+        "runs from the first byte sent to the last byte received. A request still unanswered at the end counts as one \
+         that takes at least as long as it had waited; where that leaves a figure open, it reads ≥.",
     ),
-    ("Above the wait", "is the latency less the database's wait: what the server and this machine add."),
+    ("Above the wait", "is the latency less the database wait: what the server and this machine add."),
     (
         "The burst is not in the latencies.",
-        "All connections first send at the same moment, which proves that the server holds them, and that is when RAM \
-         peaks. Afterwards the requests come evenly.",
+        "All connections first send at the same moment, to prove that the server holds them, and that is when RAM \
+         peaks. After that, requests come evenly.",
     ),
     (
         "Throughput",
-        "cannot exceed what waits at once divided by the wait. A server that reaches it kept up; how fast it could be \
-         is not known.",
+        "cannot exceed the requests that wait at once divided by the wait. A server that reaches this kept up; how \
+         fast it could be is unknown.",
     ),
 ];
 
 const LIMITS: [&str; 6] = [
-    "A load generator on the server's machine shares its CPUs. RAM is not affected; latency is.",
-    "A handler that only waits. One that holds a parsed request, a result set or a TLS session needs RAM for it under \
-     every model, and the models move closer together.",
-    "Stacks are small. Deep recursion touches more of them, and a thread never gives it back.",
-    "A forked child shares its parent's pages until somebody writes to them. An interpreter with reference counts, or \
-     a garbage collector, writes to nearly all: then a process costs closer to its RSS.",
-    "Isolation has no figure here. A crash in a child process ends one connection; in a thread or a task it ends all.",
-    "A run of a few seconds says nothing of leaks, of fragmentation, or of a load that comes and goes.",
+    "A load generator on another machine. On the same machine it shares the server's CPUs, which affects latency but \
+     not RAM.",
+    "Handlers that do more than wait. One that holds a parsed request, a result set or a TLS session needs RAM for it \
+     under every model, and the models move closer together.",
+    "Deep stacks. Recursion touches more of a stack, and a thread never gives that memory back.",
+    "Runtimes that write to shared pages. A forked child shares its parent's pages until one of them writes. A \
+     reference-counting interpreter, or a garbage collector, writes to nearly all of them, and then a process costs \
+     closer to its RSS.",
+    "Isolation. A crash in a child process ends one connection; in a thread or a task it ends all of them.",
+    "Long runs. A few seconds say nothing about leaks, fragmentation, or a load that comes and goes.",
 ];
 
 fn how_to_read(results: &[RunResult]) -> Markup {

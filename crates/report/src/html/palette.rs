@@ -1,20 +1,20 @@
-//! Colours and marks. The style sheet follows dark mode by the names of these colours: see `style.css`.
+//! Colours and marks. For dark mode, `style.css` selects elements by these colours.
 
 use plotters::style::RGBColor;
 
-/// Text and axes: the page's own text colour.
+/// Text and axes, in the page's text colour.
 pub(super) const INK: RGBColor = RGBColor(0, 0, 0);
-/// Behind everything: the page's own background.
+/// The page's background.
 pub(super) const PAPER: RGBColor = RGBColor(255, 255, 255);
-/// Lines of the grid, in light and in dark mode.
+/// Grid lines, in light and dark mode.
 pub(super) const GRID: RGBColor = RGBColor(128, 128, 128);
-/// Text on a dark area, whatever the page's colours.
+/// Text on a dark area, in light and dark mode.
 pub(super) const ON_DARK: RGBColor = RGBColor(254, 254, 254);
-/// Text on a light area, whatever the page's colours.
+/// Text on a light area, in light and dark mode.
 pub(super) const ON_LIGHT: RGBColor = RGBColor(1, 1, 1);
 
-/// The parts of the ledger, the user's and then the kernel's, each with the colour of the text on it. They differ in
-/// lightness, and in hue between blue and yellow alone, which nearly everybody can tell apart.
+/// The parts of the ledger, user memory first and then the kernel's, each with the colour of its text. They differ in
+/// lightness, and in hue only between blue and yellow, which nearly everyone can distinguish.
 pub(super) const PARTS: [(RGBColor, RGBColor); 5] = [
     (RGBColor(0x2F, 0x5D, 0x9B), ON_DARK),
     (RGBColor(0x74, 0xA5, 0xD8), ON_LIGHT),
@@ -23,12 +23,12 @@ pub(super) const PARTS: [(RGBColor, RGBColor); 5] = [
     (RGBColor(0x9C, 0x7A, 0x1E), ON_DARK),
 ];
 
-/// How a model looks in all charts: a colour, and a mark for who cannot tell it.
+/// How a model looks in all charts: a colour, and a mark for readers who cannot distinguish colours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Look {
-    /// Of the line, the bar, the mark.
+    /// The colour of its lines, bars and marks.
     pub(super) colour: RGBColor,
-    /// On the line.
+    /// The mark on its lines.
     pub(super) mark: Mark,
 }
 
@@ -43,8 +43,8 @@ pub(super) enum Mark {
     Plus,
 }
 
-/// The project's own servers, in the order of `Target::ALL`, and then others. The colours are those of Okabe and Ito
-/// (<https://jfly.uni-koeln.de/color/>), less yellow, which is too light on white.
+/// The project's servers in the order of `Target::ALL`, then other servers. The colours are those of Okabe and Ito
+/// (<https://jfly.uni-koeln.de/color/>) without yellow, which is too light on white.
 pub(super) const LOOKS: [Look; 7] = [
     Look { colour: RGBColor(0xD5, 0x5E, 0x00), mark: Mark::Circle },
     Look { colour: RGBColor(0x00, 0x72, 0xB2), mark: Mark::Square },

@@ -9,7 +9,7 @@ use results::RunResult;
 
 use super::axis::Axis;
 use super::chart::{
-    self, Canvas, Figure, Pixel, Plot, dashed_line, failure_mark, line, mark, or_more_mark, sample, spread_bar,
+    self, Canvas, ChartFigure, Pixel, Plot, dashed_line, failure_mark, line, mark, or_more_mark, sample, spread_bar,
 };
 use super::cost::peak_bytes;
 use super::lines::{HEIGHT, LatencyScale};
@@ -18,10 +18,10 @@ use super::palette::INK;
 use super::words;
 use results::statistics::Spread;
 
-/// Pixels between two models at the same number of connections, so that their bars can be told apart.
+/// Pixels between two models at the same number of connections, to keep their bars apart.
 const DODGE: i32 = 2;
 
-/// What is drawn against the number of connections.
+/// The quantity on the y axis.
 #[derive(Clone, Copy, Debug)]
 enum Quantity {
     Ram,
@@ -34,7 +34,7 @@ impl Quantity {
     fn title(self) -> &'static str {
         match self {
             Quantity::Ram => "RAM by number of connections",
-            Quantity::Throughput => "Requests answered a second, by number of connections",
+            Quantity::Throughput => "Requests answered per second, by number of connections",
             Quantity::Latency(_) => "99th percentile of the latency, by number of connections",
         }
     }
@@ -55,33 +55,33 @@ impl Quantity {
         }
     }
 
-    /// Whether it is at least this much, in one of the rounds.
+    /// Whether it is a lower bound in any round.
     fn is_lower_bound(self, cell: &Rounds<'_>) -> bool {
         matches!(self, Quantity::Latency(_)) && cell.counting().any(is_p99_open)
     }
 }
 
-/// All three charts, and what failed.
+/// All three charts, and the failures.
 pub(super) fn charts(study: &Study<'_>) -> Result<Markup> {
     let scale = LatencyScale::shared_by(study.cells().flat_map(|(_, _, cell)| cell.counting()));
     let failures = failures(study);
     let legend = legend(study, !failures.is_empty())?;
     let has_rounds = study.cells().any(|(_, _, cell)| cell.counting().count() > 1);
-    let bars = " A bar spans the least and the most of the rounds, the line goes through their median.";
+    let bars = " Bars span the lowest and highest round, and the line goes through the median.";
     let bars = if has_rounds { bars } else { "" };
     let ram = html! {
-        "Both scales are logarithmic. A straight line is growth in proportion; where a line is flat, what the "
-        "server needs for itself outweighs what the connections add." (bars)
+        "Both scales are logarithmic. A straight line is proportional growth; where a line is flat, what the "
+        "server itself needs outweighs what the connections add." (bars)
     };
     let throughput = html! {
-        "The dashed line is the ceiling: what waits for the database at once, divided by the wait. A line that "
-        "leaves it is a server (or this machine) that does not keep up." (bars)
+        "The dashed line is the ceiling: the requests that wait for the database at once, divided by the wait. A line "
+        "that leaves it shows a server, or this machine, that does not keep up." (bars)
     };
     let latency = Quantity::Latency(scale);
     let latency_caption = html! {
         "One request in a hundred took longer." (scale.note()) (bars)
         @if study.cells().any(|(_, _, cell)| latency.is_lower_bound(cell)) {
-            " An arrow says: at least this much, as too few were answered."
+            " An arrow means at least this much, because too few requests were answered."
         }
     };
     let figures = [
@@ -105,12 +105,12 @@ fn legend(study: &Study<'_>, has_failures: bool) -> Result<Markup> {
     })
 }
 
-/// What failed, a sentence each.
+/// The failures, one sentence each.
 pub(super) fn failures(study: &Study<'_>) -> Vec<String> {
     let sentences = study.cells().filter_map(|(model, connections, cell)| {
         let (cause, failed) = cell.failure()?;
-        let of = cell.rounds().len();
-        let how_often = if of > 1 { format!(" in {failed} of {of} rounds") } else { String::new() };
+        let rounds = cell.rounds().len();
+        let how_often = if rounds > 1 { format!(" in {failed} of {rounds} rounds") } else { String::new() };
         Some(format!("{} with {} connections failed{how_often}: {cause}", model.name, count(connections as f64)))
     });
     sentences.collect()
@@ -127,16 +127,16 @@ fn chart(study: &Study<'_>, quantity: Quantity, legend: &Markup, caption: Markup
     let ceilings = if matches!(quantity, Quantity::Throughput) { ceilings(study) } else { Vec::new() };
     let values = spreads.iter().flatten().flat_map(|(_, spread)| [spread.min, spread.max]);
     let values = values.chain(ceilings.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)));
-    // Room for the arrow above a lower bound.
+    // Leave room for the arrow above a lower bound.
     let highest = spreads.iter().flatten().map(|(_, spread)| spread.max).fold(0.0, f64::max);
     let has_arrows = study.cells().any(|(_, _, cell)| quantity.is_lower_bound(cell));
     let Some(y) = quantity.axis(values.chain(has_arrows.then_some(highest * 2.0))) else { return Ok(None) };
     let connections: Vec<f64> = study.connections().into_iter().map(|connections| connections as f64).collect();
     let Some(x) = Axis::log("connections", connections.iter().copied(), count) else { return Ok(None) };
     let x = x.with_ticks(connections);
-    let figure = Figure { title: quantity.title().into(), legend: legend.clone(), caption, height: HEIGHT };
+    let figure = ChartFigure { title: quantity.title().into(), legend: legend.clone(), caption, height: HEIGHT };
     let drawn = figure.draw(|canvas| {
-        let plot = Plot::of_lines(canvas, x.clone(), y.clone())?;
+        let plot = Plot::line_chart(canvas, x.clone(), y.clone())?;
         for (colour, points) in &ceilings {
             let points: Vec<Pixel> = points.iter().map(|&(x, y)| plot.at(x, y)).collect();
             dashed_line(canvas, &points, *colour, 1)?;
@@ -181,7 +181,7 @@ fn draw_model(
     Ok(())
 }
 
-/// At the bottom, one above the other.
+/// Stacks the failure marks at the bottom.
 fn draw_failures(canvas: &Canvas<'_>, plot: &Plot<'_>, model: &Model<'_>, index: usize) -> Result<()> {
     for (connections, _) in model.cells().filter(|(_, cell)| !cell.is_complete()) {
         let (x, bottom) = (plot.x(connections as f64), plot.origin().1);
@@ -190,10 +190,10 @@ fn draw_failures(canvas: &Canvas<'_>, plot: &Plot<'_>, model: &Model<'_>, index:
     Ok(())
 }
 
-/// A colour, and what is possible at each number of connections.
+/// A colour, and the ceiling at each number of connections.
 type Ceiling = (RGBColor, Vec<(f64, f64)>);
 
-/// The ceilings: one of all that have the same, in ink, and those of the others in their colours.
+/// The ceilings: models with the same one share it in ink, the others have their own in their colours.
 fn ceilings(study: &Study<'_>) -> Vec<Ceiling> {
     let mut all: Vec<Ceiling> = Vec::new();
     for model in &study.models {

@@ -1,4 +1,4 @@
-//! FigureValues and causes in words, shorter than in the report as text where an axis leaves no room.
+//! Figures as text, shorter than in the text report where an axis has little room.
 
 use maud::{Markup, html};
 
@@ -7,47 +7,47 @@ use results::RunResult;
 
 use super::models::{Model, Rounds};
 
-/// Bytes, to three digits: `377 MB`.
+/// Bytes with three digits: `377 MB`.
 pub(super) fn bytes(value: f64) -> String {
     let figure = format::bytes(Some(value.round() as u64));
     let rounded = figure.split_once(' ').and_then(|(number, unit)| Some((number.parse().ok()?, unit)));
     rounded.map_or(figure.clone(), |(number, unit): (f64, _)| format!("{} {unit}", format::significant(number)))
 }
 
-/// Bytes, at a tick: `10 MB`.
+/// Bytes at a tick: `10 MB`.
 pub(super) fn bytes_tick(value: f64) -> String {
     whole(&bytes(value))
 }
 
-/// Microseconds, at a tick: `10 ms`.
+/// Microseconds at a tick: `10 ms`.
 pub(super) fn micros_tick(value_us: f64) -> String {
     whole(&format::micros(value_us.round() as u64))
 }
 
-/// The wait for the database: `1 s`, or how it is drawn; nothing if the server is not ours.
+/// The database wait: `1 s`, or its distribution; `None` if the server is not one of this project's.
 pub(super) fn wait(result: &RunResult) -> Option<String> {
     let spec = &result.wait.spec;
     (!spec.is_empty()).then(|| fixed_wait_us(result).map_or_else(|| spec.clone(), micros_tick))
 }
 
-/// Without decimals that say nothing.
+/// Drops trailing zeros.
 fn whole(figure: &str) -> String {
     let (number, unit) = figure.split_once(' ').unwrap_or((figure, ""));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
     format!("{number} {unit}")
 }
 
-/// Seconds, at a tick.
+/// Seconds at a tick.
 pub(super) fn seconds_tick(value_s: f64) -> String {
     format!("{value_s}")
 }
 
-/// How often one fits into the other.
+/// A ratio: `26.5x`.
 pub(super) fn ratio(value: f64) -> String {
     format!("{}x", format::significant(value))
 }
 
-/// A share, never rounded up to the whole.
+/// A share, never rounded up to 100 %.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if (90.0..100.0).contains(&percent) {
@@ -57,7 +57,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// The wait for the database, in microseconds, if it is always the same.
+/// The database wait in microseconds, if it is fixed.
 pub(super) fn fixed_wait_us(result: &RunResult) -> Option<f64> {
     result.wait.fixed().map(|wait| wait.as_micros() as f64)
 }
@@ -67,7 +67,7 @@ pub(super) fn list(items: &[String]) -> String {
     items.iter().enumerate().map(|(index, item)| separator(index, items.len()).to_owned() + item).collect()
 }
 
-/// What stands before an item of a list.
+/// The separator before an item of a list.
 pub(super) fn separator(index: usize, items: usize) -> &'static str {
     match index {
         0 => "",
@@ -76,7 +76,7 @@ pub(super) fn separator(index: usize, items: usize) -> &'static str {
     }
 }
 
-/// Each once, in the order of their first.
+/// The distinct items, in order of first appearance.
 pub(super) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut all = Vec::new();
     for item in items {
@@ -87,16 +87,16 @@ pub(super) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<
     all
 }
 
-/// What the figures of these rows are of, if not each of one run that went through.
+/// Says when figures are medians, or come from runs that did not finish.
 pub(super) fn caveats(rows: &[(&Model<'_>, &Rounds<'_>)]) -> Markup {
     let most = rows.iter().map(|(_, cell)| cell.counting().count()).max().unwrap_or(0);
     let partial = rows.iter().filter(|(_, cell)| !cell.is_complete()).map(|(model, _)| model.name.to_owned());
     let partial: Vec<String> = partial.collect();
     html! {
         @if most > 1 {
-            " Each figure is the median of up to " (most) " rounds; the bar across it spans the least and the most."
+            " Each figure is the median of up to " (most) " rounds; the bar across it spans the lowest and the highest."
         }
-        @if !partial.is_empty() { " What is shown of " (list(&partial)) " is of a run that did not get to its end." }
+        @if !partial.is_empty() { " The figures of " (list(&partial)) " come from a run that did not finish." }
     }
 }
 
@@ -105,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_has_no_decimals_that_say_nothing() {
+    fn a_tick_has_no_trailing_zeros() {
         assert_eq!([bytes_tick(1e7), bytes_tick(2e9), bytes_tick(500e9)], ["10 MB", "2 GB", "500 GB"]);
         assert_eq!([bytes(377_434_112.0), bytes(1_544_798_208.0)], ["377 MB", "1.54 GB"]);
         assert_eq!([micros_tick(100.0), micros_tick(2e4), micros_tick(1e6)], ["100 µs", "20 ms", "1 s"]);
     }
 
     #[test]
-    fn what_is_not_all_is_not_called_all() {
+    fn a_share_below_all_is_not_rounded_to_all() {
         assert_eq!(
             [percent(0.99999), percent(1.0), percent(0.2), percent(0.988)],
             ["99.9 %", "100 %", "20 %", "98.8 %"]
