@@ -1,4 +1,4 @@
-//! The machine that this runs on: what it is and allows, what it did meanwhile, its terminal, and its user's Ctrl-C.
+//! This machine: its limits, its CPU usage, its terminal, and Ctrl-C.
 
 pub(crate) mod cpus;
 pub(crate) mod host;

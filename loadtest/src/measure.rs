@@ -1,4 +1,4 @@
-//! One run: hold the connections, measure, stop. It takes a generator of load and a sink of events, and knows neither where
+//! One run: hold the connections, measure, stop. It takes a load generator and an event sink, and knows neither where
 //! the users are nor who watches.
 
 mod cause;

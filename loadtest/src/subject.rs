@@ -1,5 +1,5 @@
-//! The server under test, as far as it can be metered: one that we start, one that runs here or elsewhere, or nothing that
-//! we know of.
+//! The server under test and its metering: a server that loadtest starts, one that runs here or elsewhere, or an
+//! unknown one.
 
 pub(crate) mod admin;
 pub(crate) mod build;
@@ -34,22 +34,22 @@ use crate::machine::usage::Usage;
 /// Which server to meter behind a URL.
 #[derive(Clone, Debug)]
 pub(crate) enum MeteredServer {
-    /// None: of the server nothing is known but its address.
+    /// None: only the server's address is known.
     Unknown,
-    /// What this command starts; a shell runs it.
+    /// The server that this shell command starts.
     Exec(String),
-    /// The process of this number, and all that descend from it.
+    /// The process with this pid and its descendants.
     Pid(i32),
-    /// What this URL, the admin port of one of this project's servers, says.
+    /// The server that reports on this URL, the admin port of one of this project's servers.
     Admin(Url),
 }
 
-/// Why a server did not start: the kernel has killed so many of its processes for want of memory.
+/// A server did not start because the kernel killed this many of its processes when memory ran out.
 #[derive(Debug, thiserror::Error)]
 #[error("too little memory to start (OOM)")]
 pub(crate) struct OomKilled(pub(crate) u64);
 
-/// A server, and where the figures of its RAM come from.
+/// A server and the source of its RAM figures.
 #[derive(Debug)]
 pub(crate) struct Subject {
     server: Option<ServerProcess>,
@@ -57,7 +57,7 @@ pub(crate) struct Subject {
     memory_source: MemorySource,
     memory: Memory,
     warnings: Vec<Warning>,
-    /// At the start of the window: when it was, and what CPU time the server had used.
+    /// At the start of the window: this machine's usage and the server's CPU time.
     start: Option<(Usage, Option<f64>)>,
     overflows_before: Option<u64>,
     client_cpu_s: Option<f64>,
@@ -65,10 +65,10 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts one of this project's servers, and says where it serves, and where it tells about itself.
+    /// Starts one of this project's servers. Returns its address and that of its admin port.
     ///
     /// # Errors
-    /// It cannot be started, or ends.
+    /// It cannot be started, or exits.
     pub(crate) fn launch(
         name: &'static str,
         argv: &[String],
@@ -80,8 +80,8 @@ impl Subject {
         memory_source.limit(ram_limit_bytes)?;
         let start = || {
             let mut server = ServerProcess::spawn(name, argv, &memory_source.join_paths(), cpus, interrupt)?;
-            let address = server.announced("listening on http://")?;
-            let admin = server.announced("admin on http://")?;
+            let address = server.read_address("listening on http://")?;
+            let admin = server.read_address("admin on http://")?;
             Ok((server, address, admin))
         };
         let (server, address, admin) = start().map_err(|error: Error| match memory_source.oom_kills() {
@@ -93,10 +93,10 @@ impl Subject {
         Ok((subject, address, admin))
     }
 
-    /// Starts what is to be started, and waits until `url` takes a connection.
+    /// Starts the server if `choice` says so, and waits until `url` accepts a connection.
     ///
     /// # Errors
-    /// It cannot be started, ends, or nobody listens; there is no such process.
+    /// The server cannot be started, exits or does not listen, or there is no such process.
     pub(crate) fn open(choice: &MeteredServer, url: &Url, cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<Self> {
         match choice {
             MeteredServer::Unknown => Ok(Self::new(None, None, MemorySource::Nothing)),
@@ -107,40 +107,40 @@ impl Subject {
             }
             MeteredServer::Exec(command) => {
                 if url.connectable_address().is_ok() {
-                    bail!("somebody listens at {} already, and would be measured instead of --exec", url.as_str());
+                    bail!("somebody listens at {} already and would be measured instead of --exec", url.as_str());
                 }
                 let memory_source = MemorySource::open();
                 let argv = ["sh", "-c", command].map(String::from);
                 let mut server = ServerProcess::spawn("--exec", &argv, &memory_source.join_paths(), cpus, interrupt)?;
-                server.wait_until(|| url.connectable_address().is_ok())?;
+                server.wait_until_listening(|| url.connectable_address().is_ok())?;
                 Ok(Self::new(Some(server.pid()), Some(server), memory_source))
             }
         }
     }
 
-    /// A server that runs elsewhere, and tells about itself.
+    /// A server that runs elsewhere and reports its own RAM.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not answer.
     pub(crate) fn remote(admin: SocketAddr) -> Result<Self> {
-        Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::ask(admin)?))))
+        Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?))))
     }
 
-    /// Starts the null server, and says where it serves.
+    /// Starts the null server. Returns its URL.
     ///
     /// # Errors
-    /// It cannot be started, or ends.
+    /// It cannot be started, or exits.
     pub(crate) fn null(cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<(Self, Url)> {
         let memory_source = MemorySource::open();
-        let own = env::current_exe().context("the own executable cannot be found")?;
+        let own = env::current_exe().context("cannot find loadtest's own executable")?;
         let argv = [own.to_string_lossy().into_owned(), "null-server".into()];
         let mut server = ServerProcess::spawn("the null server", &argv, &memory_source.join_paths(), cpus, interrupt)?;
-        let url = format!("http://{}/", server.announced("listening on http://")?);
+        let url = format!("http://{}/", server.read_address("listening on http://")?);
         let url = Url::parse(&url).map_err(|error| anyhow!(error))?;
         Ok((Self::new(Some(server.pid()), Some(server), memory_source), url))
     }
 
-    /// A server that listens, and has no connection yet.
+    /// A server that listens and has no connections yet.
     fn new(pid: Option<i32>, server: Option<ServerProcess>, memory_source: MemorySource) -> Self {
         let (mut memory, mut warnings) = (Memory::default(), Vec::new());
         memory_source.read_idle(pid, &mut memory, &mut warnings);
@@ -158,12 +158,12 @@ impl Subject {
         }
     }
 
-    /// How a server that we started has ended, if it has.
+    /// The exit status of a server that loadtest started, once it has exited.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
         self.server.as_mut()?.exit()
     }
 
-    /// What is to be told of a server that ended though nobody stopped it.
+    /// Describes the death of a server that loadtest did not stop.
     pub(crate) fn describe_death(&mut self) -> String {
         let exit = self.exit();
         self.server.as_ref().map_or_else(String::new, |server| server.describe_death(exit))
@@ -174,25 +174,25 @@ impl Subject {
         self.memory_source.current_bytes()
     }
 
-    /// Asks a server of its RAM that only tells when it is asked.
-    pub(crate) fn refresh(&mut self) {
+    /// Fetches the RAM of a remote server, which reports it only on request.
+    pub(crate) fn refresh_memory(&mut self) {
         self.memory_source.refresh();
     }
 
-    /// The server has told of its RAM, which matters if there is no better source.
-    pub(crate) fn note(&mut self, memory: ServerMemory) {
-        self.memory_source.note(memory);
+    /// Updates the RAM of a remote server; other servers have a better source.
+    pub(crate) fn update_memory(&mut self, memory: ServerMemory) {
+        self.memory_source.update(memory);
     }
 
-    /// What a server that runs elsewhere has told before it was gone, and whether that explains it.
+    /// The last RAM that a lost remote server reported, and whether it was near its limit.
     pub(crate) fn last_known_memory(&self) -> Option<(String, bool)> {
         match &self.memory_source {
-            MemorySource::Remote(told) => Some((told.describe(), told.is_at_limit())),
+            MemorySource::Remote(remote) => Some((remote.describe_usage(), remote.is_near_limit())),
             _ => None,
         }
     }
 
-    /// Notes the RAM with all connections open and idle.
+    /// Reads the RAM with all connections open and idle.
     pub(crate) fn read_keep_alive(&mut self) {
         self.memory.keep_alive_bytes = self.memory_source.current_bytes();
     }
@@ -201,17 +201,17 @@ impl Subject {
         self.memory_source.cpu_s(self.pid?)
     }
 
-    /// The window begins.
-    pub(crate) fn begin(&mut self) {
-        self.memory_source.begin();
+    /// Records the state at the start of the window.
+    pub(crate) fn start_window(&mut self) {
+        self.memory_source.start_window();
         self.start = Some((Usage::now(), self.cpu_s()));
     }
 
-    /// The window has ended: notes what the server, and the load generator with its `threads`, have used.
-    pub(crate) fn end(&mut self, threads: usize) {
+    /// Records what the server, and the load generator with its `threads`, used within the window.
+    pub(crate) fn end_window(&mut self, threads: usize) {
         let Some((start, server_before)) = self.start else { return };
         let now = Usage::now();
-        self.refresh();
+        self.refresh_memory();
         self.client_cpu_s = now.own_cpu_s_since(&start);
         self.server_cpu_s = self.cpu_s().zip(server_before).map(|(now, before)| now - before);
         let cpu_use = now.use_since(&start, self.client_cpu_s, self.server_cpu_s);
@@ -219,42 +219,43 @@ impl Subject {
         self.memory_source.read_end(&mut self.memory, &mut self.warnings);
     }
 
-    /// Takes the ledger. The connections should still be open.
+    /// Reads the ledger, while the connections are still open.
     pub(crate) fn read_ledger(&mut self) {
         self.memory_source.read_ledger(self.pid, &mut self.memory, &mut self.warnings);
     }
 
-    /// Stops a server that we started, within `timeout`, and hands over what is known. Who is in a hurry does not wait for
-    /// answers in flight, and does not complain that they are cut off.
-    pub(crate) fn close(mut self, timeout: Duration, is_hurried: bool, result: &mut RunResult) {
+    /// Stops a server that loadtest started, within `timeout`, and fills in the result. After an interrupt, answers cut
+    /// off in flight are not worth a warning.
+    pub(crate) fn close(mut self, timeout: Duration, is_interrupted: bool, result: &mut RunResult) {
         if let Some(mut server) = self.server.take() {
             let had_died = server.exit().is_some();
             server.terminate();
             let exit = server.wait(Instant::now() + timeout);
             result.server.exit = Some(exit.map_or("killed by loadtest".into(), describe_exit));
-            let complaint = match exit {
-                // Who does not catch the signal ends by it, as somebody else's server may.
+            let stop_problem = match exit {
+                // A server that does not catch SIGTERM dies of it, which is fine.
                 Some(status) if !status.success() && !had_died && status.signal() != Some(Signal::SIGTERM as i32) => {
-                    Some(format!("told to stop, the server ended with {}", describe_exit(status)))
+                    Some(format!("after SIGTERM, the server ended with {}", describe_exit(status)))
                 }
                 Some(_) => None,
-                None => Some(format!("told to stop, the server did not end in {timeout:?}: killed")),
+                None => Some(format!("after SIGTERM, the server did not exit within {timeout:?}: killed")),
             };
             server.kill();
-            self.warnings.extend(complaint.filter(|_| !is_hurried).map(|text| Warning::new(WarningKind::Server, text)));
+            self.warnings
+                .extend(stop_problem.filter(|_| !is_interrupted).map(|text| Warning::new(WarningKind::Server, text)));
             self.warnings.extend(warnings_of_server(&server));
         }
         if let MemorySource::Remote(_) = self.memory_source {
-            // Also of a server that died: what it told last.
+            // Even a server that died leaves its last report.
             self.memory_source.read_end(&mut self.memory, &mut self.warnings);
             self.read_ledger();
         }
         result.server.oom_kills = self.memory_source.oom_kills();
-        self.end_stragglers(result.server.oom_kills);
+        self.kill_stragglers(result.server.oom_kills);
         if let (Some(before), Some(now)) = (self.overflows_before, meter::machine().listen_overflows)
             && now > before
         {
-            let text = format!("{} times a connection found a full backlog, and had to try again", now - before);
+            let text = format!("a full backlog dropped connections {} times, and they had to try again", now - before);
             self.warnings.push(Warning::new(WarningKind::BacklogOverflow, text));
         }
         result.memory = self.memory;
@@ -263,27 +264,29 @@ impl Subject {
         result.warnings.append(&mut self.warnings);
     }
 
-    /// After a server was killed, its children may need a moment, and a cgroup can only be removed empty.
-    fn end_stragglers(&mut self, oom_kills: Option<u64>) {
+    /// Kills what is left of the server: only an empty cgroup can be removed.
+    fn kill_stragglers(&mut self, oom_kills: Option<u64>) {
         if let Some(kills @ 1..) = oom_kills {
-            let text = format!("the kernel has killed {kills} processes of the server for want of memory (OOM)");
+            let text = format!("the kernel killed {kills} processes of the server because memory ran out (OOM)");
             self.warnings.push(Warning::new(WarningKind::OutOfMemory, text));
         }
         if let Some(Err(error)) = self.memory_source.cgroup().map(Cgroup::kill_all) {
-            self.warnings.push(Warning::new(WarningKind::Left, format!("processes may be left: {error}")));
+            self.warnings
+                .push(Warning::new(WarningKind::Left, format!("server processes may still be running: {error}")));
         }
     }
 }
 
-/// What the server has warned of. That it cut connections off is our doing: we do not wait for those that are queued.
+/// The server's own warnings, except that it cut off connections: that is our doing, as we do not wait for queued
+/// requests.
 fn warnings_of_server(server: &ServerProcess) -> impl Iterator<Item = Warning> {
     let lines = server.stderr().into_iter().filter(|line| line.starts_with("warning:"));
     lines
         .filter(|line| !line.contains("--drain-timeout"))
-        .map(|line| Warning::new(WarningKind::Server, format!("the server says: {line}")))
+        .map(|line| Warning::new(WarningKind::Server, format!("from the server: {line}")))
 }
 
-/// The command of a server, as the result has it.
+/// The server's command line, for the result.
 pub(crate) fn command(choice: &MeteredServer) -> Vec<String> {
     match choice {
         MeteredServer::Unknown | MeteredServer::Admin(_) => Vec::new(),

@@ -16,8 +16,8 @@ use results::event::Sinks;
 use crate::machine::cpus::Split;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{print, say_plainly};
-use crate::measure::run::{self, Opened, RunSpec};
+use crate::machine::terminal::{print, print_to_stderr};
+use crate::measure::run::{self, Ready, RunSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
@@ -88,12 +88,12 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     print(&printout::heading(url.as_str(), options.duration, options.threads, options.connections))?;
 
     let spec = options.run_spec(&url);
-    let opened = Opened { subject, generator: Box::new(GooseGenerator::new(load_specs)), held: None };
-    let result = run::begin(&spec, &mut sinks);
-    let (result, outcome) = run::run(&spec, result, opened, &interrupt, &mut sinks);
+    let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)), own: None };
+    let result = run::start(&spec, &mut sinks);
+    let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let printout = options.printout(&outcome);
     print_printout(&printout, setup.as_ref())?;
-    say_plainly(&text::run(&result));
+    print_to_stderr(&text::run(&result));
     let results = slice::from_ref(&result);
     let is_failed = options.conditions.fail(results);
     outputs.write(results).map_err(|error| files::rescue(results, error))?;

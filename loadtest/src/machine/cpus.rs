@@ -1,4 +1,4 @@
-//! Which CPUs the server may use, and which the load generator.
+//! The CPUs of the server and of the load generator.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// A list of CPUs, as `taskset` takes it: `0`, `0,2`, `0-3`.
+/// A list of CPUs, as for `taskset`: `0`, `0,2`, `0-3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus(Vec<usize>);
 
@@ -20,10 +20,10 @@ pub(crate) struct Split {
 }
 
 impl Cpus {
-    /// Ties the calling thread, and all threads and processes that it starts from now on, to these CPUs.
+    /// Pins the calling thread, and all threads and processes that it starts from now on, to these CPUs.
     ///
     /// # Errors
-    /// One of them is not there, or not ours.
+    /// A CPU does not exist, or is not available to this process.
     pub(crate) fn pin(&self) -> Result<()> {
         let mut set = CpuSet::new();
         for &cpu in &self.0 {
@@ -31,7 +31,7 @@ impl Cpus {
         }
         let list = self.to_string();
         sched_setaffinity(Pid::from_raw(0), &set)
-            .with_context(|| format!("--cpus: CPUs {list} cannot be had; see nproc"))
+            .with_context(|| format!("--cpus: CPUs {list} are not available; see nproc"))
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_those_of_taskset() {
+    fn lists_parse_as_in_taskset() {
         let split: Split = "0-1:2,5".parse().unwrap();
         assert_eq!((split.server.to_string(), split.client.to_string()), ("0,1".into(), "2,5".into()));
         for text in ["", "0", ":", "0:", "a:1", "3-2:0", "0:1-"] {

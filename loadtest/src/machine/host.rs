@@ -1,4 +1,4 @@
-//! This machine: what it is, and whether its limits allow the run.
+//! Describes this machine, and checks whether its limits allow the run.
 
 use std::fs;
 use std::path::Path;
@@ -9,28 +9,29 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use results::run::Host;
 
-/// Descriptors that loadtest needs for itself.
+/// File descriptors that loadtest needs for itself.
 pub(crate) const SPARE_DESCRIPTORS: usize = 64;
-/// Ports that must be left for the questions to the admin port, and for others.
+/// Ports to leave for admin connections and other programs.
 const PORTS_BESIDES: usize = 256;
 
-/// What this machine is.
+/// Describes this machine.
 pub(crate) fn describe() -> Host {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     Host {
         kernel: kernel.map(|release| release.trim().to_owned()),
         cpus: thread::available_parallelism().map_or(1, |count| count.get() as u64),
         ram_bytes: meter::machine().ram_bytes,
-        nofile: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
+        // The hard limit, which every run raises the soft one to.
+        nofile: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard),
         somaxconn: read_number("/proc/sys/net/core/somaxconn"),
     }
 }
 
-/// Raises the limits as far as they go, and refuses what they do not allow, before anything is built or started. Beside its
-/// connections a process has `spare_descriptors`.
+/// Raises the limits as far as possible and refuses a run beyond them, before anything is built or started. A process
+/// needs `spare_descriptors` besides its connections.
 pub(crate) fn prepare_for(connections: usize, spare_descriptors: usize) -> Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the open-file limit")?;
     check_descriptors(connections, spare_descriptors, hard)?;
     let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
     check_ports(connections, ports.as_deref().and_then(count_of_ports))
@@ -40,9 +41,9 @@ fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> 
     let needed = (connections + spare) as u64;
     if needed > hard {
         bail!(
-            "{connections} connections need {needed} open files, and the hard limit is {hard}: raise it \
+            "{connections} connections need {needed} open files, but the hard limit is {hard}: raise it \
              (as root: `ulimit -Hn {needed}`, or LimitNOFILE= in a unit, or --ulimit nofile={needed} for a container), \
-             or hold fewer, with -c {}",
+             or hold fewer connections with -c {}",
             hard.saturating_sub(spare as u64)
         );
     }
@@ -52,15 +53,15 @@ fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> 
 fn check_ports(connections: usize, ports: Option<usize>) -> Result<()> {
     match ports {
         Some(ports) if connections + PORTS_BESIDES > ports => bail!(
-            "{connections} connections to one address need as many ports, and net.ipv4.ip_local_port_range has {ports}: \
-             widen it (as root: `sysctl -w net.ipv4.ip_local_port_range='10240 65535'`), or hold fewer, with -c {}",
+            "{connections} connections to one address need as many ports, but net.ipv4.ip_local_port_range has only {ports}: \
+             widen it (as root: `sysctl -w net.ipv4.ip_local_port_range='10240 65535'`), or hold fewer connections with -c {}",
             ports.saturating_sub(PORTS_BESIDES)
         ),
         _ => Ok(()),
     }
 }
 
-/// The length of the backlog that the kernel allows.
+/// The longest backlog that the kernel allows.
 pub(crate) fn somaxconn() -> u64 {
     read_number("/proc/sys/net/core/somaxconn").unwrap_or(128)
 }
@@ -80,17 +81,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_proc_says_is_read() {
+    fn port_ranges_are_parsed() {
         assert_eq!(count_of_ports("32768\t60999\n"), Some(28_232));
         assert_eq!(count_of_ports("none"), None);
     }
 
     #[test]
-    fn too_low_limits_are_named_with_the_remedy() {
+    fn low_limits_are_reported_with_the_remedy() {
         let error = check_descriptors(10_000, 64, 4096).unwrap_err().to_string();
         assert!(error.contains("10064") && error.contains("ulimit") && error.contains("-c 4032"), "{error}");
         let error = check_ports(10_000, Some(5_000)).unwrap_err().to_string();
         assert!(error.contains("ip_local_port_range"), "{error}");
         assert!(check_descriptors(10_000, 1_200, 20_000).is_ok() && check_ports(10_000, Some(28_232)).is_ok());
+    }
+
+    #[test]
+    fn the_open_file_limit_is_the_same_before_and_after_a_run_raises_it() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
+        let before = describe().nofile;
+        prepare_for(1, SPARE_DESCRIPTORS).unwrap();
+        assert_eq!((before, describe().nofile), (Some(hard), Some(hard)));
     }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C: the first stops the run and keeps what was measured, the second also kills the server, the third ends at once.
+//! Ctrl-C: the first stops the run and keeps the results so far, the second also kills the server, the third exits at
+//! once.
 
 use std::process;
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use nix::unistd::Pid;
 
 use super::terminal::say;
 
-/// The exit status of a process that SIGINT has ended, as shells give it.
+/// The exit status that shells report for a process ended by SIGINT.
 pub(crate) const EXIT_STATUS: u8 = 130;
 
-/// Whether the user wants to stop.
+/// Whether the user asked to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     state: Arc<State>,
@@ -21,39 +22,40 @@ pub(crate) struct Interrupt {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How often the user has said so.
+    /// How many signals have arrived.
     count: AtomicU32,
-    /// The process group that runs for us; 0 if there is none.
+    /// The process group of the server or build; 0 if there is none.
     group: AtomicI32,
-    /// Whether the group is to be killed at the first signal already.
-    is_group_idle: AtomicBool,
+    /// Whether the first signal kills the group.
+    is_group_disposable: AtomicBool,
 }
 
 impl Interrupt {
     /// Catches SIGINT, SIGTERM and SIGHUP from now on.
     ///
-    /// goose sets a handler with the same crate when an attack starts. The crate keeps the first: this one.
+    /// goose sets a handler with the same crate when an attack starts, but the crate keeps the first one, which is
+    /// this.
     pub(crate) fn install() -> Result<Self> {
         let state = Arc::new(State::default());
         let caught = state.clone();
-        ctrlc::set_handler(move || caught.interrupt()).context("Ctrl-C cannot be caught")?;
+        ctrlc::set_handler(move || caught.interrupt()).context("cannot handle Ctrl-C")?;
         Ok(Self { state })
     }
 
-    /// Whether it came.
+    /// Whether a signal has arrived.
     pub(crate) fn is_raised(&self) -> bool {
         self.state.count.load(SeqCst) > 0
     }
 
-    /// Names the process group that a second Ctrl-C kills; 0 for none.
+    /// Sets the process group that a second Ctrl-C kills; 0 for none.
     pub(crate) fn guard(&self, process_group: i32) {
-        self.state.is_group_idle.store(false, SeqCst);
+        self.state.is_group_disposable.store(false, SeqCst);
         self.state.group.store(process_group, SeqCst);
     }
 
-    /// Names a process group that the first Ctrl-C kills, because nothing is lost with it.
-    pub(crate) fn guard_idle(&self, process_group: i32) {
-        self.state.is_group_idle.store(true, SeqCst);
+    /// Sets a process group that the first Ctrl-C kills, because nothing is lost with it.
+    pub(crate) fn guard_disposable(&self, process_group: i32) {
+        self.state.is_group_disposable.store(true, SeqCst);
         self.state.group.store(process_group, SeqCst);
     }
 }
@@ -62,8 +64,8 @@ impl State {
     fn interrupt(&self) {
         let count = self.count.fetch_add(1, SeqCst) + 1;
         let group = self.group.load(SeqCst);
-        if count > 1 || self.is_group_idle.load(SeqCst) {
-            // With the server gone, the run ends by itself, and keeps what it has.
+        if count > 1 || self.is_group_disposable.load(SeqCst) {
+            // Without the server, the run ends by itself and keeps its results so far.
             kill_group(group);
         }
         match count {
@@ -77,7 +79,7 @@ impl State {
 /// Kills a process group, if there is one.
 pub(crate) fn kill_group(process_group: i32) {
     if process_group > 1 {
-        // It may have ended meanwhile: all the better.
+        // The group may already be gone.
         let _ = killpg(Pid::from_raw(process_group), Signal::SIGKILL);
     }
 }

@@ -1,4 +1,4 @@
-//! The only place that writes to standard output and standard error. That nobody reads them is no reason to stop.
+//! The only code that writes to standard output and standard error. A closed pipe does not end the run.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use anyhow::{Context as _, Result};
 use console::Term;
 
-/// Whether standard output belongs to the events alone.
+/// Whether standard output is reserved for events.
 static IS_STDOUT_RESERVED: AtomicBool = AtomicBool::new(false);
 
-/// Sends from now on to standard error what [`print`] would write to standard output, which a stream of events has for
-/// itself.
+/// Reserves standard output for events: from now on [`print`] writes to standard error.
 pub(crate) fn reserve_stdout() {
     IS_STDOUT_RESERVED.store(true, Relaxed);
 }
@@ -19,14 +18,14 @@ pub(crate) fn reserve_stdout() {
 /// Prints a result on standard output.
 ///
 /// # Errors
-/// It cannot be written: a full disk, for instance.
+/// The write fails, for instance on a full disk.
 pub(crate) fn print(text: &str) -> Result<()> {
     if IS_STDOUT_RESERVED.load(Relaxed) {
-        say_plainly(text);
+        print_to_stderr(text);
         return Ok(());
     }
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the report cannot be printed"),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print the report"),
         _ => Ok(()),
     }
 }
@@ -36,13 +35,13 @@ pub(crate) fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Writes text to standard error, with its colours only if that is a terminal.
-pub(crate) fn say_plainly(text: &str) {
+/// Writes text to standard error, with colours only on a terminal.
+pub(crate) fn print_to_stderr(text: &str) {
     let text = if console::colors_enabled_stderr() { text.into() } else { console::strip_ansi_codes(text) };
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// How many columns standard output has, if it is a terminal that can draw.
+/// The width of standard output, if it is a capable terminal.
 pub(crate) fn columns() -> Option<usize> {
     let stdout = Term::stdout();
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");

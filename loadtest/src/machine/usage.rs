@@ -1,23 +1,23 @@
-//! Who used the CPUs of this machine meanwhile.
+//! Who used this machine's CPUs.
 
 use std::time::Instant;
 
 use meter::CpuTicks;
 use results::{Warning, WarningKind};
 
-/// What else may run, of all CPUs' time, before it is worth a warning.
+/// Other programs may use this share of all CPU time without a warning.
 const FOREIGN_SHARE: f64 = 0.1;
-/// With less idle time than this, of all CPUs' time, there was none left.
+/// With an idle share below this, no CPU time was left.
 const IDLE_SHARE: f64 = 0.05;
-/// A load generator that uses so much of its threads' time cannot do more.
+/// A load generator that uses this share of its threads' time is at its limit.
 const CLIENT_SHARE: f64 = 0.9;
-/// A load generator that uses so much of a machine that has nothing left takes it from the server.
+/// On a machine with no CPU time left, a load generator with this share takes it from the server.
 const TAKEN_SHARE: f64 = 0.25;
-/// How late the load generator may be, as a part of the mean latency; and in any case, in microseconds.
+/// How late the load generator may be: this share of the mean latency, or this many microseconds.
 const LAG_SHARE: f64 = 0.1;
 const LAG_US: f64 = 5_000.0;
 
-/// What was used until one moment.
+/// CPU time used up to one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     at: Instant,
@@ -27,7 +27,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Until now.
+    /// Usage up to now.
     pub(crate) fn now() -> Self {
         let own_cpu = meter::cpu_time(std::process::id() as i32);
         Self { at: Instant::now(), cpu: meter::machine().cpu, own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()) }
@@ -38,8 +38,8 @@ impl Usage {
         Some(self.own_cpu_s? - earlier.own_cpu_s?)
     }
 
-    /// How much of all CPUs' time since `earlier` was used, and how much by the load generator and the server together. Only
-    /// tells of a server whose CPU time is known.
+    /// The shares of all CPU time used since `earlier`: in all, by the load generator, and by the server if its CPU
+    /// time is known.
     pub(crate) fn use_since(&self, earlier: &Self, client_s: Option<f64>, server_s: Option<f64>) -> Option<CpuUse> {
         let (now, then) = (self.cpu?, earlier.cpu?);
         let (busy, idle) = (now.busy - then.busy, now.idle - then.idle);
@@ -52,7 +52,7 @@ impl Usage {
     }
 }
 
-/// Who used the CPUs, each as a share of all of their time.
+/// Shares of all CPU time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CpuUse {
     busy: f64,
@@ -61,22 +61,22 @@ pub(crate) struct CpuUse {
 }
 
 impl CpuUse {
-    /// What is doubtful with a load generator of so many threads.
+    /// Warnings about a load generator with this many threads.
     pub(crate) fn warnings(&self, threads: usize) -> Vec<Warning> {
         let Self { busy, client, server } = *self;
         let mut warnings = Vec::new();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let of_threads = client * cpus as f64 / threads.min(cpus) as f64;
-        if of_threads > CLIENT_SHARE {
+        let thread_share = client * cpus as f64 / threads.min(cpus) as f64;
+        if thread_share > CLIENT_SHARE {
             let text = format!(
-                "the load generator was the bottleneck: it used {:.0} % of the CPU time that its threads can have. \
-                 Give it more threads or CPUs, or another machine",
-                of_threads * 100.0
+                "the load generator was the bottleneck: it used {:.0} % of the CPU time of its threads. \
+                 Give it more threads or CPUs, or a machine of its own",
+                thread_share * 100.0
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));
         } else if busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
             let text = format!(
-                "no CPU time was left, and the load generator had {:.0} % of it: from another machine, the server may do more",
+                "no CPU time was left, and the load generator used {:.0} %: with the load from another machine, the server may do more",
                 client * 100.0
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));
@@ -85,20 +85,19 @@ impl CpuUse {
             && busy - client - server > FOREIGN_SHARE
         {
             let foreign = (busy - client - server) * 100.0;
-            let text = format!("something else used {foreign:.0} % of this machine's CPU time meanwhile");
+            let text = format!("something else used {foreign:.0} % of this machine's CPU time");
             warnings.push(Warning::new(WarningKind::BusyMachine, text));
         }
         warnings
     }
 }
 
-/// What is doubtful when the load generator's timers were as late as this at their 99th percentile, and requests took
-/// `mean_us`.
+/// A warning if the load generator's timers were late compared with the mean latency.
 pub(crate) fn lag_warning(lag_p99_us: u64, mean_us: f64) -> Option<Warning> {
     let is_late = lag_p99_us as f64 > (mean_us * LAG_SHARE).max(LAG_US);
     is_late.then(|| {
         let text = format!(
-            "the load generator was late: one in a hundred of its timers by {:.1} ms or more, which is in the latencies",
+            "the load generator was late: 1 % of its timers fired {:.1} ms late or more, which adds to the latencies",
             lag_p99_us as f64 / 1e3
         );
         Warning::new(WarningKind::ClientLate, text)
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_used_the_cpus_is_told_apart() {
+    fn warnings_depend_on_who_used_the_cpus() {
         let kinds = |busy, client, server| {
             let warnings = CpuUse { busy, client, server }.warnings(usize::MAX);
             warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>()

@@ -1,70 +1,70 @@
-//! What kept a server from holding all connections.
+//! Finds what kept a server from holding all connections.
 
 use results::{Cause, RunResult, WarningKind};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It went through to its end.
+    /// It finished.
     Complete,
     /// The user stopped it.
     Interrupted,
     /// The server did not start.
     NotStarted,
-    /// The server that we started ended, or was killed.
+    /// A server that loadtest started exited or was killed.
     ServerDied,
-    /// A server elsewhere is gone; it may have been about to reach its RAM limit.
-    ServerGone {
-        /// Whether it was near its RAM limit when it was last asked.
-        was_at_limit: bool,
+    /// A remote server no longer answers.
+    RemoteServerLost {
+        /// Whether it was near its RAM limit at the last poll.
+        was_near_limit: bool,
     },
     /// Something else failed.
     Failed,
 }
 
-/// What is known besides the figures of the result.
+/// What is known apart from the figures of the result.
 #[derive(Clone, Debug)]
 pub(super) struct Circumstances {
     /// How the run ended.
     pub(super) ending: Ending,
     /// The server is one of this project's, which answers 503 when it is full.
     pub(super) is_ours: bool,
-    /// The server said that the system refused it a thread, or a process.
+    /// The system refused the server a thread or process, by the server's own count.
     pub(super) refused_spawn: Option<Cause>,
-    /// The server said that its limit of open files decides how many connections there may be.
+    /// The server's open-file limit determines its maximum number of connections.
     pub(super) is_limited_by_open_files: bool,
 }
 
 impl Circumstances {
-    /// Nothing but how the run ended is known.
+    /// Circumstances where only the ending is known.
     pub(super) fn new(ending: Ending) -> Self {
         Self { ending, is_ours: false, refused_spawn: None, is_limited_by_open_files: false }
     }
 }
 
-/// The cause of what went wrong in a run that has ended; nothing if every connection was held, and nothing failed.
+/// The cause of what went wrong; `None` if every connection was held and nothing failed.
 pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<Cause> {
     let Circumstances { ending, is_ours, refused_spawn, is_limited_by_open_files } = circumstances;
     let has_failed = result.failure.is_some();
     let mut errors = result.errors_before;
     errors += result.errors;
     let requested = result.connections.requested;
-    // Only our own servers say how many are open.
+    // Only this project's servers report how many are open.
     let is_open = result.connections.open_peak == 0 || result.connections.open_peak >= requested as u64;
     let is_connected = result.connections.established >= requested && is_open;
     let was_oom_killed = result.server.oom_kills > Some(0);
-    // It has no exit if it did not start. It may also have been killed when all was measured, by its own drain.
+    // A server that did not start has no exit status. A kill may also come after the measurement, during the drain.
     let was_killed = result.server.exit.as_deref().is_none_or(|exit| exit.starts_with("killed by signal"));
-    let is_gone_at_limit = *ending == Ending::ServerGone { was_at_limit: true };
-    // From the cause to its symptoms: a server that is killed because memory ran out also loses connections.
+    let is_gone_near_limit = *ending == Ending::RemoteServerLost { was_near_limit: true };
+    // Causes come before their symptoms: a server killed because memory ran out also loses connections.
     let causes = [
         (Cause::Interrupted, *ending == Ending::Interrupted),
         (Cause::OutOfMemory, was_oom_killed && was_killed),
-        (Cause::OutOfMemory, is_gone_at_limit),
+        (Cause::OutOfMemory, is_gone_near_limit),
         (Cause::ChildrenOutOfMemory, was_oom_killed),
         (refused_spawn.unwrap_or(Cause::Other), refused_spawn.is_some()),
         (Cause::NotStarted, *ending == Ending::NotStarted),
-        (Cause::ServerDied, matches!(ending, Ending::ServerDied | Ending::ServerGone { .. })),
+        (Cause::ServerDied, matches!(ending, Ending::ServerDied | Ending::RemoteServerLost { .. })),
         (Cause::Descriptors, errors.status > 0 && *is_limited_by_open_files),
         (Cause::Refused, errors.status > 0 && *is_ours),
         (Cause::NotConnected, errors.connect > 0 || (!has_failed && !is_connected)),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_death_of_a_server_is_told_from_that_of_its_children() {
+    fn the_death_of_a_server_differs_from_that_of_its_children() {
         let killed = "killed by signal 9 (SIGKILL)";
         let died_with = |exit, kills| find(&died(exit, kills), &ended(Ending::ServerDied));
         assert_eq!(died_with(killed, 1), Some(Cause::OutOfMemory));
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(find(&limping, &COMPLETE), Some(Cause::ChildrenOutOfMemory));
         let server = ServerSummary { oom_kills: None, ..sound().server };
         let gone = RunResult { failure: Some("gone".into()), server, ..sound() };
-        let gone_with = |was_at_limit| find(&gone, &ended(Ending::ServerGone { was_at_limit }));
+        let gone_with = |was_near_limit| find(&gone, &ended(Ending::RemoteServerLost { was_near_limit }));
         assert_eq!([true, false].map(gone_with), [Some(Cause::OutOfMemory), Some(Cause::ServerDied)]);
         let at_start = RunResult { failure: Some("no such flag".into()), memory: Memory::default(), ..sound() };
         assert_eq!(find(&at_start, &ended(Ending::NotStarted)), Some(Cause::NotStarted));

@@ -1,4 +1,4 @@
-//! From what the users have seen to the figures of the result, and what is doubtful about them.
+//! Computes the figures of the result, and warns where they are doubtful.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use results::{Warning, WarningKind};
 
 use crate::machine::usage;
 
-/// How well this program was optimised: see `build.rs`.
+/// The optimisation level of this program: see `build.rs`.
 const OPT_LEVEL: &str = env!("OPT_LEVEL");
-/// How far off Little's law may be: the ends of the window, and what no latency includes between answer and next request.
+/// How far off Little's law may be, because of the ends of the window and the time between an answer and the next
+/// request.
 const LITTLE_TOLERANCE: f64 = 0.1;
 
-/// Works out the figures of the result, once the users have ended. With `late_after`, answers that took longer count as
-/// timeouts.
+/// Computes the figures of the result, once the users have ended. With `late_after`, slower answers count as timeouts.
 pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: &mut RunResult) {
     result.in_flight = outcome.in_flight;
     result.connections.established = outcome.established;
@@ -29,7 +29,7 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
     let fixed_wait = result.wait.fixed();
     result.rps_ceiling = fixed_wait.map(|wait| result.connections.waiting_peak as f64 / wait.as_secs_f64());
-    // Only our own servers are asked how many are open.
+    // Only this project's servers report how many are open.
     let connections = result.connections.open_peak.max(result.connections.established as u64);
     result.memory.per_connection_bytes = result.memory.added_per_connection_bytes(connections);
     result.latency_us = outcome.latencies.distribution().map(|distribution| distribution.summary());
@@ -40,29 +40,32 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     warn_of_client(outcome, result);
 }
 
-/// How many answers took longer than this.
+/// How many answers took longer than `limit`.
 fn count_later(outcome: &Outcome, limit: Duration) -> u64 {
     let limit_us = limit.as_micros() as u64;
     let answers = outcome.latencies.all_answers().into_iter().flat_map(Histogram::iter_recorded);
     answers.filter(|step| step.value_iterated_to() > limit_us).map(|step| step.count_at_value()).sum()
 }
 
-/// Nobody answers more often than what waits at once allows: each place can give an answer for every wait within the window,
-/// and one more that was waiting when the window began. So it is at most one wait's worth of answers above the ceiling,
-/// and beyond that something was counted wrongly.
+/// Fails a run with more answers than the requests waiting at once allow. Each place gives one answer per wait within
+/// the window, plus one that was already waiting when it opened. So the total is at most one wait's worth of answers
+/// above the ceiling; more means that something was miscounted.
 fn check_ceiling(fixed_wait: Option<Duration>, result: &mut RunResult) {
     let (Some(ceiling), Some(wait), Some(duration_s)) = (result.rps_ceiling, fixed_wait, result.duration_s) else {
         return;
     };
     let possible = ceiling * (duration_s + wait.as_secs_f64());
     if result.requests as f64 > possible {
-        let text = format!("impossible: {} answers, where what waited at once allows {possible:.0}", result.requests);
+        let text = format!(
+            "impossible: {} answers, but the requests waiting at once allow only {possible:.0}",
+            result.requests
+        );
         result.warnings.push(Warning::new(WarningKind::AboveCeiling, text.clone()));
         result.failure.get_or_insert(text);
     }
 }
 
-/// Says what is doubtful about what was held and answered.
+/// Warns about doubtful counts of connections and answers.
 fn warn_of_load(fixed_wait: Option<Duration>, result: &mut RunResult) {
     let Connections { requested, established, held_peak, held_mean, .. } = result.connections;
     let warnings = &mut result.warnings;
@@ -70,7 +73,7 @@ fn warn_of_load(fixed_wait: Option<Duration>, result: &mut RunResult) {
         let text = format!("only {established} of {requested} connections were established");
         warnings.push(Warning::new(WarningKind::FewerEstablished, text));
     }
-    // Only of a server that was asked.
+    // Only for a server that reports what it holds.
     if result.complete && held_mean.is_some() && held_peak < established as u64 {
         let text = format!("the server held at most {held_peak} of {established} requests at once");
         warnings.push(Warning::new(WarningKind::FewerHeld, text));
@@ -87,20 +90,22 @@ fn warn_of_load(fixed_wait: Option<Duration>, result: &mut RunResult) {
         let bounds = &latency.lower_bounds;
         if !bounds.is_empty() {
             let remedy = if result.errors.timeout > 0 { "a longer --timeout" } else { "a longer -d" };
-            let text =
-                format!("{} are lower bounds, because too few requests were answered: try {remedy}", bounds.join(", "));
+            let text = format!(
+                "{} are only lower bounds, because too few requests were answered: try {remedy}",
+                bounds.join(", ")
+            );
             warnings.push(Warning::new(WarningKind::LowerBounds, text));
         }
         let wait_us = fixed_wait.map_or(0, |wait| wait.as_micros() as u64);
         // A histogram rounds to four digits.
         if latency.min + latency.min / 1000 < wait_us {
-            let text = format!("an answer came after {} us, before the database had answered", latency.min);
+            let text = format!("an answer arrived after {} us, before the database could have answered", latency.min);
             warnings.push(Warning::new(WarningKind::TooFast, text));
         }
     }
 }
 
-/// Says what is doubtful with the load generator.
+/// Warns about a doubtful load generator.
 fn warn_of_client(outcome: &Outcome, result: &mut RunResult) {
     let mean_us = result.latency_us.as_ref().map(|latency| latency.mean);
     let lag = outcome.lag_p99_us.zip(mean_us).and_then(|(lag_us, mean_us)| usage::lag_warning(lag_us, mean_us));
@@ -111,23 +116,24 @@ fn warn_of_client(outcome: &Outcome, result: &mut RunResult) {
     let (ports, descriptors) = (outcome.port_shortages, outcome.descriptor_shortages);
     if ports > 0 {
         let text = format!(
-            "{ports} times there was no port to connect from: net.ipv4.ip_local_port_range is too small, or ports wait in \
-             TIME_WAIT, because this end closed first; wait a minute, or widen the range"
+            "no port was left to connect from, {ports} times: net.ipv4.ip_local_port_range is too small, or ports are in \
+             TIME_WAIT because this end closed first; wait a minute, or widen the range"
         );
         warnings.push(Warning::new(WarningKind::ShortOfPorts, text));
     }
     if descriptors > 0 {
-        let text = format!("{descriptors} times there was no descriptor to connect with: raise `ulimit -n`");
+        let text = format!("no file descriptor was left to connect with, {descriptors} times: raise `ulimit -n`");
         warnings.push(Warning::new(WarningKind::ShortOfDescriptors, text));
     }
     if OPT_LEVEL == "0" {
-        let text = "this load generator is a debug build, which measures itself: use the dev or release profile of its workspace";
+        let text =
+            "this load generator is a debug build and measures itself: use the dev or release profile of its workspace";
         warnings.push(Warning::new(WarningKind::DebugBuild, text));
     }
 }
 
-/// Requests a second times mean latency is how many requests were in flight (Little's law): one for each connection, if each
-/// sends again as soon as it has an answer. If it is another number, something is not in the latencies.
+/// Requests per second times mean latency is the number of requests in flight (Little's law), which is one per
+/// connection if each sends without pause. Any other number means that the latencies miss something.
 fn littles_law(result: &RunResult) -> Option<Warning> {
     let latency = result.latency_us.as_ref()?;
     let connections = result.connections.established as f64;
@@ -139,7 +145,7 @@ fn littles_law(result: &RunResult) -> Option<Warning> {
     ((in_flight / connections - 1.0).abs() > LITTLE_TOLERANCE).then(|| {
         let text = format!(
             "requests/s x mean latency is {in_flight:.0}, but {connections:.0} connections sent without pause (Little's law): \
-             some time is missing in the latencies, or was spent between requests"
+             the latencies miss some time, or it was spent between requests"
         );
         Warning::new(WarningKind::LittlesLaw, text)
     })
@@ -150,7 +156,7 @@ mod tests {
     use super::*;
     use results::samples::sample;
 
-    /// Ten waits at once, each 100 ms, for a second.
+    /// Ten waits of 100 ms at once, for a second.
     fn failure_with(requests: u64) -> Option<String> {
         let mut result = RunResult { requests, rps_ceiling: Some(100.0), duration_s: Some(1.0), ..sample("threads") };
         check_ceiling(Some(Duration::from_millis(100)), &mut result);
@@ -162,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn more_answers_than_can_be_are_a_failure() {
+    fn more_answers_than_possible_are_a_failure() {
         assert_eq!(failure_with(100), None);
-        // Each of the ten was waiting already when the second began, for nearly as long as it takes.
+        // Each of the ten was already near the end of a wait when the second began.
         assert_eq!(failure_with(110), None);
         assert!(failure_with(111).unwrap().starts_with("impossible: 111 answers"));
     }

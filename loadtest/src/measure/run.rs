@@ -1,7 +1,7 @@
-//! The driver: it takes a load through its phases against a server, and puts together what came of it.
+//! The driver: takes a load through its phases against a server and assembles the result.
 //!
-//! A server of this project says what it holds. Against one, all connections are made first, as fast as the server accepts
-//! them; then all send at once, and only when they no longer send in step is the window opened. Any other server is loaded
+//! A server of this project reports what it holds. All connections to one are made first, as fast as it accepts them;
+//! then all users send at once, and the window opens only when they are no longer in step. Any other server is loaded
 //! as wrk does it: the window opens with the first connection.
 
 use std::net::SocketAddr;
@@ -20,93 +20,94 @@ use crate::machine::interrupt::Interrupt;
 use crate::subject::admin::ServerCounters;
 use crate::subject::{OomKilled, Subject};
 
-/// How often the server is asked while it accepts: often, because the users connect at that pace; and not more often, because
-/// asking costs. A supervisor that forks leaves the pages that it writes for each answer behind in its latest children.
+/// How often to poll the server while it accepts. Often, because the users connect at that pace; not more often,
+/// because polling costs RAM: a supervisor that forks leaves the pages that it writes for each answer in its latest
+/// children.
 const CONNECT_POLL_INTERVAL: Duration = Duration::from_millis(40);
 const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the server is asked what it holds while it is measured.
+/// How often to poll what the server holds within the window.
 const HELD_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
-/// After this long without a new connection, the run goes on with those that there are.
+/// After this long without a new connection, the run continues with those it has.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the server may take to hold all requests at once, in addition to three waits.
+/// How long the server may take to hold all requests at once, on top of three waits.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the users may take until they no longer send in step, in addition to three waits.
+/// How long the users may take to fall out of step, on top of three waits.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a server elsewhere may take to come back.
+/// How long a remote server may take to come back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the server needs to be done with our last question: a socket that is being closed is in no table of the kernel.
+/// How long the server needs to close the last admin connection: a closing socket is in no table of the kernel.
 const ADMIN_LINGER: Duration = Duration::from_millis(200);
 /// How long the server may take to stop after Ctrl-C.
-const HURRIED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest backlog that our servers ask for.
+const INTERRUPTED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest backlog that our servers request.
 const BACKLOG: u64 = 4096;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct RunSpec {
-    /// What the server is called: a target, or the URL.
+    /// The server's name: a target, or the URL.
     pub(crate) name: String,
-    /// Its command line, if we start it.
+    /// Its command line, if loadtest starts it.
     pub(crate) command: Vec<String>,
-    /// How many connections there are to be.
+    /// How many connections to open.
     pub(crate) connections: usize,
     /// How long to measure.
     pub(crate) duration: Duration,
-    /// How long a database query takes in the server, as `--db-wait` takes it; empty if that is not known.
+    /// How long a database query takes in the server, as for `--db-wait`; empty if unknown.
     pub(crate) wait: String,
     /// Threads of the load generator.
     pub(crate) threads: usize,
-    /// Which round of a sweep this is, from 1.
+    /// The round of the sweep, counted from 1.
     pub(crate) round: Option<u32>,
-    /// Answers that take longer count as timeouts, though they were waited for.
+    /// Slower answers count as timeouts, although the users waited for them.
     pub(crate) late_after: Option<Duration>,
     /// How long the server may take to stop.
     pub(crate) stop_timeout: Duration,
 }
 
 impl RunSpec {
-    /// How long every query takes, which may be no time; nothing if it is drawn at random, or not known.
+    /// How long every query takes, possibly no time; `None` if random or unknown.
     fn fixed_wait(&self) -> Option<Duration> {
-        // What is drawn at random is not written as a time.
+        // A random wait does not parse as a time.
         quantity::duration(&self.wait).ok()
     }
 }
 
-/// A server that listens, and a load for it.
-pub(crate) struct Opened {
+/// A server that listens, and a load ready to start.
+pub(crate) struct Ready {
     /// The server.
     pub(crate) subject: Subject,
-    /// The load, which has not started.
+    /// The load, not started yet.
     pub(crate) generator: Box<dyn Generator>,
-    /// How it says what it holds; nothing if it is none of this project's.
-    pub(crate) held: Option<Held>,
+    /// Its admin port and traits, if it is one of this project's servers.
+    pub(crate) own: Option<OwnServer>,
 }
 
-/// A server that says what it holds.
+/// A server of this project, which reports what it holds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    /// Where it says so.
+pub(crate) struct OwnServer {
+    /// The address of its admin port.
     pub(crate) admin: SocketAddr,
-    /// It ran before us, and will after us.
+    /// It runs elsewhere, before and after this run.
     pub(crate) is_remote: bool,
-    /// It has a process for each connection.
+    /// It has a process per connection.
     pub(crate) spawns_processes: bool,
 }
 
-/// Why a run does not go through to its end.
+/// Why a run did not finish.
 #[derive(Debug)]
 enum Stopped {
     Interrupted,
     ServerDied,
-    ServerGone { failure: String, was_at_limit: bool },
+    RemoteServerLost { failure: String, was_near_limit: bool },
     Failed(String),
 }
 
-/// Begins a run: the result that it will fill in.
-pub(crate) fn begin(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
-    // The peak of our own RAM starts anew; without the right to do so it is the highest of all runs so far.
+/// Announces a run, and returns an empty result for it.
+pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
+    // Resets the peak of our own RSS. Without permission, it stays the peak of all runs so far.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let (target, connections, round) = (spec.name.clone(), spec.connections, spec.round);
@@ -116,22 +117,22 @@ pub(crate) fn begin(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
     result
 }
 
-/// Runs the load against the server. Whatever happens, the result says so, and no process is left.
+/// Runs the load against the server. The result records any failure, and no process is left running.
 pub(crate) fn run(
     spec: &RunSpec,
     mut result: RunResult,
-    opened: Opened,
+    ready: Ready,
     interrupt: &Interrupt,
     sink: &mut dyn Sink,
 ) -> (RunResult, Outcome) {
-    let Opened { subject, generator, held } = opened;
+    let Ready { subject, generator, own } = ready;
     let counters = ServerCounters::default();
-    let outcome = Run { spec, subject, generator, held, counters, interrupt, sink }.go(&mut result);
+    let outcome = Run { spec, subject, generator, own, counters, interrupt, sink }.execute(&mut result);
     finish(&result, sink);
     (result, outcome)
 }
 
-/// The result of a run whose server could not be opened.
+/// The result of a run whose server did not start.
 pub(crate) fn not_started(
     mut result: RunResult,
     error: &anyhow::Error,
@@ -156,31 +157,31 @@ struct Run<'a> {
     spec: &'a RunSpec,
     subject: Subject,
     generator: Box<dyn Generator>,
-    held: Option<Held>,
-    /// What the server last said.
+    own: Option<OwnServer>,
+    /// The server's latest counters.
     counters: ServerCounters,
     interrupt: &'a Interrupt,
     sink: &'a mut dyn Sink,
 }
 
 impl Run<'_> {
-    fn go(mut self, result: &mut RunResult) -> Outcome {
+    fn execute(mut self, result: &mut RunResult) -> Outcome {
         let driven = self.drive(result);
         self.generator.end_window();
-        let ending = self.note_ending(driven, result);
-        // The server is stopped while the users still hold their sockets: so it closes first.
+        let ending = self.record_ending(driven, result);
+        // The server stops while the users still hold their sockets, so it closes first.
         self.enter(RunPhase::Stopping);
         self.generator.stop();
-        let is_hurried = self.interrupt.is_raised();
-        let timeout = if is_hurried { HURRIED_STOP_TIMEOUT } else { self.spec.stop_timeout };
-        self.subject.close(timeout, is_hurried, result);
+        let is_interrupted = self.interrupt.is_raised();
+        let timeout = if is_interrupted { INTERRUPTED_STOP_TIMEOUT } else { self.spec.stop_timeout };
+        self.subject.close(timeout, is_interrupted, result);
         let outcome = self.generator.finish();
         conclude::conclude(&outcome, self.spec.late_after, result);
         let spawn_cause =
-            self.held.map(|held| if held.spawns_processes { Cause::ForkRefused } else { Cause::ThreadRefused });
+            self.own.map(|own| if own.spawns_processes { Cause::ForkRefused } else { Cause::ThreadRefused });
         let circumstances = Circumstances {
             ending,
-            is_ours: self.held.is_some(),
+            is_ours: self.own.is_some(),
             refused_spawn: spawn_cause.filter(|_| self.counters.spawn_failures > 0),
             is_limited_by_open_files: self.counters.is_limited_by_open_files,
         };
@@ -188,8 +189,8 @@ impl Run<'_> {
         outcome
     }
 
-    /// Notes in the result how the run has ended.
-    fn note_ending(&mut self, driven: Result<(), Stopped>, result: &mut RunResult) -> Ending {
+    /// Records in the result how the run ended.
+    fn record_ending(&mut self, driven: Result<(), Stopped>, result: &mut RunResult) -> Ending {
         let (ending, failure) = match driven {
             Ok(()) => (Ending::Complete, None),
             Err(Stopped::Interrupted) => {
@@ -198,7 +199,9 @@ impl Run<'_> {
             }
             Err(Stopped::Failed(failure)) => (Ending::Failed, Some(failure)),
             Err(Stopped::ServerDied) => (Ending::ServerDied, Some(self.subject.describe_death())),
-            Err(Stopped::ServerGone { failure, was_at_limit }) => (Ending::ServerGone { was_at_limit }, Some(failure)),
+            Err(Stopped::RemoteServerLost { failure, was_near_limit }) => {
+                (Ending::RemoteServerLost { was_near_limit }, Some(failure))
+            }
         };
         result.complete = ending == Ending::Complete;
         result.failure = failure;
@@ -206,34 +209,34 @@ impl Run<'_> {
     }
 
     fn drive(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
-        match self.held {
-            Some(held) => self.drive_held(held, result)?,
+        match self.own {
+            Some(own) => self.drive_own(own, result)?,
             None => self.drive_as_wrk(result)?,
         }
         self.enter(RunPhase::Ledger);
-        self.pause(if self.held.is_some() { ADMIN_LINGER } else { Duration::ZERO })?;
+        self.pause(if self.own.is_some() { ADMIN_LINGER } else { Duration::ZERO })?;
         self.subject.read_ledger();
         self.pause(Duration::ZERO)
     }
 
-    /// Holds all connections, and opens the window then.
-    fn drive_held(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
+    /// Holds all connections, then opens the window.
+    fn drive_own(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.generator.start().map_err(failed)?;
-        self.connect(held)?;
+        self.connect(own)?;
         self.subject.read_keep_alive();
-        self.hold(held, result)?;
+        self.hold(own, result)?;
         self.settle()?;
         self.enter(RunPhase::Measuring);
-        self.subject.begin();
+        self.subject.start_window();
         self.generator.start_window(self.spec.duration);
         self.measure(result)?;
-        self.note_held(held, result)
+        self.record_held(own, result)
     }
 
-    /// Opens the window, and lets all connect and send.
+    /// Opens the window, then lets all users connect and send.
     fn drive_as_wrk(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Measuring);
-        self.subject.begin();
+        self.subject.start_window();
         self.generator.start_window(self.spec.duration);
         self.generator.go();
         self.generator.permit(self.spec.connections);
@@ -241,16 +244,16 @@ impl Run<'_> {
         self.measure(result)
     }
 
-    /// Lets the users connect, never more than the server's backlog can take on top of what it has accepted.
-    fn connect(&mut self, held: Held) -> Result<(), Stopped> {
+    /// Lets the users connect, never more at once than the server's backlog can take.
+    fn connect(&mut self, own: OwnServer) -> Result<(), Stopped> {
         self.enter(RunPhase::Connecting);
         let users = self.spec.connections;
         let backlog_room = (host::somaxconn().min(BACKLOG) / 4).max(16) as usize;
-        let seen_before = self.ask(held)?.connections();
+        let seen_before = self.poll_server(own)?.connections();
         let mut granted = 0;
         let mut last_progress = (Instant::now(), 0);
         loop {
-            let counters = self.ask(held)?;
+            let counters = self.poll_server(own)?;
             let seen = counters.connections().saturating_sub(seen_before);
             let goal = users.min(seen as usize + backlog_room);
             if goal > granted {
@@ -259,7 +262,7 @@ impl Run<'_> {
             }
             let progress = self.generator.progress();
             self.report(progress.established, users);
-            // A kernel completes connections that the server has not accepted: both must have them all.
+            // The kernel completes connections that the server has not accepted yet, so check both sides.
             if progress.established >= users && counters.open as usize >= users && progress.greeted >= users {
                 return Ok(());
             }
@@ -275,14 +278,14 @@ impl Run<'_> {
         }
     }
 
-    /// Lets all users send at once, and waits until the server says that it holds all of their requests.
-    fn hold(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
+    /// Lets all users send at once, and waits until the server reports that it holds all of their requests.
+    fn hold(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Holding);
         let established = self.generator.progress().established;
         let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or(HOLD_TIMEOUT);
         self.generator.go();
         loop {
-            self.note_held(held, result)?;
+            self.record_held(own, result)?;
             let held_peak = result.connections.held_peak as usize;
             self.report(held_peak.min(established), established);
             if held_peak >= established || Instant::now() > deadline {
@@ -292,8 +295,8 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the users no longer send in step. Where most requests are queued, that takes too long, and they are apart
-    /// anyway.
+    /// Waits until the users are no longer in step. With most requests queued that takes too long, and queueing spreads
+    /// them anyway.
     fn settle(&mut self) -> Result<(), Stopped> {
         self.enter(RunPhase::Settling);
         let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or_default();
@@ -307,11 +310,11 @@ impl Run<'_> {
         }
     }
 
-    fn note_held(&mut self, held: Held, result: &mut RunResult) -> Result<(), Stopped> {
-        let counters = self.ask(held)?;
+    fn record_held(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
+        let counters = self.poll_server(own)?;
         let connections = &mut result.connections;
-        // The peak of a server elsewhere may be of an earlier run.
-        let waiting_peak = if held.is_remote { counters.waiting } else { counters.waiting_peak };
+        // A remote server's peak may come from an earlier run.
+        let waiting_peak = if own.is_remote { counters.waiting } else { counters.waiting_peak };
         connections.open_peak = connections.open_peak.max(counters.open);
         connections.held_peak = connections.held_peak.max(waiting_peak.max(counters.waiting + counters.queued));
         connections.waiting_peak = connections.waiting_peak.max(waiting_peak);
@@ -319,11 +322,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Watches the window until it is over, and reads what it cost, also if it was cut short.
+    /// Watches the window until it ends or is cut short, and reads what it cost.
     fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         let watched = self.watch(result);
         self.generator.end_window();
-        self.subject.end(self.spec.threads);
+        self.subject.end_window(self.spec.threads);
         watched
     }
 
@@ -336,32 +339,32 @@ impl Run<'_> {
             let elapsed = start.elapsed();
             self.report(elapsed.min(duration).as_millis() as usize, duration.as_millis() as usize);
             let Some(remaining) = duration.checked_sub(elapsed).filter(|time| !time.is_zero()) else { break Ok(()) };
-            if let Some(held) = self.held.filter(|_| elapsed >= held_mean.count * HELD_SAMPLE_INTERVAL) {
-                match self.ask(held) {
+            if let Some(own) = self.own.filter(|_| elapsed >= held_mean.count * HELD_SAMPLE_INTERVAL) {
+                match self.poll_server(own) {
                     Ok(counters) => held_mean.add(counters.waiting + counters.queued),
                     Err(stopped) => break Err(stopped),
                 }
                 result.connections.held_mean = held_mean.mean();
             }
             if series.is_due() {
-                self.note_second(&mut series, result);
+                self.record_second(&mut series, result);
             }
             if let Err(stopped) = self.check_generator().and_then(|()| self.pause(remaining.min(MEASURE_POLL_INTERVAL)))
             {
                 break Err(stopped);
             }
         };
-        // What is left of the last second.
-        self.note_second(&mut series, result);
+        // The remainder of the last second.
+        self.record_second(&mut series, result);
         watched
     }
 
     /// Adds a row to the series.
-    fn note_second(&mut self, series: &mut Series, result: &mut RunResult) {
-        if self.held.is_none() {
-            self.subject.refresh();
+    fn record_second(&mut self, series: &mut Series, result: &mut RunResult) {
+        if self.own.is_none() {
+            self.subject.refresh_memory();
         }
-        let is_ours = self.held.is_some();
+        let is_ours = self.own.is_some();
         let second = Second {
             open: is_ours.then_some(self.counters.open),
             held: is_ours.then_some(self.counters.waiting + self.counters.queued),
@@ -372,46 +375,46 @@ impl Run<'_> {
         self.sink.take(&Event::Second(second));
     }
 
-    /// Asks the server what it holds.
-    fn ask(&mut self, held: Held) -> Result<ServerCounters, Stopped> {
-        match ServerCounters::fetch(held.admin) {
+    /// Fetches the server's counters.
+    fn poll_server(&mut self, own: OwnServer) -> Result<ServerCounters, Stopped> {
+        match ServerCounters::fetch(own.admin) {
             Ok(counters) => {
-                self.subject.note(counters.memory);
+                self.subject.update_memory(counters.memory);
                 self.counters = counters;
                 Ok(counters)
             }
             Err(error) => {
-                // It may have died just now: then that is the cause.
+                // If the server has just died, that is the cause.
                 self.pause(Duration::from_millis(100))?;
                 let silence = format!("the server does not answer on its admin port: {error}");
-                Err(self.describe_absence(held).unwrap_or(Stopped::Failed(silence)))
+                Err(self.explain_silence(own).unwrap_or(Stopped::Failed(silence)))
             }
         }
     }
 
-    /// What became of a server elsewhere that does not answer: it may be started again by whoever runs it.
-    fn describe_absence(&mut self, held: Held) -> Option<Stopped> {
-        let (memory, was_at_limit) = self.subject.last_known_memory()?;
+    /// Finds out why a remote server does not answer. It may be restarting.
+    fn explain_silence(&mut self, own: OwnServer) -> Option<Stopped> {
+        let (memory, was_near_limit) = self.subject.last_known_memory()?;
         self.enter(RunPhase::Gone);
         let deadline = Instant::now() + RETURN_TIMEOUT;
         let connections = loop {
-            match ServerCounters::fetch(held.admin) {
+            match ServerCounters::fetch(own.admin) {
                 Ok(counters) => break Some(counters.connections()),
                 Err(_) if Instant::now() > deadline || self.interrupt.is_raised() => break None,
                 Err(_) => thread::sleep(RETURN_POLL_INTERVAL),
             }
         };
         let name = &self.spec.name;
-        let limit = if was_at_limit { ": its RAM limit, most likely, has killed it" } else { "" };
+        let limit = if was_near_limit { ": most likely its RAM limit killed it" } else { "" };
         let failure = match connections {
             Some(connections) if connections >= self.counters.connections() => {
                 let failure = format!("{name} did not answer on its admin port for a while; {memory}");
                 return Some(Stopped::Failed(failure));
             }
-            Some(_) => format!("{name} died: it was gone, and was started again; {memory}{limit}"),
-            None => format!("{name} has died, or hangs: it answers on its admin port no more; {memory}{limit}"),
+            Some(_) => format!("{name} died and was restarted; {memory}{limit}"),
+            None => format!("{name} died or hangs: it no longer answers on its admin port; {memory}{limit}"),
         };
-        Some(Stopped::ServerGone { failure, was_at_limit })
+        Some(Stopped::RemoteServerLost { failure, was_near_limit })
     }
 
     fn check_generator(&mut self) -> Result<(), Stopped> {
@@ -436,7 +439,7 @@ impl Run<'_> {
     }
 }
 
-/// The mean of what was sampled.
+/// The mean of samples.
 #[derive(Debug, Default)]
 struct Mean {
     sum: u64,

@@ -1,4 +1,4 @@
-//! A run against one of the project's own servers, which is started for it, or runs elsewhere already.
+//! A run against one of the project's servers, started for it or already running elsewhere.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,48 +12,48 @@ use load::{GooseGenerator, LoadSpec, Requests};
 use results::event::Sink;
 use results::{RunResult, Target};
 
-use super::run::{self, Held, Opened, RunSpec};
+use super::run::{self, OwnServer, Ready, RunSpec};
 use crate::machine::cpus::Split;
 use crate::machine::interrupt::Interrupt;
 use crate::subject::remote::Remote;
 use crate::subject::{Subject, build};
 
-/// How long the server may take to end, in addition to its own drain timeout.
+/// How long the server may take to exit, on top of its drain timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most connections that a server takes by default.
+/// The default `--max-connections` of the servers.
 const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 
-/// How to measure a server.
+/// How to measure a target.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetSpec {
     /// How many connections to hold.
     pub(crate) connections: usize,
     /// How long to measure, once the server holds all connections.
     pub(crate) duration: Duration,
-    /// How long a database query takes in the server, as its `--db-wait` takes it.
+    /// How long a database query takes in the server, for its `--db-wait`.
     pub(crate) db_wait: Latency,
-    /// After what time a request is given up, counted as a timeout, and its connection replaced.
+    /// When to give up on a request, count it as a timeout, and replace its connection.
     pub(crate) timeout: Duration,
-    /// How much RAM the server may have.
+    /// The limit on the server's RAM.
     pub(crate) ram_limit_bytes: Option<u64>,
-    /// The CPUs of each.
+    /// The CPUs of the server and of the load generator.
     pub(crate) cpus: Option<Split>,
-    /// Flags for the server.
+    /// Extra flags for the server.
     pub(crate) server_flags: Vec<String>,
-    /// Which round of a sweep this is, from 1.
+    /// The round of the sweep, counted from 1.
     pub(crate) round: Option<u32>,
 }
 
 /// Where the server is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Location<'a> {
-    /// It is to be started from this executable.
+    /// To be started from this executable.
     Local(&'a Path),
-    /// It runs already.
+    /// Already running elsewhere.
     Remote(&'a Remote),
 }
 
-/// Runs the load against a fresh server. Whatever happens, the result says so, and no process is left.
+/// Runs the load against a fresh server. The result records any failure, and no process is left running.
 pub(crate) fn run(
     target: Target,
     location: Location<'_>,
@@ -77,20 +77,20 @@ pub(crate) fn run(
         late_after: None,
         stop_timeout: drain_timeout + STOP_TIMEOUT,
     };
-    let result = run::begin(&run_spec, sink);
+    let result = run::start(&run_spec, sink);
     match spec.open(target, location, &run_spec.command, interrupt) {
-        Ok(opened) => run::run(&run_spec, result, opened, interrupt, sink).0,
+        Ok(ready) => run::run(&run_spec, result, ready, interrupt, sink).0,
         Err(error) => run::not_started(result, &error, interrupt, sink),
     }
 }
 
-/// Threads of the load generator: one for each CPU.
+/// Threads of the load generator: one per CPU.
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl TargetSpec {
-    /// How long every query takes; nothing if that is drawn at random.
+    /// How long every query takes; `None` if that is random.
     pub(crate) fn fixed_wait(&self) -> Option<Duration> {
         match self.db_wait {
             Latency::Fixed(wait) => Some(wait),
@@ -98,17 +98,11 @@ impl TargetSpec {
         }
     }
 
-    /// The server, started or found, and a load for it.
-    fn open(
-        &self,
-        target: Target,
-        location: Location<'_>,
-        command: &[String],
-        interrupt: &Interrupt,
-    ) -> Result<Opened> {
+    /// Starts or finds the server, and prepares a load for it.
+    fn open(&self, target: Target, location: Location<'_>, command: &[String], interrupt: &Interrupt) -> Result<Ready> {
         let (subject, address, admin) = match location {
             Location::Local(executable) => {
-                // Puts the file into the page cache before the server does, which would be charged for it if it was the first.
+                // Warm the page cache: whoever reads the file first is charged for it, and that must not be the server.
                 let _ = std::fs::read(executable);
                 let cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
                 Subject::launch(build::package(target), command, cpus, self.ram_limit_bytes, interrupt)?
@@ -120,15 +114,15 @@ impl TargetSpec {
         };
         let is_remote = matches!(location, Location::Remote(_));
         let generator = Box::new(GooseGenerator::new([self.load_spec(address, is_remote)]));
-        Ok(Opened {
+        Ok(Ready {
             subject,
             generator,
-            held: Some(Held { admin, is_remote, spawns_processes: target == Target::Prefork }),
+            own: Some(OwnServer { admin, is_remote, spawns_processes: target == Target::Prefork }),
         })
     }
 
     fn load_spec(&self, address: SocketAddr, is_remote: bool) -> LoadSpec {
-        // A server elsewhere was started with a wait of its own: each request says how long its query is to take.
+        // A remote server has its own wait, so each request overrides it.
         let wait = self.fixed_wait().filter(|_| is_remote);
         let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
         let get = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
@@ -149,7 +143,7 @@ impl TargetSpec {
         let db_wait = self.db_wait.to_string();
         command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
         command.extend(build::mode_flags(target).iter().map(ToString::to_string));
-        // We take the ledger ourselves, when it disturbs nothing.
+        // loadtest reads the ledger itself, when that disturbs nothing.
         command.extend(["--ledger-interval", "1h"].map(String::from));
         if self.flag_value("--drain-timeout").is_none() {
             command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
@@ -161,13 +155,13 @@ impl TargetSpec {
         command
     }
 
-    /// How long requests in flight may take at the end: about as long as one that is answered normally.
+    /// How long requests in flight may take at the end: about as long as a normal answer.
     fn drain_timeout(&self) -> Duration {
         let given = self.flag_value("--drain-timeout").and_then(|time| quantity::duration(time).ok());
         given.unwrap_or_else(|| self.fixed_wait().unwrap_or_default() + Duration::from_secs(3))
     }
 
-    /// The value of a flag among the server's.
+    /// The value of one of the server's flags.
     fn flag_value(&self, name: &str) -> Option<&str> {
         let mut flags = self.server_flags.iter();
         let rest = flags.find_map(|flag| flag.strip_prefix(name))?;

@@ -1,4 +1,4 @@
-//! What the server says of itself, on its admin port.
+//! The server's own counters, from its admin port.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use common::http::reply::Reply;
 
-/// The server answers while every worker is busy: more than this is a fault.
+/// The server answers even while every worker is busy: a longer silence is a fault.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server's counters at one moment. One that it does not have is 0.
+/// The server's counters at one moment. A missing counter is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServerCounters {
     /// Connections open now.
@@ -26,22 +26,22 @@ pub(crate) struct ServerCounters {
     pub(crate) queued: u64,
     /// How often the system refused a thread or a process for a connection.
     pub(crate) spawn_failures: u64,
-    /// Whether the limit of open files decided how many connections there may be.
+    /// Whether the open-file limit determines the maximum number of connections.
     pub(crate) is_limited_by_open_files: bool,
     /// Its RAM.
     pub(crate) memory: ServerMemory,
 }
 
-/// What a server tells of its own RAM. What it does not tell is nothing.
+/// The RAM that a server reports. A figure that it does not report is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServerMemory {
     /// The total of its cgroup.
     pub(crate) total_bytes: Option<u64>,
-    /// The highest that this ever was.
+    /// The highest total ever.
     pub(crate) peak_bytes: Option<u64>,
-    /// What it may not exceed.
+    /// The limit of its cgroup.
     pub(crate) limit_bytes: Option<u64>,
-    /// Processes of the cgroup that were killed for want of memory.
+    /// Processes of the cgroup that were killed because memory ran out.
     pub(crate) oom_kills: u64,
     /// When the figures below were read, in seconds since 1970.
     pub(crate) ledger_at_s: Option<u64>,
@@ -53,12 +53,12 @@ pub(crate) struct ServerMemory {
     pub(crate) page_tables_bytes: Option<u64>,
     /// Kernel stacks.
     pub(crate) kernel_stacks_bytes: Option<u64>,
-    /// The kernel's part of sockets.
+    /// Kernel memory of sockets.
     pub(crate) sockets_bytes: Option<u64>,
 }
 
 impl ServerCounters {
-    /// Asks the server.
+    /// Fetches the counters.
     pub(crate) fn fetch(admin: SocketAddr) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -70,11 +70,11 @@ impl ServerCounters {
         })?;
         match status {
             200 => Ok(Self::parse(&String::from_utf8_lossy(&body))),
-            other => Err(io::Error::other(format!("its answer has status {other}"))),
+            other => Err(io::Error::other(format!("the answer has status {other}"))),
         }
     }
 
-    /// Reads Prometheus' text format.
+    /// Parses Prometheus' text format.
     fn parse(text: &str) -> Self {
         let mut counters = Self::default();
         for line in text.lines() {
@@ -96,13 +96,13 @@ impl ServerCounters {
         counters
     }
 
-    /// Connections that have come so far.
+    /// Connections that arrived so far.
     pub(crate) fn connections(&self) -> u64 {
         self.accepted + self.refused
     }
 }
 
-/// Reads one answer: its status and its body.
+/// Reads one answer's status and body.
 fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
     let mut reply = Reply::with_content();
     let mut bytes = [0; 16 * 1024];

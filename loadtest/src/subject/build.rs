@@ -1,4 +1,4 @@
-//! How the project's servers are built.
+//! Builds the project's servers.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use results::Target;
 
 use crate::machine::interrupt::Interrupt;
 
-/// The cargo package of a server, which is also the name of its binary.
+/// The cargo package of a server, also the name of its binary.
 pub(crate) fn package(target: Target) -> &'static str {
     match target {
         Target::Prefork => "server-prefork",
@@ -24,7 +24,7 @@ pub(crate) fn package(target: Target) -> &'static str {
     }
 }
 
-/// The flags that select the mode of the server.
+/// The flags that select the server's mode.
 pub(crate) fn mode_flags(target: Target) -> &'static [&'static str] {
     match target {
         Target::Async => &["--http", "hyper"],
@@ -33,11 +33,11 @@ pub(crate) fn mode_flags(target: Target) -> &'static [&'static str] {
     }
 }
 
-/// The executables of some targets.
+/// The executables by target.
 pub(crate) type Executables = HashMap<Target, PathBuf>;
 
-/// Builds the servers in release, whatever profile loadtest itself was built with, before anything is measured. Nothing if
-/// the user has interrupted it.
+/// Builds the servers in release mode, whatever profile loadtest itself has, before anything is measured. `None` if
+/// interrupted.
 pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<Executables>> {
     match build_all(targets, interrupt) {
         Err(_) if interrupt.is_raised() => Ok(None),
@@ -57,13 +57,13 @@ fn build_all(targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
     Ok(executables)
 }
 
-/// The workspace that loadtest was built from: it holds the sources of the servers.
+/// The workspace that loadtest was built from, with the sources of the servers.
 fn workspace() -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = own.parent().unwrap_or(own);
     ensure!(
         workspace.join("Cargo.toml").exists(),
-        "the sources of the servers are not in {} any more, where loadtest was built: run it from a checkout, \
+        "loadtest was built in {}, but the sources of the servers are no longer there: run it from a checkout \
          with `cargo run -p loadtest -- --target ...`",
         workspace.display()
     );
@@ -75,8 +75,8 @@ fn build_package(workspace: &Path, package: &str, interrupt: &Interrupt) -> Resu
     let mut command = Command::new(&cargo);
     command.args(["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
     command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("{} cannot be run to build {package}", cargo.display()))?;
-    interrupt.guard_idle(child.id() as i32);
+    let mut child = command.spawn().with_context(|| format!("cannot run {} to build {package}", cargo.display()))?;
+    interrupt.guard_disposable(child.id() as i32);
     let mut executable = None;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
@@ -86,12 +86,12 @@ fn build_package(workspace: &Path, package: &str, interrupt: &Interrupt) -> Resu
     let status = child.wait()?;
     interrupt.guard(0);
     if !status.success() {
-        bail!("{package} could not be built ({status}); cargo has said why above");
+        bail!("cannot build {package} ({status}); see cargo's output above");
     }
-    executable.with_context(|| format!("cargo has built {package}, but named no executable"))
+    executable.with_context(|| format!("cargo built {package}, but named no executable"))
 }
 
-/// Cargo says where it has put what it built, which depends on CARGO_TARGET_DIR, its configuration and the platform.
+/// The executable's path from cargo's messages: it depends on CARGO_TARGET_DIR, the configuration and the platform.
 fn executable_in(message: &str, package: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Artifact {

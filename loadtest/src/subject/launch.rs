@@ -1,8 +1,9 @@
-//! How a server is started so that it can neither outlive loadtest nor be metered with it.
+//! Starts a server so that it cannot outlive loadtest and is metered apart from it.
 //!
-//! loadtest starts itself once more, as `loadtest launch`. That process asks the kernel to be killed with its parent, joins
-//! the cgroup, and only then becomes the server: whatever the server allocates is charged to the cgroup from the first
-//! page on, and `kill -9` of loadtest leaves nothing behind. Doing the same between fork and exec would need `unsafe`.
+//! loadtest starts itself again as `loadtest launch`. That process asks the kernel to kill it with its parent, joins
+//! the cgroup, and only then becomes the server. So everything the server allocates is charged to the cgroup from the
+//! first page on, and `kill -9` of loadtest leaves nothing behind. Doing the same between fork and exec would need
+//! `unsafe`.
 
 use std::convert::Infallible;
 use std::env;
@@ -19,16 +20,16 @@ use nix::unistd::getppid;
 
 use crate::machine::cpus::Cpus;
 
-/// What the launched process is told.
+/// The arguments of `loadtest launch`.
 #[derive(Args, Debug)]
 pub(crate) struct LaunchArgs {
-    /// The process that starts this one
+    /// The pid of the starting process
     #[arg(long)]
     parent: i32,
-    /// Files to write the own pid into, in order to join a cgroup
+    /// Files to write this process's pid into, to join a cgroup
     #[arg(long)]
     join: Vec<PathBuf>,
-    /// The CPUs that it may use
+    /// The CPUs that the server may use
     #[arg(long)]
     cpus: Option<Cpus>,
     /// The server and its flags
@@ -36,10 +37,10 @@ pub(crate) struct LaunchArgs {
     argv: Vec<String>,
 }
 
-/// The command that starts `argv`, joined to the cgroup of `join_paths`, on some `cpus` only, in a process group of its own.
+/// The command that starts `argv` in the cgroup of `join_paths`, on `cpus` only, in a process group of its own.
 ///
-/// It must be spawned by a thread that lives as long as loadtest: the kernel takes the end of the spawning *thread* for the
-/// death of the parent.
+/// Spawn it from a thread that lives as long as loadtest: for the kernel, the end of the spawning *thread* is the death
+/// of the parent.
 pub(crate) fn command(argv: &[String], join_paths: &[PathBuf], cpus: Option<&Cpus>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg("launch").arg("--parent").arg(id().to_string());
@@ -50,11 +51,11 @@ pub(crate) fn command(argv: &[String], join_paths: &[PathBuf], cpus: Option<&Cpu
         command.arg("--cpus").arg(cpus.to_string());
     }
     command.arg("--").args(argv);
-    // What a server is told stands in the result: nothing may come from elsewhere.
+    // The result records the server's flags, so none may come from the environment.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("C10K_")) {
         command.env_remove(name);
     }
-    // Its own process group: Ctrl-C on the terminal is for loadtest, which then stops the server.
+    // A process group of its own: Ctrl-C on the terminal goes to loadtest alone, which then stops the server.
     command.process_group(0).stdin(Stdio::null());
     command
 }
@@ -68,23 +69,23 @@ pub(crate) fn exec(args: &LaunchArgs) -> Result<ExitCode> {
 }
 
 fn become_server(args: &LaunchArgs) -> Result<Infallible> {
-    // Survives exec, unless the server's file has set-user-id or capabilities.
-    set_pdeathsig(Signal::SIGKILL).context("the server could not be tied to loadtest")?;
+    // The setting survives exec, unless the server's file is set-user-id or has capabilities.
+    set_pdeathsig(Signal::SIGKILL).context("cannot tie the server to loadtest")?;
     if getppid().as_raw() != args.parent {
-        bail!("loadtest ended while it started the server");
+        bail!("loadtest exited while starting the server");
     }
     for path in &args.join {
         join(path)?;
     }
     args.cpus.as_ref().map_or(Ok(()), Cpus::pin)?;
-    // Terminals and editors leave descriptors open. They are none of the server's business, and from number 64 on each of
-    // its processes would pay for a larger table: 2 kB of the kernel's memory.
+    // Terminals and editors leak descriptors. From number 64 on, each process of the server would pay for a larger
+    // table: 2 kB of kernel memory.
     close_fds::set_fds_cloexec(3, &[]);
     let Some((program, flags)) = args.argv.split_first() else { bail!("nothing to start") };
     let error = Command::new(program).args(flags).exec();
-    Err(error).with_context(|| format!("{program} cannot be run"))
+    Err(error).with_context(|| format!("cannot run {program}"))
 }
 
 fn join(path: &Path) -> Result<()> {
-    fs::write(path, id().to_string()).with_context(|| format!("the cgroup of {} cannot be joined", path.display()))
+    fs::write(path, id().to_string()).with_context(|| format!("cannot join the cgroup of {}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Whose account of the server's RAM this run uses: the kernel's own, or ours.
+//! The source of the server's RAM figures.
 
 use std::path::PathBuf;
 
@@ -11,27 +11,27 @@ use results::{Warning, WarningKind};
 use super::admin::ServerMemory;
 use super::remote::RemoteMemory;
 
-/// Our cgroups are named by this and our pid; [`meter::remove_stale`] finds those that a killed run has left.
+/// Our cgroups are named this plus our pid, so that [`meter::remove_stale`] finds those left by a killed run.
 const CGROUP_PREFIX: &str = "c10k-loadtest-";
 
-/// The account of one server.
+/// Where the RAM of one server is read.
 #[derive(Debug)]
 pub(crate) enum MemorySource {
-    /// The kernel's, of a cgroup that has only this server in it.
+    /// A cgroup with only this server in it.
     Cgroup(Cgroup),
-    /// The sum of what `/proc` tells of the processes, because there is no cgroup.
+    /// The sum over the processes in `/proc`, because there is no cgroup.
     Processes {
         /// Why not.
         why: String,
     },
-    /// What the server tells on its admin port: it runs elsewhere.
+    /// The reports of a server that runs elsewhere, on its admin port.
     Remote(Box<RemoteMemory>),
-    /// None: of the server nothing is known but its address.
+    /// None: only the server's address is known.
     Nothing,
 }
 
 impl MemorySource {
-    /// Makes a cgroup, if this machine allows it.
+    /// Creates a cgroup, if this machine allows it.
     pub(crate) fn open() -> Self {
         meter::remove_stale(CGROUP_PREFIX);
         match Cgroup::create(&format!("{CGROUP_PREFIX}{}", std::process::id())) {
@@ -40,10 +40,10 @@ impl MemorySource {
         }
     }
 
-    /// Allows the server no more RAM than this, if anything.
+    /// Limits the server's RAM, if there is a limit.
     ///
     /// # Errors
-    /// There is no cgroup, or it cannot be limited.
+    /// There is no cgroup, or its limit cannot be set.
     pub(crate) fn limit(&self, limit_bytes: Option<u64>) -> Result<()> {
         let Some(limit_bytes) = limit_bytes else { return Ok(()) };
         match self {
@@ -53,21 +53,21 @@ impl MemorySource {
         }
     }
 
-    /// How many processes the kernel has killed for want of memory, if that is known.
+    /// How many processes the kernel killed because memory ran out, if known.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
         match self {
             MemorySource::Cgroup(cgroup) => cgroup.oom_kills().ok(),
-            MemorySource::Remote(told) => Some(told.oom_kills()),
+            MemorySource::Remote(remote) => Some(remote.oom_kills()),
             MemorySource::Processes { .. } | MemorySource::Nothing => None,
         }
     }
 
-    /// Of a server that runs already: it cannot be moved to a cgroup with what it has allocated.
+    /// The source for a running server: what it has allocated cannot move to a new cgroup.
     pub(crate) fn running() -> Self {
         MemorySource::Processes { why: "the server was not started by loadtest (--exec would)".into() }
     }
 
-    /// Where the server writes its pid in order to be metered.
+    /// The files that the server writes its pid into to be metered.
     pub(crate) fn join_paths(&self) -> Vec<PathBuf> {
         self.cgroup().map(Cgroup::join_paths).unwrap_or_default()
     }
@@ -80,7 +80,7 @@ impl MemorySource {
         }
     }
 
-    /// CPU time so far of the server whose root is `pid`, in seconds.
+    /// CPU time so far of the process tree at `pid`, in seconds.
     pub(crate) fn cpu_s(&self, pid: i32) -> Option<f64> {
         match self {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
@@ -92,24 +92,24 @@ impl MemorySource {
         }
     }
 
-    /// The window begins.
-    pub(crate) fn begin(&mut self) {
-        if let MemorySource::Remote(told) = self {
-            told.begin();
+    /// Records the start of the window.
+    pub(crate) fn start_window(&mut self) {
+        if let MemorySource::Remote(remote) = self {
+            remote.start_window();
         }
     }
 
-    /// Asks a server that has to be asked.
+    /// Fetches a new report from a remote server.
     pub(crate) fn refresh(&mut self) {
-        if let MemorySource::Remote(told) = self {
-            told.ask_again();
+        if let MemorySource::Remote(remote) = self {
+            remote.refresh();
         }
     }
 
-    /// The server has told of its RAM.
-    pub(crate) fn note(&mut self, memory: ServerMemory) {
-        if let MemorySource::Remote(told) = self {
-            told.note(memory);
+    /// Takes a report of a remote server.
+    pub(crate) fn update(&mut self, memory: ServerMemory) {
+        if let MemorySource::Remote(remote) = self {
+            remote.update(memory);
         }
     }
 
@@ -117,33 +117,34 @@ impl MemorySource {
     pub(crate) fn current_bytes(&self) -> Option<u64> {
         match self {
             MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
-            MemorySource::Remote(told) => told.current_bytes(),
+            MemorySource::Remote(remote) => remote.current_bytes(),
             MemorySource::Processes { .. } | MemorySource::Nothing => None,
         }
     }
 
-    /// Notes the RAM before the first connection.
+    /// Reads the RAM before the first connection.
     pub(crate) fn read_idle(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
         memory.source = self.source().map(str::to_owned);
         memory.idle_bytes = match self {
             MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
             MemorySource::Processes { why } => {
                 warnings.push(Warning::new(WarningKind::Meter, format!(
-                    "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the measured \
-                     time, which leaves out other kernel memory; there is no true peak, and CPU time of the server's ended threads is not counted"
+                    "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the \
+                     measured time, which leaves out other kernel memory. There is no true peak, and the CPU time of \
+                     ended threads is missing"
                 )));
                 pid.and_then(|pid| meter::ledger(pid).ok())
                     .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
             }
-            MemorySource::Remote(told) => told.current_bytes(),
+            MemorySource::Remote(remote) => remote.current_bytes(),
             MemorySource::Nothing => None,
         };
     }
 
-    /// Notes what the kernel charged until now.
+    /// Reads the figures at the end of the window.
     pub(crate) fn read_end(&self, memory: &mut Memory, warnings: &mut Vec<Warning>) {
-        if let MemorySource::Remote(told) = self {
-            (memory.peak_bytes, memory.end_bytes) = (told.peak_bytes(), told.current_bytes());
+        if let MemorySource::Remote(remote) = self {
+            (memory.peak_bytes, memory.end_bytes) = (remote.peak_bytes(), remote.current_bytes());
         }
         let Some(cgroup) = self.cgroup() else { return };
         memory.end_bytes = cgroup.current_bytes().ok();
@@ -154,16 +155,16 @@ impl MemorySource {
                 memory.peak_bytes = memory.end_bytes;
                 warnings.push(Warning::new(
                     WarningKind::Meter,
-                    format!("the peak of RAM is what was used at the end: {error}"),
+                    format!("the peak of RAM is the value at the end: {error}"),
                 ));
             }
         }
     }
 
-    /// Takes the ledger: slow with many processes, so after the window, while the load goes on.
+    /// Reads the ledger. Slow with many processes, so after the window, while the load goes on.
     pub(crate) fn read_ledger(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
-        if let MemorySource::Remote(told) = self {
-            *memory = told.ledger(memory);
+        if let MemorySource::Remote(remote) = self {
+            *memory = remote.ledger(memory);
         }
         let Some(pid) = pid else { return };
         let ledger = match meter::ledger(pid) {

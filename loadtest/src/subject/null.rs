@@ -1,7 +1,7 @@
-//! `--null`: a server that does next to nothing, so that what is measured is the load generator itself.
+//! `--null`: a server that does next to nothing, to measure the load generator itself.
 //!
-//! It is a process of its own, though it would be simpler as a thread: 10,000 connections need 10,000 descriptors at each end,
-//! and one process may not have so many on every machine.
+//! A process of its own rather than a thread: 10,000 connections need 10,000 descriptors at each end, more than many
+//! machines allow one process.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,19 +14,22 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-/// As short as an answer can be that every client takes for one.
+/// The shortest answer that every client accepts.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const BACKLOG: u32 = 4096;
 const READ_BYTES: usize = 4096;
 
-/// Answers each head with the same few bytes, on a free port that it prints first, until it is killed.
+/// Prints the address of a free port, and answers each request head there with the same few bytes until killed.
 pub(crate) fn serve() -> Result<ExitCode> {
     limits::descriptors()?;
     let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, 0).into(), BACKLOG)?;
     listener.set_nonblocking(true)?;
-    let runtime =
-        Builder::new_multi_thread().enable_io().enable_time().build().context("no threads for the null server")?;
+    let runtime = Builder::new_multi_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start the null server's threads")?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         listener::announce(listener.local_addr()?, None);
@@ -60,7 +63,7 @@ async fn answer(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Finds the ends of heads, however the bytes are split. What a head says of a body is not looked at.
+/// Counts the ends of request heads, however the bytes are split. Bodies are not supported.
 #[derive(Debug, Default)]
 struct HeadEnd {
     matched: usize,

@@ -1,4 +1,4 @@
-//! The server under test, running.
+//! A running server process.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
@@ -19,27 +19,27 @@ use super::launch;
 use crate::machine::cpus::Cpus;
 use crate::machine::interrupt::{Interrupt, kill_group};
 
-/// How long a server may take until it accepts.
+/// How long a server may take to start listening.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How many of its first lines on stderr are kept, and of its last.
-const STDERR_LINES: usize = 10;
-/// How long to wait for the end of its stderr when it has died.
+/// How many of the first and of the last lines on stderr are kept.
+const KEPT_LINES: usize = 10;
+/// How long to wait for the end of stderr after the server exits.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that was started.
+/// A server that loadtest started. Drop kills it.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     child: Child,
     name: &'static str,
-    /// Its lines on stdout.
+    /// The lines of its stdout.
     stdout: Receiver<String>,
     stderr: Lines,
     exit: Option<ExitStatus>,
     interrupt: Interrupt,
 }
 
-/// The first and the last lines of a stream, which a thread reads.
+/// The first and last lines of a stream, read by a thread.
 #[derive(Debug, Default)]
 struct Lines {
     kept: Arc<Mutex<Kept>>,
@@ -50,11 +50,11 @@ struct Lines {
 struct Kept {
     first: Vec<String>,
     last: VecDeque<String>,
-    left_out: usize,
+    omitted: usize,
 }
 
 impl ServerProcess {
-    /// Starts `argv`. To be called on the main thread: see [`launch::command`].
+    /// Starts `argv`. Call it on the main thread: see [`launch::command`].
     pub(crate) fn spawn(
         name: &'static str,
         argv: &[String],
@@ -71,14 +71,15 @@ impl ServerProcess {
         Ok(Self { child, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
     }
 
-    /// Waits until it says in its next line where it listens.
-    pub(crate) fn announced(&mut self, prefix: &str) -> Result<SocketAddr> {
+    /// Reads the next line of its output, which must be `prefix` and an address.
+    pub(crate) fn read_address(&mut self, prefix: &str) -> Result<SocketAddr> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match self.stdout.recv_timeout(POLL_INTERVAL) {
                 Ok(line) => {
                     let address = line.strip_prefix(prefix).and_then(|address| address.trim().parse().ok());
-                    return address.with_context(|| format!("{} said {line:?}, not \"{prefix}ADDR\"", self.name));
+                    return address
+                        .with_context(|| format!("{} printed {line:?} instead of \"{prefix}ADDR\"", self.name));
                 }
                 Err(RecvTimeoutError::Timeout) if self.interrupt.is_raised() => bail!("interrupted"),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
@@ -91,10 +92,10 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until it listens, of which it does not tell.
-    pub(crate) fn wait_until(&mut self, listens: impl Fn() -> bool) -> Result<()> {
+    /// Waits until a server that prints no address listens.
+    pub(crate) fn wait_until_listening(&mut self, is_listening: impl Fn() -> bool) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while !listens() {
+        while !is_listening() {
             if let Some(exit) = self.exit() {
                 let hint = if exit.success() { "; it must stay in the foreground" } else { "" };
                 bail!("{}{hint}", self.describe_death(Some(exit)));
@@ -106,12 +107,12 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// The process, the root of the server's tree.
+    /// The pid of the root of the server's process tree.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, once it has exited.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
         if self.exit.is_none() {
             self.exit = self.child.try_wait().ok().flatten();
@@ -119,7 +120,7 @@ impl ServerProcess {
         self.exit
     }
 
-    /// What is to be told of a server that ended though nobody stopped it.
+    /// Describes an exit that loadtest did not cause, with the server's stderr.
     pub(crate) fn describe_death(&self, exit: Option<ExitStatus>) -> String {
         let how = exit.map_or_else(|| "its output ended".to_owned(), describe_exit);
         let mut text = format!("{} died: {how}", self.name);
@@ -130,7 +131,7 @@ impl ServerProcess {
         text
     }
 
-    /// The first and the last lines that it wrote on stderr, all of them once it has ended.
+    /// The first and last lines of its stderr; complete once it has exited.
     pub(crate) fn stderr(&self) -> Vec<String> {
         let deadline = Instant::now() + STDERR_TIMEOUT;
         let is_reading = || self.stderr.reader.as_ref().is_some_and(|reader| !reader.is_finished());
@@ -138,17 +139,17 @@ impl ServerProcess {
             thread::sleep(POLL_INTERVAL);
         }
         let kept = self.stderr.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_out = (kept.left_out > 0).then(|| format!("... ({} lines)", kept.left_out));
-        kept.first.iter().cloned().chain(left_out).chain(kept.last.iter().cloned()).collect()
+        let omitted = (kept.omitted > 0).then(|| format!("... ({} lines)", kept.omitted));
+        kept.first.iter().cloned().chain(omitted).chain(kept.last.iter().cloned()).collect()
     }
 
-    /// Asks it to finish what is in flight, and to end.
+    /// Asks it to finish requests in flight and exit.
     pub(crate) fn terminate(&self) {
-        // If it is gone already, its exit status tells.
+        // Fails only if it has already exited, which its exit status shows.
         let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
     }
 
-    /// Waits for its end until `deadline`.
+    /// Waits until it exits, or until `deadline`.
     pub(crate) fn wait(&mut self, deadline: Instant) -> Option<ExitStatus> {
         loop {
             match self.exit() {
@@ -158,7 +159,7 @@ impl ServerProcess {
         }
     }
 
-    /// Kills it and all of its process group.
+    /// Kills its whole process group.
     pub(crate) fn kill(&mut self) {
         kill_group(self.pid());
         if self.exit.is_none() {
@@ -177,7 +178,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// How a process ended, in words.
+/// An exit status in words.
 pub(crate) fn describe_exit(exit: ExitStatus) -> String {
     match (exit.code(), exit.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -193,7 +194,7 @@ fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // Nobody wants what comes after the addresses, but a full pipe would block the server.
+            // Keep reading even without a receiver: a full pipe would block the server.
             let _ = sender.send(line);
         }
     });
@@ -214,13 +215,13 @@ fn keep_lines(stream: impl Read + Send + 'static) -> Lines {
 
 impl Kept {
     fn push(&mut self, line: String) {
-        if self.first.len() < STDERR_LINES {
+        if self.first.len() < KEPT_LINES {
             return self.first.push(line);
         }
         self.last.push_back(line);
-        if self.last.len() > STDERR_LINES {
+        if self.last.len() > KEPT_LINES {
             self.last.pop_front();
-            self.left_out += 1;
+            self.omitted += 1;
         }
     }
 }
@@ -230,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_in_words() {
+    fn exit_statuses_are_described() {
         assert_eq!(describe_exit(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
         assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
     }
