@@ -22,50 +22,52 @@ Examples:
   For CI: status 3 if latency or RAM is above a limit, a table for the log, a row for the archive:
     loadtest --target async --fail-if 'p99 > 1200ms' --fail-if 'memory.peak > 200MB' --markdown a.md --csv a.csv
 
-  Before and after, with the spread of three runs each:
+  Compare before and after:
     loadtest report before.json after.json
 
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
 
-  As wrk: 200 connections on 2 threads for half a minute, to a server that runs already, with percentiles:
+  Like wrk: 200 connections on 2 threads for half a minute against a running server, with percentiles:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
-  The same for somebody else's server, started, metered and stopped; and the load generator's own cost:
+  Any other server, started, metered and stopped; and the load generator's own cost:
     loadtest -c 1000 --exec 'nginx -g \"daemon off;\"' http://127.0.0.1:8080/
     loadtest -c 1000 --null
 
-With a URL, stdout is wrk's; what wrk does not tell is on stderr and in --json:
-  latency     of all requests: those beyond the timeout, which wrk's line leaves out, and those that had no answer yet when
-              the time was over, which it does not know. They are wrk's figures corrected
-  in flight   requests without an answer at the end
-  errors      a refused connection is a connect error, and is tried again after a pause; wrk tries no more
-  warning     when the load generator was the bottleneck or late, when requests/s x latency does not make the connections
-              (Little's law), when backlog, ports or descriptors ran short, when something else used the machine
-An https: server may have any certificate, as with wrk.
+With a URL, stdout is wrk's; what wrk does not report is on stderr and in --json:
+  latency     of all requests, including those beyond the timeout, which wrk's line leaves out, and those still
+              unanswered at the end, which wrk does not count: wrk's figures, corrected
+  in flight   requests still unanswered at the end
+  errors      a refused connection is a connect error and is retried after a pause; wrk does not retry
+  warning     if the load generator was the bottleneck or late, if requests/s x latency is not the number of
+              connections (Little's law), if backlog, ports or descriptors ran out, or if something else used the
+              machine
+An https: server may have any certificate, as in wrk.
 
 How to read the result:
-  held        requests that the server itself said were waiting at one moment
-  RAM         the total of the server's own memory cgroup, kernel included, if one
-              could be made (as root); the ledger says where it is, and how far off
-              the popular figure is, RSS added up
-  latency     from the first byte sent to the last received. A request without an
-              answer when the time is over counts as one that takes at least as long
-              as it has waited; where that leaves a figure open, it reads ≥
-  above wait  the same, less the database's wait: what the server and this machine add
+  held        requests waiting at one moment, by the server's own count
+  RAM         the total of the server's own memory cgroup, including kernel memory, if
+              one could be created (as root); the ledger shows the parts, and how far
+              off the popular figure is, RSS added up
+  latency     from the first byte sent to the last byte received. A request still
+              unanswered at the end counts as one that takes at least as long as it
+              had waited; where that leaves a figure open, it reads ≥
+  above wait  the same less the database wait: what the server and this machine add
   errors      connect: no connection; read, write: it broke; timeout: see --timeout;
-              status: answers of 400 and above. What failed before the measured time
-              is counted apart
+              status: answers of 400 and above. Failures before the measured time are
+              counted separately
 
-Exit status: 0 measured; 1 a server failed, could not be started, or answered nothing with success, or a file could
-not be written; 2 wrong arguments; 3 a condition of --fail-if holds; 130 interrupted.";
+Exit status: 0 measured; 1 a server failed, did not start or gave no good answer, or a file could not be written;
+2 wrong arguments; 3 a --fail-if condition holds; 130 interrupted.";
 
-/// Hold 10,000 connections against a server, and say what that costs in RAM and latency
+/// Hold 10,000 connections against a server and measure what they cost in RAM and latency
 ///
-/// With --target: builds the server in release, starts it on a free port in its own process group and, where possible, its
-/// own memory cgroup, opens the connections, checks with the server that it holds them all at once, measures, and stops it.
+/// With --target: builds the server in release mode, starts it on a free port in its own process group and, where
+/// possible, its own memory cgroup, opens the connections, checks that the server holds them all at once, measures, and
+/// stops it.
 ///
-/// With a URL: loads any server, as wrk does, with wrk's options, and prints what wrk prints.
+/// With a URL: loads any server as wrk does, with wrk's options and wrk's output.
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
@@ -82,28 +84,28 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Become a server: how loadtest starts one that cannot outlive it
+    /// Become a server that cannot outlive loadtest
     #[command(hide = true)]
     Launch(LaunchArgs),
 
-    /// Answer everything, with nothing: what --null loads
+    /// Serve empty answers, as the target of --null
     #[command(hide = true)]
     NullServer,
 
     /// Print results again, compare them, or merge those of several load generators
     Report(ReportArgs),
 
-    /// Measure each server at several numbers of connections: what does one more cost, and where does it end?
+    /// Measure each server at several numbers of connections: what one more costs, and where it ends
     Sweep(SweepArgs),
 
-    /// Measure, write the results to a folder, and serve that: what the demo in containers does
+    /// Measure, write the results to a folder and serve it, as the container demo does
     Serve(Box<ServeArgs>),
 
-    /// Say which model fits so many connections into so much RAM, and which one to take
+    /// Say which models fit a number of connections into an amount of RAM, and recommend one
     Plan(PlanArgs),
 }
 
-/// What loadtest is to do.
+/// What to do.
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Become a server.
@@ -114,17 +116,17 @@ pub(crate) enum Task {
     Measure(Box<MeasureOptions>),
     /// Load a URL.
     Load(Box<UrlOptions>),
-    /// Look at results again.
+    /// Print, compare or merge results.
     Report(ReportArgs),
     /// Measure servers at several numbers of connections.
     Sweep(SweepArgs),
-    /// Say which model to take.
+    /// Recommend a model.
     Plan(PlanArgs),
-    /// Start servers, measure them, and serve what came of it.
+    /// Measure servers and serve the results.
     Serve(Box<ServeOptions>),
 }
 
-/// Reads the command line. Ends the process if it is wrong, or asks for help.
+/// Parses the command line. Exits if it is wrong or asks for help.
 pub(crate) fn parse() -> Task {
     match Cli::parse().task() {
         Ok(task) => task,

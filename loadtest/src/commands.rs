@@ -1,4 +1,4 @@
-//! A file or a folder for each subcommand, and for the flags that several share.
+//! A file or folder for each subcommand, and the flags that several share.
 
 pub(crate) mod flags;
 pub(crate) mod measure;

@@ -1,4 +1,4 @@
-//! Holds 10,000 connections against a server, and says what that costs: RAM, the kernel's part included, and latency.
+//! Holds 10,000 connections against a server and reports what they cost: RAM, including kernel memory, and latency.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]

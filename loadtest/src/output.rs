@@ -1,4 +1,4 @@
-//! Where results and events go: files, a progress bar, the exit status.
+//! Outputs: files, events, a progress bar, the exit status.
 
 pub(crate) mod conditions;
 pub(crate) mod events;

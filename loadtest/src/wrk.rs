@@ -1,4 +1,4 @@
-//! What wrk prints, how it scripts, and how it counts.
+//! wrk's output, scripts and statistics.
 
 pub(crate) mod printout;
 pub(crate) mod script;

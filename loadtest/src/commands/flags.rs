@@ -20,49 +20,49 @@ use crate::output::files::OutputArgs;
 use crate::subject::MeteredServer;
 use crate::subject::remote::Remote;
 
-/// Longer is a mistake.
+/// A longer duration is a mistake.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
-/// The flags, as they were given.
+/// The flags of a run.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// The server to load, such as http://127.0.0.1:8084/: anybody's
+    /// The URL to load, of any server, such as http://127.0.0.1:8084/
     #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
 
-    /// The server to build, start and measure; all measures the five in turn, each freshly started
+    /// The server to build, start and measure; all measures all five in turn, each freshly started
     #[arg(long, value_enum)]
     target: Option<TargetChoice>,
 
-    /// Start this server for the URL, meter it, and stop it: a command for a shell, which must stay in the foreground, such as
-    /// 'nginx -g "daemon off;"'
+    /// Start the server behind the URL with this shell command, meter it, and stop it. It must stay in the foreground,
+    /// such as 'nginx -g "daemon off;"'
     #[arg(long, value_name = "CMD", requires = "url")]
     exec: Option<String>,
 
-    /// Meter the RAM and CPU time of this process, and of all that descend from it: the server behind the URL
+    /// Meter the RAM and CPU time of this process and its descendants: the server behind the URL
     #[arg(long, value_name = "PID", requires = "url", conflicts_with = "exec")]
     pid: Option<i32>,
 
-    /// Where the server behind the URL, if it is one of this project's, tells about itself (its --admin): its RAM is read there
+    /// Read the RAM of the server behind the URL from its admin port (its --admin), if it is one of this project's
     #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid"])]
     admin_url: Option<Url>,
 
-    /// With --target: it runs already, elsewhere; it is neither built nor started nor stopped, and tells of its RAM itself, on
-    /// its --admin port. As often as there are targets. Each request asks it for the wait of --db-wait, if that is fixed; else
-    /// the server's own --db-wait counts. Without this flag the environment variable C10K_REMOTES, which has them with spaces
-    /// between
+    /// With --target: a server that already runs elsewhere and reports its own RAM on its --admin port. It is not
+    /// built, started or stopped. Repeatable. Each request overrides its wait with --db-wait if that is fixed;
+    /// otherwise the server's own --db-wait applies. Without this flag, C10K_REMOTES in the environment lists them,
+    /// separated by spaces
     #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target")]
     remote: Vec<Remote>,
 
-    /// Load a server that does nothing, which loadtest starts: what is measured is the load generator's own cost
+    /// Start and load a server that does nothing, to measure the load generator's own cost
     #[arg(long, conflicts_with_all = ["target", "exec", "pid"])]
     null: bool,
 
-    /// Pin the server that loadtest starts and the load generator to CPUs, such as 0:1 or 0-1:2,3
+    /// Pin the started server and the load generator to CPUs, such as 0:1 or 0-1:2,3
     #[arg(long, value_name = "SERVER:CLIENT", conflicts_with = "pid")]
     cpus: Option<Split>,
 
-    /// How many connections to hold [default: 10,000, with a URL 10]
+    /// How many connections to hold [default: 10,000; with a URL, 10]
     #[arg(short, long, value_name = "N", value_parser = quantity::positive_count)]
     connections: Option<usize>,
 
@@ -78,11 +78,11 @@ pub(crate) struct Flags {
     #[arg(short, long, value_name = "N", default_value_t = 2, value_parser = quantity::positive_count, conflicts_with = "target")]
     threads: usize,
 
-    /// A script in Lua, as wrk runs it: it makes the requests, and looks at the answers
+    /// A Lua script as in wrk, which makes the requests and sees the answers
     #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
     script: Option<PathBuf>,
 
-    /// A field to add to each request, such as 'Accept: text/html'; as often as wanted
+    /// A field to add to each request, such as 'Accept: text/html'; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "target")]
     headers: Vec<String>,
 
@@ -90,21 +90,21 @@ pub(crate) struct Flags {
     #[arg(short = 'L', long, conflicts_with = "target")]
     latency: bool,
 
-    /// Requests a second, as in wrk2: each is timed from when it was due, whether or not the server keeps up. The clock that
-    /// sends them ticks once a millisecond, which is in the latencies
+    /// Requests per second, as in wrk2: each is timed from when it was due, whether or not the server keeps up. The
+    /// sending clock ticks once a millisecond, which adds to the latencies
     #[arg(short = 'R', long, value_name = "N", value_parser = quantity::positive_count, conflicts_with = "target")]
     rate: Option<usize>,
 
-    /// With --rate: print percentiles also of the latency from when requests were sent
+    /// With --rate: also print percentiles of the latency from when requests were sent
     #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with = "target")]
     uncorrected: bool,
 
-    /// Which requests count as timeouts. With --target they are given up; with a URL, as in wrk, they are waited for, but not
-    /// in the latencies [default: 60s, with a URL 2s]
+    /// When a request counts as a timeout. With --target it is given up; with a URL, as in wrk, it is waited for but
+    /// not in the latencies [default: 60s; with a URL, 2s]
     #[arg(short = 'T', long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
 
-    /// Allow the server that is started no more RAM than this (256M, 2GiB), in its cgroup: as root
+    /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
     ram_limit: Option<u64>,
 
@@ -126,12 +126,12 @@ pub(crate) struct Flags {
     rest: Vec<String>,
 }
 
-/// What the flags ask for.
+/// What to load.
 #[derive(Debug)]
 pub(crate) enum Load {
-    /// Start servers of this project, and measure them.
+    /// Servers of this project, to start and measure.
     Targets(Box<MeasureOptions>),
-    /// Load a URL.
+    /// A URL.
     Url(Box<UrlOptions>),
 }
 
@@ -139,12 +139,12 @@ impl Flags {
     /// What to measure with --target.
     ///
     /// # Errors
-    /// There is no target, or the environment names servers that cannot be.
+    /// There is no target, or the environment names an invalid server.
     pub(crate) fn measure(self) -> Result<MeasureOptions, clap::Error> {
         let wrong = |kind, why: &str| clap::Error::raw(kind, format!("{why}\n"));
-        let target = self.target.ok_or_else(|| {
-            wrong(ErrorKind::MissingRequiredArgument, "there is nothing to measure: add --target all")
-        })?;
+        let target = self
+            .target
+            .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "nothing to measure: add --target all"))?;
         let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, &why));
         Ok(MeasureOptions {
             target,
@@ -165,7 +165,7 @@ impl Flags {
         })
     }
 
-    /// What to do.
+    /// What to load.
     ///
     /// # Errors
     /// The flags contradict each other.
@@ -204,7 +204,7 @@ impl Flags {
     }
 }
 
-/// Reads a time of up to a day; a bare number is seconds, as in wrk.
+/// Parses a time of up to a day; a bare number is seconds, as in wrk.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     match quantity::positive_duration_or_seconds(text)? {
         duration if duration > MAX_DURATION => Err("it must be at most a day".into()),

@@ -1,4 +1,4 @@
-//! `loadtest --target`: check, build, run each target, report.
+//! `loadtest --target`: checks, builds, runs each target, reports.
 
 use std::process::ExitCode;
 
@@ -16,14 +16,14 @@ use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
-use crate::output::progress::Progress;
+use crate::output::progress::ProgressSink;
 use crate::subject::build;
 use crate::subject::remote::Remote;
 
 /// What to measure, and where the results go.
 #[derive(Clone, Debug)]
 pub(crate) struct MeasureOptions {
-    /// Which servers.
+    /// The servers to measure.
     pub(crate) target: TargetChoice,
     /// How to measure each.
     pub(crate) spec: TargetSpec,
@@ -31,14 +31,14 @@ pub(crate) struct MeasureOptions {
     pub(crate) remotes: Vec<Remote>,
     /// Where to write the results.
     pub(crate) outputs: OutputArgs,
-    /// Where to write what happens.
+    /// Where to write events.
     pub(crate) events: EventArgs,
-    /// What the results must not be.
+    /// Conditions that fail the run.
     pub(crate) conditions: Conditions,
 }
 
 impl MeasureOptions {
-    /// The servers to measure, in the order of the table.
+    /// The servers to measure, in the order of every table.
     pub(crate) fn targets(&self) -> Vec<Target> {
         if self.target == TargetChoice::All && !self.remotes.is_empty() {
             return self.remotes.iter().map(|remote| remote.target).collect();
@@ -46,18 +46,18 @@ impl MeasureOptions {
         self.target.targets().to_vec()
     }
 
-    /// Where `target` runs, if that is elsewhere.
+    /// The remote server for `target`, if there is one.
     fn remote(&self, target: Target) -> Option<&Remote> {
         self.remotes.iter().find(|remote| remote.target == target)
     }
 
-    /// Whether the result is a list, even if it is short because the run was interrupted.
+    /// Whether the result is a list, even if an interrupt leaves one run.
     fn is_series(&self) -> bool {
         self.target == TargetChoice::All
     }
 }
 
-/// Measures every target that was asked for, and says how that went.
+/// Measures every requested target, and returns the exit status.
 pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let results = measure(options, &interrupt)?;
@@ -65,17 +65,17 @@ pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
     Ok(exit_code(&results, &interrupt, is_failed))
 }
 
-/// Measures every target that was asked for; prints, and writes the files.
+/// Measures every requested target, prints the results and writes the files.
 ///
 /// # Errors
-/// This machine does not allow it, a server cannot be built, or a file cannot be written.
+/// This machine's limits are too low, a server cannot be built, or a file cannot be written.
 pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
     host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = Sinks::default();
     options.events.open()?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(Progress::new());
+    sinks.push(ProgressSink::new());
     let targets = options.targets();
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
     let Some(executables) = build::build(&local, interrupt)? else { return Ok(Vec::new()) };
@@ -90,12 +90,12 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
             None => Location::Local(&executables[&target]),
         };
         results.push(target::run(target, location, &options.spec, interrupt, &mut sinks));
-        // The file first: nobody may be reading what is printed. What cannot be written now may be later, with the rest.
+        // Write before printing: stdout may block or be closed. A failed write is retried with the next run.
         written = outputs.write(&results);
         results.last().map_or(Ok(()), |result| print(&text::run(result)))?;
         if let Err(error) = &written {
-            // There may be time to make room.
-            say(format_args!("warning: {error:#}; it is tried again after the next run, and at the end"));
+            // The user may be able to make room in time.
+            say(format_args!("warning: {error:#}; retrying after the next run and at the end"));
         }
     }
     if options.is_series() {

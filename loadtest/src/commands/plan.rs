@@ -1,4 +1,4 @@
-//! `loadtest plan`: which model fits so many connections into so much RAM, and which one to take.
+//! `loadtest plan`: which models fit a number of connections into an amount of RAM, and which one to choose.
 
 mod advice;
 mod answer;
@@ -29,7 +29,7 @@ use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
 use crate::output::file::OutputFile;
 use crate::output::files::{OutputArgs, Outputs};
-use crate::output::progress::Progress;
+use crate::output::progress::ProgressSink;
 use crate::subject::build;
 
 /// The most connections of a quick measurement.
@@ -38,15 +38,15 @@ const QUICK_DURATION: Duration = Duration::from_secs(2);
 
 /// The flags of a plan.
 ///
-/// The figures come from a sweep; without one a small one is made, and what it says is rough. Of the RAM that a connection
-/// costs it takes what the sweep cannot exclude, the upper end of the 95 % confidence interval.
+/// The figures come from a sweep; without one, a small sweep gives rough ones. The RAM per connection is the upper end
+/// of the 95 % confidence interval, which the sweep cannot rule out.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Better figures:\n  loadtest sweep --json sweep.json\n  loadtest plan --from sweep.json ...\n\n\
                         Exit status: 0 a model fits; 1 none does; 130 interrupted."
 )]
 pub(crate) struct PlanArgs {
-    /// How many connections are to be open at once
+    /// How many connections to hold open at once
     #[arg(short, long, value_name = "N", value_parser = quantity::positive_count)]
     connections: usize,
 
@@ -58,11 +58,11 @@ pub(crate) struct PlanArgs {
     #[arg(short, long, value_name = "BYTES", value_parser = quantity::positive_bytes)]
     ram: u64,
 
-    /// How long a request computes, beside what the server itself takes [default: not at all]
+    /// How much CPU time a request needs on top of the server's own [default: none]
     #[arg(long, value_name = "TIME", value_parser = time)]
     cpu_per_request: Option<Duration>,
 
-    /// How many requests come a second, from all connections together [default: connections ÷ wait, each asks again at once]
+    /// Requests per second over all connections together [default: connections ÷ wait, each sends without pause]
     #[arg(long, value_name = "N", value_parser = quantity::positive_count)]
     rate: Option<usize>,
 
@@ -70,16 +70,16 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     isolation: bool,
 
-    /// The file of a sweep: loadtest sweep --json FILE
+    /// Use this sweep: loadtest sweep --json FILE
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
-    /// Write the verdicts to this file, too
+    /// Also write the verdicts to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// Judges each model, and says which one to take.
+/// Judges each model and recommends one.
 pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
     let need = args.need()?;
     let json = args.json.as_deref().map(|path| OutputFile::prepare("--json", path)).transpose()?;
@@ -89,11 +89,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
     };
     let Some((results, source)) = measured else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let here = host::describe();
-    let figures = ModelCost::of_models(&results);
-    ensure!(
-        !figures.is_empty(),
-        "{source}: no run of a server of this project went through to its end with its RAM metered"
-    );
+    let figures = ModelCost::for_models(&results);
+    ensure!(!figures.is_empty(), "{source}: no run of a server of this project finished with its RAM metered");
     let verdicts = verdict::judge_all(&figures, &need, here.cpus)?;
     let advice = advice::advise(&verdicts, &need);
     let source = text::source(&source, &results, &here);
@@ -119,8 +116,8 @@ impl PlanArgs {
         need.rate = self.rate.map_or(most, |rate| rate as f64);
         if need.rate > most {
             bail!(
-                "{} requests a second cannot come over {} connections: one that takes {:?} lets each send {:.3} a second, \
-                 so at most {most:.0} in all. Lower --rate, or raise --connections",
+                "{} requests/s are too many for {} connections: with {:?} per request, each sends {:.3} per second, so at most \
+                 {most:.0} in all. Lower --rate, or raise --connections",
                 need.rate,
                 self.connections,
                 self.wait + self.cpu_per_request.unwrap_or_default(),
@@ -131,7 +128,7 @@ impl PlanArgs {
     }
 }
 
-/// A small sweep: three sizes, one round, two seconds. Nothing if it was interrupted.
+/// A small sweep: three sizes, one round, two seconds. `None` if interrupted.
 fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
     let most = args.connections.clamp(QUICK_CONNECTIONS / 10, QUICK_CONNECTIONS);
     let plan = SweepPlan {
@@ -148,9 +145,9 @@ fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
     host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
     let interrupt = Interrupt::install()?;
     let Some(executables) = build::build(&Target::ALL, &interrupt)? else { return Ok(None) };
-    say("There is no sweep (--from): a small one is made");
+    say("no --from: measuring a small sweep");
     let mut sinks = Sinks::default();
-    sinks.push(Progress::new());
+    sinks.push(ProgressSink::new());
     let outputs = Outputs::prepare(&OutputArgs::default(), true)?;
     let mut bench = Bench::new(&plan, Latency::Fixed(args.wait), &executables, outputs, &interrupt, sinks, Vec::new());
     let cells = Target::ALL.into_iter().flat_map(|target| {

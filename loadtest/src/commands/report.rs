@@ -1,4 +1,4 @@
-//! `loadtest report`: prints results again, compares them, or merges them.
+//! `loadtest report`: prints, compares or merges results.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,16 +15,16 @@ use crate::machine::terminal::{columns, print};
 use crate::output::conditions::{self, Conditions};
 use crate::output::files::{OutputArgs, Outputs};
 
-/// What to report.
+/// The flags of `loadtest report`.
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// Files that --json has written. One is printed as the run has printed it; several are compared with the first, server by
+    /// Files written by --json. One is printed as its run printed it; several are compared with the first, server by
     /// server, where connections and database wait are the same
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Merge instead: each file is of one of several load generators that loaded the same server at the same time. Latencies
-    /// are merged by their histograms, requests and errors add up, and RAM is the server's
+    /// Merge the files of several load generators that loaded the same server at the same time. Latencies are merged
+    /// through their histograms, requests and errors add up, and RAM is the server's
     #[arg(long)]
     merge: bool,
 
@@ -35,7 +35,7 @@ pub(crate) struct ReportArgs {
     conditions: Conditions,
 }
 
-/// Reads the files, and prints and writes what was asked for.
+/// Reads the files, prints the report and writes the output files.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     let sources = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let is_list = sources.iter().any(|source| source.is_list);
@@ -57,7 +57,7 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
     sources.iter().flat_map(|source| source.results.clone()).collect()
 }
 
-/// As the run prints it.
+/// The text that a run prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
     let runs = results.iter().map(text::run).collect::<String>();
     if is_list { runs + &text::all_runs(results, columns()) } else { runs }

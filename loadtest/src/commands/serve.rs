@@ -1,4 +1,4 @@
-//! `loadtest serve`: measures, writes the results to a folder, and serves that until it is stopped.
+//! `loadtest serve`: measures, writes the results to a folder, and serves it until stopped.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,21 +22,22 @@ use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::say;
 
 const BACKLOG: u32 = 128;
-/// How often to look whether it is time to stop.
+/// How often to check whether to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What `loadtest serve` is told.
+/// The flags of `loadtest serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Where to serve the folder once all is measured, with the page of charts as its index
+    /// Where to serve the folder after the runs, with the page of charts as its index
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
 
-    /// The folder for index.html, results.json, results.csv and results.md, which are rewritten after each run
+    /// The folder for index.html, results.json, results.csv and results.md, rewritten after each run
     #[arg(long, value_name = "DIR", default_value = "results")]
     out: PathBuf,
 
-    /// Do not serve: end when all is measured. Exit status 0 if every server was; one that broke at its RAM limit was, too
+    /// Exit after the runs instead of serving: with status 0 if every server was measured, which includes one that
+    /// failed at its RAM limit
     #[arg(long)]
     once: bool,
 
@@ -44,7 +45,7 @@ pub(crate) struct ServeArgs {
     flags: Flags,
 }
 
-/// What to measure, and what to do with it then.
+/// What to measure, and what to do with the results.
 #[derive(Debug)]
 pub(crate) struct ServeOptions {
     listen: SocketAddr,
@@ -54,7 +55,7 @@ pub(crate) struct ServeOptions {
 }
 
 impl ServeArgs {
-    /// What it comes to.
+    /// Validates the flags.
     ///
     /// # Errors
     /// There is no target, or a flag is wrong.
@@ -67,17 +68,17 @@ impl ServeArgs {
 /// Measures, and serves.
 pub(crate) fn run(mut options: ServeOptions) -> Result<ExitCode> {
     let ServeOptions { listen, ref out, once, .. } = options;
-    fs::create_dir_all(out).with_context(|| format!("--out {} cannot be made", out.display()))?;
+    fs::create_dir_all(out).with_context(|| format!("cannot create --out {}", out.display()))?;
     options.measure.outputs = options.measure.outputs.or_in(out);
-    // Before the runs: that the port is taken should not be found out after them.
+    // Bind before the runs, to find out now if the port is taken.
     let listener = if once { None } else { Some(listener::bind("--listen", listen, BACKLOG)?) };
     let interrupt = Interrupt::install()?;
     let results = measure::measure(&options.measure, &interrupt)?;
     if let Some(listener) = listener.filter(|_| !interrupt.is_raised()) {
         let address = listener.local_addr()?;
-        // Nobody can go to "all addresses".
+        // "All addresses" is not an address to visit.
         let host = if address.ip().is_unspecified() { "localhost".into() } else { address.ip().to_string() };
-        say(format_args!("the report is at http://{host}:{}/ until this is stopped", address.port()));
+        say(format_args!("serving the report at http://{host}:{}/ until stopped", address.port()));
         serve(listener, out.clone(), &interrupt)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -88,7 +89,7 @@ pub(crate) fn run(mut options: ServeOptions) -> Result<ExitCode> {
     })
 }
 
-/// Whether there is a result: that a server breaks, and by what, is one.
+/// Whether there is a result, which includes a server that failed for a known cause.
 fn is_measured(result: &RunResult) -> bool {
     let is_fault = matches!(result.cause, Some(Cause::NotStarted | Cause::Impossible | Cause::Other));
     result.is_sound() || !is_fault
@@ -96,11 +97,15 @@ fn is_measured(result: &RunResult) -> bool {
 
 fn serve(listener: std::net::TcpListener, out: PathBuf, interrupt: &Interrupt) -> Result<()> {
     listener.set_nonblocking(true)?;
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().context("no thread to serve")?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start a thread to serve with")?;
     runtime.block_on(async {
         let server = axum::serve(TcpListener::from_std(listener)?, Router::new().fallback_service(ServeDir::new(out)));
         tokio::select! {
-            ended = server.into_future() => ended.context("the report cannot be served"),
+            ended = server.into_future() => ended.context("cannot serve the report"),
             () = stopped(interrupt) => Ok(()),
         }
     })

@@ -1,4 +1,5 @@
-//! `loadtest sweep`: each server at several numbers of connections, several times, each time freshly started.
+//! `loadtest sweep`: measures each server at several numbers of connections, in several rounds, each time freshly
+//! started.
 
 pub(crate) mod bench;
 mod limit;
@@ -23,7 +24,7 @@ use results::event::Sinks;
 use results::run::SweepPlan;
 
 use self::bench::{Bench, SweepCell};
-use self::outcome::is_result;
+use self::outcome::is_finished;
 use super::flags::time;
 use super::target_choice::TargetChoice;
 use crate::machine::host;
@@ -31,18 +32,18 @@ use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::print;
 use crate::output::events::EventArgs;
 use crate::output::files::{OutputArgs, Outputs};
-use crate::output::progress::Progress;
+use crate::output::progress::ProgressSink;
 use crate::subject::build;
 use crate::subject::memory::MemorySource;
 
 /// The flags of a sweep.
 ///
-/// In each cell of the sweep (a server, a number of connections, a round) a fresh server is started. The rounds follow one
-/// another, and within a round the order of the cells is drawn, so that what else this machine does falls on all alike.
+/// Each cell of the sweep (a server, a number of connections, a round) starts a fresh server. Rounds follow one
+/// another, and within a round the order of cells is random, so that disturbances on this machine affect all alike.
 #[derive(Args, Debug)]
 #[command(
     after_help = "The table and the slopes are on stdout. Exit status: 0 measured; 1 a cell failed; 130 interrupted: \
-                        what was measured is in the --json file, and --resume goes on with it."
+                        finished cells are in the --json file, and --resume continues from it."
 )]
 pub(crate) struct SweepArgs {
     /// The servers to measure, separated by commas
@@ -53,7 +54,7 @@ pub(crate) struct SweepArgs {
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "100,300,1k,3k,10k", value_parser = quantity::positive_count)]
     connections: Vec<usize>,
 
-    /// How often each cell is measured
+    /// How often to measure each cell
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
@@ -65,20 +66,20 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "LATENCY", default_value = "1s")]
     db_wait: Latency,
 
-    /// After what time a request is given up
+    /// When to give up on a request
     #[arg(short = 'T', long, value_name = "TIME", default_value = "60s", value_parser = time)]
     timeout: Duration,
 
-    /// What the order is drawn from [default: the time; with --resume what it was]
+    /// The seed of the random order [default: the time; with --resume, the original seed]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Allow each server no more RAM than this (256M, 2GiB), as root, and find how many connections it holds within: the
-    /// numbers are tried upwards until one breaks it, then numbers between, to a tenth
+    /// Limit the RAM of each server (256M, 2GiB; needs root) and find how many connections it can hold: tries the
+    /// numbers upwards until the server fails, then numbers in between, to within a tenth
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, conflicts_with = "rounds")]
     ram_limit: Option<u64>,
 
-    /// Go on with a sweep that was interrupted: what is in its file is not measured again
+    /// Continue an interrupted sweep: cells in its file are not measured again
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 
@@ -93,7 +94,7 @@ pub(crate) struct SweepArgs {
     server_flags: Vec<String>,
 }
 
-/// Measures all cells, and prints what they say together.
+/// Measures all cells, and prints the summary.
 pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let targets = args.targets();
     let mut plan = args.plan(&targets);
@@ -103,15 +104,15 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
         Some(path) => resume::read(path, &mut plan, args.seed, &host::describe())?,
         None => Vec::new(),
     };
-    // Says now that there is no cgroup, not in each cell.
+    // Fail now if there is no cgroup, not in each cell.
     MemorySource::open().limit(plan.ram_limit_bytes)?;
-    // Without another name, the file that is gone on with.
+    // By default, continue in the resumed file.
     let outputs = args.outputs.clone().or_json(args.resume.as_deref());
     let outputs = Outputs::prepare(&outputs, true)?;
     let interrupt = Interrupt::install()?;
     let mut sinks = Sinks::default();
     args.events.open()?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(Progress::new());
+    sinks.push(ProgressSink::new());
     let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let mut bench = Bench::new(&plan, args.db_wait, &executables, outputs, &interrupt, sinks, results);
     let measured = match args.ram_limit {
@@ -123,12 +124,12 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     written?;
     Ok(match measured {
         None => ExitCode::from(EXIT_STATUS),
-        Some(()) if results.iter().all(|result| is_result(result, &plan)) => ExitCode::SUCCESS,
+        Some(()) if results.iter().all(|result| is_finished(result, &plan)) => ExitCode::SUCCESS,
         Some(()) => ExitCode::FAILURE,
     })
 }
 
-/// All cells: round after round, each in an order of its own.
+/// All cells, round after round, each round in its own random order.
 fn order(plan: &SweepPlan, targets: &[Target]) -> Vec<SweepCell> {
     let mut random = SmallRng::seed_from_u64(plan.seed);
     let mut order = Vec::new();
@@ -144,7 +145,7 @@ fn order(plan: &SweepPlan, targets: &[Target]) -> Vec<SweepCell> {
 }
 
 impl SweepArgs {
-    /// Each server once, in the order of the table.
+    /// Each server once, in the order of every table.
     fn targets(&self) -> Vec<Target> {
         let chosen: Vec<_> = self.target.iter().flat_map(|choice| choice.targets()).collect();
         Target::ALL.into_iter().filter(|target| chosen.contains(&target)).collect()
@@ -156,7 +157,7 @@ impl SweepArgs {
         connections.dedup();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         SweepPlan {
-            // Short enough to be typed.
+            // Short enough to type.
             seed: self.seed.unwrap_or(u64::from(since_1970.subsec_micros())),
             targets: targets.iter().map(|target| target.name().to_owned()).collect(),
             connections,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn each_round_has_every_cell_once_in_an_order_of_its_own() {
+    fn each_round_has_every_cell_once_in_its_own_order() {
         let cells = order(&plan(7), &Target::ALL);
         assert_eq!(cells.len(), 5 * 3 * 2);
         let (first, second) = cells.split_at(15);

@@ -1,9 +1,9 @@
-//! What `--target` takes.
+//! The values of `--target`.
 
 use clap::ValueEnum;
 use results::Target;
 
-/// What `--target` takes.
+/// The values of `--target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TargetChoice {
     /// A process per connection
@@ -16,12 +16,12 @@ pub(crate) enum TargetChoice {
     Async,
     /// A tokio task per connection, HTTP by this project's own codec
     AsyncCodec,
-    /// These five in turn
+    /// All five in turn
     All,
 }
 
 impl TargetChoice {
-    /// The servers, in the order of the table.
+    /// The servers, in the order of every table.
     pub(crate) fn targets(self) -> &'static [Target] {
         match self {
             TargetChoice::Prefork => &[Target::Prefork],

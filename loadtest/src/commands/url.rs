@@ -1,4 +1,4 @@
-//! `loadtest URL`: loads a URL as wrk does, with the same options, the same output, the same meaning of each line of it.
+//! `loadtest URL`: loads a URL as wrk does, with the same options and the same output, line by line.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,60 +21,60 @@ use crate::measure::run::{self, Ready, RunSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
-use crate::output::progress::Progress;
+use crate::output::progress::ProgressSink;
 use crate::subject::{self, MeteredServer, Subject};
 use crate::wrk::printout::{self, Printout};
-use crate::wrk::script::{Script, Summary, Thread};
+use crate::wrk::script::{Script, ScriptSummary, Thread};
 use crate::wrk::spectrum::Spectrum;
 use crate::wrk::stats::Stats;
 
-/// How long a server that we started may take to stop.
+/// How long a started server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// wrk's options, and ours.
 #[derive(Clone, Debug)]
 pub(crate) struct UrlOptions {
-    /// What to load; nothing for the null server.
+    /// The URL to load; `None` for the null server.
     pub(crate) url: Option<Url>,
     /// What to meter.
     pub(crate) server: MeteredServer,
-    /// The CPUs of each.
+    /// The CPUs of the server and of the load generator.
     pub(crate) cpus: Option<Split>,
     /// Where to write the result.
     pub(crate) outputs: OutputArgs,
-    /// Where to write what happens.
+    /// Where to write events.
     pub(crate) events: EventArgs,
-    /// What it must not be.
+    /// Conditions that fail the run.
     pub(crate) conditions: Conditions,
     /// Threads, which share the connections.
     pub(crate) threads: usize,
-    /// Connections in all.
+    /// Total connections.
     pub(crate) connections: usize,
-    /// How long.
+    /// How long to load.
     pub(crate) duration: Duration,
-    /// Further fields of the request.
+    /// Extra fields of the request.
     pub(crate) headers: Vec<String>,
-    /// A script in Lua.
+    /// A Lua script.
     pub(crate) script: Option<PathBuf>,
     /// Arguments for the script.
     pub(crate) arguments: Vec<String>,
     /// Whether to print percentiles.
     pub(crate) has_percentiles: bool,
-    /// Requests a second; as many as the server takes, if nothing.
+    /// Requests per second; `None` means as many as the server takes.
     pub(crate) rate: Option<usize>,
-    /// Whether to print percentiles also of the latencies that are not corrected for requests sent late.
+    /// Whether to also print percentiles of the latencies without correction for requests sent late.
     pub(crate) has_uncorrected: bool,
-    /// Answers that take longer are counted as timeouts, and not in the latencies.
+    /// Slower answers count as timeouts and not in the latencies.
     pub(crate) timeout: Duration,
 }
 
-/// Loads the URL, and prints what wrk prints; on stderr, what wrk does not tell.
+/// Loads the URL and prints wrk's output, and on stderr what wrk does not report.
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
     let outputs = Outputs::prepare(&options.outputs, false)?;
     let mut sinks = Sinks::default();
     options.events.open()?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(Progress::new());
+    sinks.push(ProgressSink::new());
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let server_cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
@@ -100,7 +100,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
 }
 
-fn exit_code(result: &RunResult, summary: &Summary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
+fn exit_code(result: &RunResult, summary: &ScriptSummary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
     let has_success = summary.complete > summary.errors.status;
     match interrupt.is_raised() {
         true => ExitCode::from(EXIT_STATUS),
@@ -111,7 +111,7 @@ fn exit_code(result: &RunResult, summary: &Summary, interrupt: &Interrupt, is_fa
 }
 
 impl UrlOptions {
-    /// Users of each thread. As in wrk, those that are left over by the division have no thread.
+    /// Users per thread. As in wrk, the remainder of the division is dropped.
     fn users_per_thread(&self) -> usize {
         self.connections / self.threads
     }
@@ -134,8 +134,7 @@ impl UrlOptions {
         }
     }
 
-    /// What wrk prints: the latencies that are no timeouts, and the rest. With a rate, timeouts are among the latencies, as
-    /// in wrk2.
+    /// wrk's output. Timeouts are not in the latencies, except with a rate, as in wrk2.
     fn printout(&self, outcome: &Outcome) -> Printout {
         let answers = || outcome.latencies.all_answers();
         let in_time = Stats::up_to(self.timeout.as_micros() as u64, answers());
@@ -143,9 +142,9 @@ impl UrlOptions {
         let mut errors = outcome.errors;
         errors.timeout += all.count() - in_time.count();
         let runtime = outcome.window.unwrap_or_default();
-        let summary = Summary { runtime, complete: outcome.answers, bytes: outcome.bytes, errors };
+        let summary = ScriptSummary { runtime, complete: outcome.answers, bytes: outcome.bytes, errors };
         let mut latency = if self.rate.is_some() { all } else { in_time };
-        // What wrk does against coordinated omission: it assumes that each connection was to send at its mean rate.
+        // wrk's correction for coordinated omission assumes that each connection should have sent at its mean rate.
         if self.rate.is_none()
             && let Some(each @ 1..) = summary.complete.checked_div(self.users() as u64)
         {
@@ -174,7 +173,7 @@ impl UrlOptions {
     }
 }
 
-/// The load of each thread, and the script's own state beside theirs, if there is a script.
+/// The load of each thread, and with a script its setup state.
 fn prepare(options: &UrlOptions, url: &Url, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<LoadSpec>)> {
     let interval = options.rate.map(|rate| Duration::from_secs_f64(options.users() as f64 / rate as f64));
     let load_spec = |thread: &Thread, requests| {

@@ -53,8 +53,9 @@ fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> 
 fn check_ports(connections: usize, ports: Option<usize>) -> Result<()> {
     match ports {
         Some(ports) if connections + PORTS_BESIDES > ports => bail!(
-            "{connections} connections to one address need as many ports, but net.ipv4.ip_local_port_range has only {ports}: \
-             widen it (as root: `sysctl -w net.ipv4.ip_local_port_range='10240 65535'`), or hold fewer connections with -c {}",
+            "{connections} connections to one address need as many ports, but net.ipv4.ip_local_port_range has only \
+             {ports}: widen it (as root: `sysctl -w net.ipv4.ip_local_port_range='10240 65535'`), or hold fewer \
+             connections with -c {}",
             ports.saturating_sub(PORTS_BESIDES)
         ),
         _ => Ok(()),

@@ -76,7 +76,8 @@ impl CpuUse {
             warnings.push(Warning::new(WarningKind::ClientBound, text));
         } else if busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
             let text = format!(
-                "no CPU time was left, and the load generator used {:.0} %: with the load from another machine, the server may do more",
+                "no CPU time was left, and the load generator used {:.0} %: with the load on another machine, the server may \
+                 do more",
                 client * 100.0
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));

@@ -1,4 +1,4 @@
-//! `--events`: what happens, as JSON lines, while it happens.
+//! `--events`: writes events as JSON lines while they happen.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,21 +12,21 @@ use serde::Serialize;
 
 use crate::machine::terminal::{reserve_stdout, say};
 
-/// Where events go.
+/// The flag for events.
 #[derive(Args, Clone, Debug, Default)]
 #[group(id = "event")]
 pub(crate) struct EventArgs {
-    /// Write what happens to this file while it happens, as JSON lines; - is standard output, and the report then goes to
+    /// Write events to this file as they happen, as JSON lines. With - they go to standard output, and the report to
     /// standard error
     #[arg(long, value_name = "FILE|-")]
     events: Option<PathBuf>,
 }
 
 impl EventArgs {
-    /// A sink that writes them, if they are wanted.
+    /// The sink that writes events, if requested.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub(crate) fn open(&self) -> Result<Option<JsonLines>> {
         let Some(path) = &self.events else { return Ok(None) };
         let to: Box<dyn Write> = if path.as_os_str() == "-" {
@@ -40,14 +40,14 @@ impl EventArgs {
     }
 }
 
-/// Writes each event in a line of its own, as soon as it happens.
+/// Writes each event on a line of its own as soon as it happens.
 pub(crate) struct JsonLines {
     start: Instant,
-    /// Nothing once it could not be written.
+    /// `None` after a failed write.
     to: Option<Box<dyn Write>>,
 }
 
-/// A line.
+/// A line of the stream.
 #[derive(Serialize)]
 struct Line<'a> {
     /// Seconds since the stream began.
@@ -65,8 +65,8 @@ impl Sink for JsonLines {
             to.flush()
         });
         if let Err(error) = written {
-            // The run goes on: its result is worth more.
-            say(format_args!("warning: --events cannot be written any more: {error}"));
+            // The run continues: its result is worth more.
+            say(format_args!("warning: --events can no longer be written: {error}"));
             self.to = None;
         }
     }

@@ -1,4 +1,4 @@
-//! A file for results: whole or not at all, and known to be writable before the load runs.
+//! An output file, replaced atomically and checked to be writable before the load runs.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::NamedTempFile;
 
-/// What must be free where a file is to go: more than the results of a few minutes take.
+/// The space that must be free: more than the results of a few minutes take.
 const PROBE_BYTES: usize = 1 << 20;
 
-/// Where results go.
+/// An output file.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
-    /// The flag and the name, as they were given.
+    /// The flag and the name, as the user gave them.
     name: String,
-    /// What the name leads to, if it is a link.
+    /// The path, with links resolved.
     path: PathBuf,
 }
 
 impl OutputFile {
-    /// Makes sure now that it can be written later.
+    /// Checks now that the file can be written later.
     pub(crate) fn prepare(flag: &str, path: &Path) -> Result<Self> {
         let name = format!("{flag} {}", path.display());
         ensure!(!path.is_dir(), "{name} is a directory: name a file");
         let file = Self { name, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) };
-        file.probe().with_context(|| file.complaint())?;
+        file.probe().with_context(|| file.error_context())?;
         Ok(file)
     }
 
-    /// Replaces the file by this content.
+    /// Replaces the file's content.
     pub(crate) fn write(&self, content: &[u8]) -> Result<()> {
-        self.replace(content).with_context(|| self.complaint())
+        self.replace(content).with_context(|| self.error_context())
     }
 
     /// Whether both are the same file, so that one would overwrite the other.
@@ -40,18 +40,18 @@ impl OutputFile {
         self.path == other.path && !self.is_device()
     }
 
-    /// The flag and the name, as they were given.
+    /// The flag and the name, as the user gave them.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    fn complaint(&self) -> String {
+    fn error_context(&self) -> String {
         format!("{} cannot be written", self.name)
     }
 
     fn probe(&self) -> io::Result<()> {
         if self.is_device() {
-            // Nothing is written, and yet /dev/full complains.
+            // An empty write is enough for /dev/full to fail.
             return self.open_device()?.write(&[]).map(drop);
         }
         let mut probe = NamedTempFile::new_in(self.directory())?;
@@ -68,11 +68,11 @@ impl OutputFile {
         file.as_file().set_permissions(self.permissions())?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
-        // So that the new name, too, outlives a power cut.
+        // Make the rename survive a power cut, too.
         File::open(self.directory())?.sync_all()
     }
 
-    /// A device or a pipe is written to: to replace it would be to destroy it.
+    /// Devices and pipes are written in place; replacing one would destroy it.
     fn is_device(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file())
     }
@@ -81,12 +81,12 @@ impl OutputFile {
         File::options().write(true).open(&self.path)
     }
 
-    /// Those of the file that is replaced, else what every new file gets; a temporary file is its owner's alone.
+    /// The permissions of the old file, or of any new file. A temporary file's own are too strict.
     fn permissions(&self) -> Permissions {
         fs::metadata(&self.path).map_or_else(|_| Permissions::from_mode(0o666 & !umask()), |old| old.permissions())
     }
 
-    /// A rename is atomic within one directory.
+    /// The target directory, because a rename is atomic only within one file system.
     fn directory(&self) -> &Path {
         match self.path.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -95,7 +95,7 @@ impl OutputFile {
     }
 }
 
-/// The permissions that new files do not get. The system call that tells it also changes it.
+/// The process's umask, from /proc because the system call that returns it also changes it.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -125,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_stays_one() {
+    fn a_device_is_not_replaced() {
         write(Path::new("/dev/null"), "new");
         assert!(!Path::new("/dev/null").is_file());
     }
 
     #[test]
-    fn a_full_device_is_known_before_anything_is_written() {
+    fn a_full_device_is_detected_before_anything_is_written() {
         let error = OutputFile::prepare("--json", Path::new("/dev/full")).unwrap_err();
         assert!(format!("{error:#}").starts_with("--json /dev/full cannot be written: No space left"), "{error:#}");
     }

@@ -1,7 +1,7 @@
-//! The files that results are written to, each in its format.
+//! The result files, one per format.
 //!
-//! All are known to be writable before the load runs, and are rewritten after each run, whole or not at all: whatever ends
-//! loadtest, they hold the runs that were done.
+//! All are checked to be writable before the load runs, and replaced atomically after each run: however loadtest ends,
+//! they hold the finished runs.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use results::RunResult;
 
 use super::file::OutputFile;
 
-/// The files that were asked for.
+/// The flags for result files.
 #[derive(Args, Clone, Debug, Default)]
 #[group(id = "output", multiple = true)]
 pub(crate) struct OutputArgs {
-    /// Write the result to this file: an object, or of several runs an array. Like the files below it is rewritten after each
-    /// run
+    /// Write the result to this file: an object, or an array of several runs. Rewritten after each run, like the files
+    /// below
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Write a row for each run to this file. The columns are called as in the JSON, with the parts of a name joined by dots;
-    /// errors, errors_before and warnings are totals, and what could not be measured is empty
+    /// Write a row for each run to this file. Columns have the JSON's names, joined by dots; errors, errors_before and
+    /// warnings are totals, and figures that were not measured are empty
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
@@ -32,21 +32,22 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE")]
     csv_series: Option<PathBuf>,
 
-    /// Write the table to this file, with the machine and the servers' command lines: for an issue or a README
+    /// Write the table to this file as Markdown, with the machine and the servers' command lines, for an issue or a
+    /// README
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Write a page with charts to this file: HTML that needs nothing else. Runs of the same server with as many connections
-    /// count as rounds
+    /// Write a page with charts to this file, as self-contained HTML. Runs of the same server with the same number of
+    /// connections count as rounds
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// Write the page's first chart, RAM beside what the article says, to this file: SVG, for a README
+    /// Write the page's first chart, RAM beside what the article says, to this file as SVG, for a README
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
 }
 
-/// What a file is to hold.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     /// Everything.
@@ -59,18 +60,18 @@ enum Format {
     Markdown,
     /// Charts.
     Page,
-    /// The first of them.
+    /// The first chart.
     Chart,
 }
 
 impl OutputArgs {
-    /// The same, with a JSON file of this name if there is no other.
+    /// Adds this JSON file if there is no other.
     pub(crate) fn or_json(mut self, path: Option<&Path>) -> Self {
         self.json = self.json.or(path.map(Path::to_owned));
         self
     }
 
-    /// The same, with the usual files in this folder where no others were named.
+    /// Adds the usual files in this folder where no others are named.
     pub(crate) fn or_in(self, folder: &Path) -> Self {
         let or = |path: Option<PathBuf>, name| path.or_else(|| Some(folder.join(name)));
         Self {
@@ -100,12 +101,12 @@ impl OutputArgs {
 #[derive(Debug)]
 pub(crate) struct Outputs {
     files: Vec<(Format, OutputFile)>,
-    /// Whether the JSON is an array, however many runs it holds.
+    /// Whether the JSON is an array even for a single run.
     is_list: bool,
 }
 
 impl Outputs {
-    /// Makes sure that all can be written.
+    /// Checks that all files can be written.
     ///
     /// # Errors
     /// A directory is missing, read-only or full, or two files are the same.
@@ -121,18 +122,18 @@ impl Outputs {
         Ok(Self { files, is_list })
     }
 
-    /// Replaces the files by these results.
+    /// Writes these results to the files.
     ///
     /// # Errors
-    /// Some could not be written; the others were.
+    /// Some files could not be written; the others were.
     pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
         self.write_with(results, &markdown::runs(results))
     }
 
-    /// The same, with another text for people.
+    /// [`write`](Self::write) with other Markdown.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// See [`write`](Self::write).
     pub(crate) fn write_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
         let write = |(format, file): &(Format, OutputFile)| {
             let content = match format {
@@ -161,19 +162,19 @@ impl Outputs {
     }
 }
 
-/// Keeps elsewhere what could not be written where it was to go. Gives `error` with where that is.
+/// Saves results that could not be written to a temporary file. Returns `error` with the file's name.
 pub(crate) fn rescue(results: &[RunResult], error: Error) -> Error {
     let kept = || -> Result<PathBuf> {
         let file = tempfile::Builder::new().prefix("loadtest-").suffix(".json").tempfile_in(env::temp_dir())?;
         serde_json::to_writer_pretty(file.as_file(), results)?;
         Ok(file.keep()?.1)
     };
-    match kept().context("and it cannot be kept elsewhere") {
+    match kept().context("and they cannot be saved elsewhere") {
         Ok(path) => {
             let path = path.display();
             error.context(format!(
-                "what was measured is in {path}, and `loadtest report {path}` writes the files from it; they are missing, \
-                 or hold earlier runs"
+                "the results are in {path}, and `loadtest report {path}` with the same flags writes the files, which \
+                 are missing or hold earlier runs"
             ))
         }
         Err(why) => error.context(format!("{why:#}")),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_once_is_written_with_the_next_run() {
+    fn failed_writes_are_repeated_with_the_next_run() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("results");
         fs::create_dir(&directory).unwrap();
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_written_does_not_keep_the_others_from_it() {
+    fn one_unwritable_file_does_not_stop_the_others() {
         let [good, bad] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let args = OutputArgs { json: Some(bad.path().join("a.json")), ..args(good.path()) };
         let outputs = Outputs::prepare(&args, false).unwrap();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_kept_elsewhere() {
+    fn unwritable_results_are_saved_elsewhere() {
         let error = format!("{:#}", rescue(&[sample("threads")], Error::msg("no room")));
         assert!(error.ends_with(": no room"), "{error}");
         let path = error.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');

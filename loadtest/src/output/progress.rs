@@ -1,4 +1,4 @@
-//! The progress bar: on a terminal only, and on standard error, because standard output is for results.
+//! The progress bar: only on a terminal, and on standard error because standard output is for results.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ const RUN_STYLE: &str = "{prefix:11} {wide_bar} {pos:>6}/{len} {elapsed:>4}\n{ms
 const PLAN_STYLE: &str = "{prefix:11} {wide_bar} {pos:>6}/{len} {elapsed:>4} {msg}";
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows how far a run is, and how many of several.
+/// Shows the progress of a run, and of several runs.
 #[derive(Clone)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressSink {
     terminal: MultiProgress,
     run: Option<ProgressBar>,
     plan: Option<ProgressBar>,
     series: Vec<Second>,
 }
 
-impl Progress {
-    /// Nothing is shown yet.
+impl ProgressSink {
+    /// A sink that shows nothing yet.
     pub(crate) fn new() -> Self {
         let terminal = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         Self { terminal, run: None, plan: None, series: Vec::new() }
@@ -66,7 +66,7 @@ impl Progress {
         }
     }
 
-    /// Of several runs, each has a line when it has ended.
+    /// Prints a line for each finished run if there are several.
     fn finish(&mut self, result: &RunResult) {
         if let Some(bar) = self.run.take() {
             bar.finish_and_clear();
@@ -85,7 +85,7 @@ impl Progress {
     }
 }
 
-impl Sink for Progress {
+impl Sink for ProgressSink {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Planned { runs, .. } => self.plan(*runs),
@@ -93,14 +93,14 @@ impl Sink for Progress {
             Event::Entered { phase } => self.enter(*phase),
             Event::Progress { done, total } => self.advance(*done, *total),
             Event::Second(second) => self.show_second(*second),
-            // The report has them.
+            // The report prints warnings.
             Event::Warned(_) => {}
             Event::Finished(result) => self.finish(result),
         }
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressSink {
     fn drop(&mut self) {
         if let Some(plan) = self.plan.take() {
             plan.finish_and_clear();

@@ -1,10 +1,10 @@
--- The table `wrk` of a script, as far as it is Lua: what a script may call, and may replace.
+-- The Lua part of a script's table `wrk`: functions that a script may call or replace.
 local wrk, authority = ...
 
 wrk.method = "GET"
 wrk.headers = wrk.headers or {}
 
--- A request, as it goes over the wire. What is not given is taken from `wrk`.
+-- Formats a request. Missing arguments come from `wrk`.
 function wrk.format(method, path, headers, body)
    headers = headers or wrk.headers
    body = body or wrk.body
@@ -17,12 +17,12 @@ function wrk.format(method, path, headers, body)
    return table.concat(head, "\r\n") .. "\r\n\r\n" .. (body or "")
 end
 
--- Called once for each thread, before any of them runs, in a state that they do not have.
+-- Called once per thread before any of them runs, in a separate state.
 function wrk.setup(thread)
    if type(setup) == "function" then setup(thread) end
 end
 
--- Called once in each thread's own state. Whoever defines no `request` sends the same one each time.
+-- Called once in each thread's own state. Without a `request` function the same request is sent each time.
 function wrk.init(arguments)
    wrk.headers["Host"] = wrk.headers["Host"] or authority
    if type(init) == "function" then init(arguments) end

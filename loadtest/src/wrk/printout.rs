@@ -1,9 +1,9 @@
-//! What wrk prints, to the column.
+//! wrk's output, to the column.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::script::Summary;
+use super::script::ScriptSummary;
 use super::spectrum::Spectrum;
 use super::stats::Stats;
 use super::units::{format_binary, format_metric, format_time_s, format_time_us, padded};
@@ -18,16 +18,16 @@ pub(crate) fn heading(url: &str, duration: Duration, threads: usize, connections
 /// The rest, printed at the end.
 #[derive(Debug)]
 pub(crate) struct Printout {
-    /// In microseconds.
+    /// Latencies in microseconds.
     pub(crate) latency: Stats,
-    /// Of one thread, each tenth of a second.
+    /// Requests per second of one thread, sampled every tenth of a second.
     pub(crate) requests_per_s: Stats,
-    /// Whether a few percentiles are wanted.
+    /// Whether to print a few percentiles.
     pub(crate) has_percentiles: bool,
-    /// With a rate: the distributions, if they are wanted.
+    /// With a rate: the distributions, if requested.
     pub(crate) spectra: Vec<Spectrum>,
-    /// The rest.
-    pub(crate) summary: Summary,
+    /// The totals.
+    pub(crate) summary: ScriptSummary,
 }
 
 impl fmt::Display for Printout {
@@ -45,7 +45,7 @@ impl fmt::Display for Printout {
                 writeln!(f, "{percent:7.0}%{}", padded(&format_time_us(latency_us as f64), 10))?;
             }
         }
-        let Summary { complete, bytes, .. } = self.summary;
+        let ScriptSummary { complete, bytes, .. } = self.summary;
         let runtime_s = self.summary.runtime.as_secs_f64();
         let (runtime, total) = (format_time_us(runtime_s * 1e6), format_binary(bytes as f64));
         writeln!(f, "  {complete} requests in {runtime}, {total}B read")?;
@@ -86,7 +86,7 @@ mod tests {
         Stats::up_to(u64::MAX, [&histogram])
     }
 
-    /// All conditional lines at once. `tests/wrk.rs` compares with the real one.
+    /// All conditional lines at once. `tests/wrk.rs` compares with the real wrk.
     #[test]
     fn the_layout_is_wrks() {
         let report = Printout {
@@ -94,7 +94,7 @@ mod tests {
             requests_per_s: stats(&[(900, 1), (56_000, 2)]),
             has_percentiles: true,
             spectra: Vec::new(),
-            summary: Summary {
+            summary: ScriptSummary {
                 runtime: Duration::from_millis(10_100),
                 complete: 5,
                 bytes: 3_000_000,

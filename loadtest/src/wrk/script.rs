@@ -1,4 +1,4 @@
-//! wrk's Lua scripts: one state for each thread, and one more, which sets them up and reports at the end.
+//! wrk's Lua scripts: one Lua state per thread, and one more that sets them up and reports at the end.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -20,22 +20,22 @@ const PRELUDE: &str = include_str!("prelude.lua");
 /// How long an address may take to answer `wrk.connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A script in a state of its own.
+/// A script in a Lua state of its own.
 #[derive(Debug)]
 pub(crate) struct Script {
     lua: Lua,
     thread: Arc<Thread>,
-    /// The script's functions, as far as it has them, once it was [started](Self::start).
+    /// The functions that the script defines, set by [`start`](Self::start).
     request: Option<Function>,
     delay: Option<Function>,
     response: Option<Function>,
-    /// What is sent if there is no `request`.
+    /// The request to send if there is no `request` function.
     fixed_request: Vec<u8>,
-    /// How many requests one call of `request` gives: more than one are pipelined.
+    /// How many requests each call of `request` returns; more than one are pipelined.
     pub(crate) requests_at_once: u64,
 }
 
-/// What the script of a thread can do to the thread.
+/// The part of a thread that its script controls.
 #[derive(Debug)]
 pub(crate) struct Thread {
     address: Mutex<SocketAddr>,
@@ -49,12 +49,12 @@ impl Thread {
         Arc::new(Self { address: Mutex::new(address), is_stopped: AtomicBool::new(false), error: OnceLock::new() })
     }
 
-    /// Where it connects to.
+    /// The address that it connects to.
     pub(crate) fn address(&self) -> SocketAddr {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the script failed of, if it did.
+    /// The error that the script failed with, if it did.
     pub(crate) fn error(&self) -> Option<&str> {
         self.error.get().map(String::as_str)
     }
@@ -64,7 +64,7 @@ impl Thread {
     }
 
     fn fail(&self, error: &mlua::Error) {
-        // The first error is the cause.
+        // Keep the first error, which is the cause.
         let _ = self.error.set(in_one_line(error));
         self.is_stopped.store(true, Relaxed);
     }
@@ -74,7 +74,7 @@ impl Script {
     /// Runs the script's file in a new state.
     ///
     /// # Errors
-    /// The file cannot be read, or what stands outside its functions fails.
+    /// The file cannot be read, or its top-level code fails.
     pub(crate) fn load(file: &Path, url: &Url, fields: &[String], thread: &Arc<Thread>) -> Result<Self> {
         let source = std::fs::read(file).map_err(|error| anyhow!("--script {}: {error}", file.display()))?;
         let lua = Lua::new();
@@ -106,7 +106,7 @@ impl Script {
         })
     }
 
-    /// Calls the script's `init`, and looks at what else it has.
+    /// Calls the script's `init`, and looks up its other functions.
     ///
     /// # Errors
     /// It fails.
@@ -114,7 +114,7 @@ impl Script {
         let globals = self.lua.globals();
         self.in_order(|| {
             let table = self.lua.create_table()?;
-            // As in wrk: the URL has number 0.
+            // As in wrk, the URL has index 0.
             for (index, argument) in [url.as_str()].into_iter().chain(arguments.iter().map(String::as_str)).enumerate()
             {
                 table.set(index, argument)?;
@@ -129,10 +129,10 @@ impl Script {
         Ok(())
     }
 
-    /// Counts the requests in what `request` gives. As in wrk, that is one more call than there are requests to send.
+    /// Counts the requests in the result of an extra call of `request`, as wrk does.
     ///
     /// # Errors
-    /// They are no whole requests.
+    /// The result is not a sequence of whole requests.
     pub(crate) fn count_requests_at_once(&self) -> Result<u64> {
         let request = match &self.request {
             Some(request) => self.call_request(request)?,
@@ -145,7 +145,7 @@ impl Script {
     ///
     /// # Errors
     /// It fails.
-    pub(crate) fn finish(&self, summary: &Summary, latency: &Stats, requests: &Stats) -> Result<()> {
+    pub(crate) fn finish(&self, summary: &ScriptSummary, latency: &Stats, requests: &Stats) -> Result<()> {
         self.in_order(|| {
             let Ok(done) = self.lua.globals().get::<Function>("done") else { return Ok(()) };
             let Errors { connect, read, write, timeout, status } = summary.errors;
@@ -164,7 +164,7 @@ impl Script {
         })
     }
 
-    /// Prints what the script has printed meanwhile.
+    /// Flushes the script's output.
     pub(crate) fn flush(&self) -> Result<()> {
         self.in_order(|| Ok(()))
     }
@@ -173,7 +173,7 @@ impl Script {
         self.in_order(|| request.call::<LuaString>(())).map(|request| request.as_bytes().to_vec())
     }
 
-    /// Runs Lua, whose output is buffered apart from ours: neither may overtake the other.
+    /// Runs Lua code. Its output has its own buffer, so both are flushed to keep the order.
     fn in_order<T>(&self, run: impl FnOnce() -> mlua::Result<T>) -> Result<T> {
         io::stdout().flush()?;
         let outcome = run();
@@ -238,14 +238,14 @@ impl RequestSource for Script {
     }
 }
 
-/// What `done` is told, besides the statistics.
+/// The summary passed to `done`, besides the statistics.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Summary {
-    /// How long it took.
+pub(crate) struct ScriptSummary {
+    /// How long the run took.
     pub(crate) runtime: Duration,
-    /// Answers of whatever status.
+    /// Answers, whatever their status.
     pub(crate) complete: u64,
-    /// Received.
+    /// Bytes received.
     pub(crate) bytes: u64,
     /// What failed.
     pub(crate) errors: Errors,
@@ -262,7 +262,7 @@ fn wrk(lua: &Lua) -> mlua::Result<Table> {
     lua.globals().get("wrk")
 }
 
-/// Makes the global `wrk`.
+/// Defines the global `wrk`.
 fn define_wrk(lua: &Lua, url: &Url, fields: &[String]) -> mlua::Result<()> {
     let wrk = lua.create_table()?;
     wrk.set("scheme", url.scheme())?;
@@ -293,7 +293,7 @@ fn lookup(host: &str, service: &str) -> mlua::Result<Vec<Address>> {
     Ok(addresses.map(Address).collect())
 }
 
-/// An address, as a script has it.
+/// An address in a script.
 #[derive(Clone, Copy, Debug)]
 struct Address(SocketAddr);
 
@@ -309,7 +309,7 @@ impl UserData for Address {
     }
 }
 
-/// A thread, as a script has it.
+/// A thread in a script.
 struct Handle {
     lua: Lua,
     thread: Arc<Thread>,
@@ -371,7 +371,7 @@ impl UserData for Stats {
     }
 }
 
-/// How many requests there are in these bytes.
+/// Counts the requests in these bytes.
 fn count_requests(mut bytes: &[u8]) -> Result<u64> {
     let mut count = 0;
     while !bytes.is_empty() {

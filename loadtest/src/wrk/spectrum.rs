@@ -1,4 +1,4 @@
-//! The distribution of latencies as wrk2 prints it: HdrHistogram's percentile spectrum.
+//! wrk2's latency distribution: HdrHistogram's percentile spectrum.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use hdrhistogram::Histogram;
 
 use super::units::{format_time_us, padded};
 
-/// wrk2's: from 1 us to a day, to three digits.
+/// wrk2's range, from 1 us to a day, and its three digits.
 const MAX_LATENCY_US: u64 = 24 * 3600 * 1_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// What a histogram of these limits has.
+/// The size of a histogram with these limits.
 const BUCKETS: u32 = 27;
 const SUB_BUCKETS: u32 = 2048;
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 const RULE: &str = "----------------------------------------------------------";
 
-/// One distribution, in microseconds.
+/// A distribution in microseconds.
 #[derive(Debug)]
 pub(crate) struct Spectrum {
     title: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Spectrum {
 }
 
 impl Spectrum {
-    /// The distribution of all that is in `histograms`.
+    /// The distribution of all values in `histograms`.
     pub(crate) fn new<'a>(title: &'static str, histograms: impl IntoIterator<Item = &'a Histogram<u64>>) -> Self {
         let sum = Histogram::new_with_max(MAX_LATENCY_US, SIGNIFICANT_DIGITS);
         let mut sum = sum.unwrap_or_else(|_| unreachable!("the limits are constant"));
@@ -62,7 +62,7 @@ impl fmt::Display for Spectrum {
 mod tests {
     use super::*;
 
-    /// The layout of wrk2's README, which shows what it prints.
+    /// The layout shown in wrk2's README.
     #[test]
     fn the_layout_is_wrk2s() {
         let mut histogram = Histogram::new(3).unwrap();

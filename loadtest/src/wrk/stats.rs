@@ -1,8 +1,8 @@
-//! wrk's statistics, over a histogram.
+//! wrk's statistics over a histogram.
 
 use hdrhistogram::Histogram;
 
-/// Recorded values, ascending, with how often each came.
+/// Recorded values in ascending order, with their counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stats {
     values: Vec<(u64, u64)>,
@@ -10,7 +10,7 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// The values of some histograms together that are at most `limit`.
+    /// The values up to `limit` of several histograms together.
     pub(crate) fn up_to<'a>(limit: u64, histograms: impl IntoIterator<Item = &'a Histogram<u64>>) -> Self {
         let all = histograms.into_iter().flat_map(Histogram::iter_recorded);
         let all = all.map(|step| (step.value_iterated_to(), step.count_at_value()));
@@ -28,12 +28,12 @@ impl Stats {
         Self { values, count }
     }
 
-    /// How many there are.
+    /// How many values there are.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The smallest; if there is none the largest number there is, as in wrk.
+    /// The smallest value; without any, the largest possible number, as in wrk.
     pub(crate) fn min(&self) -> u64 {
         self.values.first().map_or(u64::MAX, |value| value.0)
     }
@@ -43,17 +43,17 @@ impl Stats {
         self.values.len()
     }
 
-    /// One of the different values, counted from 1, and how often it came.
+    /// One of the different values, counted from 1, and its count.
     pub(crate) fn value(&self, number: usize) -> Option<(u64, u64)> {
         self.values.get(number.checked_sub(1)?).copied()
     }
 
-    /// The largest; 0 if there is none.
+    /// The largest value; 0 without any.
     pub(crate) fn max(&self) -> u64 {
         self.values.last().map_or(0, |value| value.0)
     }
 
-    /// The mean; 0 if there is no value.
+    /// The mean; 0 without values.
     pub(crate) fn mean(&self) -> f64 {
         if self.count == 0 {
             return 0.0;
@@ -61,7 +61,7 @@ impl Stats {
         self.values.iter().map(|&(value, count)| value as f64 * count as f64).sum::<f64>() / self.count as f64
     }
 
-    /// The standard deviation of a sample.
+    /// The sample standard deviation.
     pub(crate) fn stdev(&self) -> f64 {
         if self.count < 2 {
             return 0.0;
@@ -71,14 +71,14 @@ impl Stats {
         (squares.sum::<f64>() / (self.count - 1) as f64).sqrt()
     }
 
-    /// How much lies within one standard deviation of the mean, in percent. Not a number if there is nothing, as in wrk.
+    /// The percentage of values within one standard deviation of the mean; NaN without values, as in wrk.
     pub(crate) fn within_stdev_percent(&self) -> f64 {
         let (mean, stdev) = (self.mean(), self.stdev());
         let within = self.values.iter().filter(|value| (value.0 as f64 - mean).abs() <= stdev);
         within.map(|value| value.1).sum::<u64>() as f64 / self.count as f64 * 100.0
     }
 
-    /// The value that `percent` of all do not exceed.
+    /// The value that `percent` of all values do not exceed.
     pub(crate) fn percentile(&self, percent: f64) -> u64 {
         let rank = (percent / 100.0 * self.count as f64 + 0.5).round() as u64;
         let mut total = 0;
@@ -89,8 +89,8 @@ impl Stats {
         found.map_or(0, |value| value.0)
     }
 
-    /// Adds what a client that waits for each answer did not send, if it was to send every `expected_interval`: for a value
-    /// of several intervals, one request after each of them, which would have waited for the rest.
+    /// Adds the requests that a client waiting for each answer failed to send every `expected_interval`: for a value of
+    /// several intervals, one request after each of them, which would have waited for the rest.
     pub(crate) fn correct(&mut self, expected_interval: u64) {
         if expected_interval == 0 {
             return;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_wrks() {
+    fn figures_match_wrk() {
         let stats = stats(&[2, 4, 4, 4, 5, 5, 7, 9]);
         assert_eq!((stats.count(), stats.max(), stats.mean()), (8, 9, 5.0));
         assert!((stats.stdev() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
@@ -143,13 +143,13 @@ mod tests {
     fn a_stall_is_corrected_as_wrk_does() {
         let mut stats = stats(&[10, 100]);
         stats.correct(30);
-        // 100 stands for 70 and 40; what would have waited for 10 only is not above the interval.
+        // 100 adds 70 and 40; a wait of 10 is not above the interval.
         assert_eq!(stats.values, [(10, 1), (40, 1), (70, 1), (100, 1)]);
         assert_eq!(stats.count(), 4);
     }
 
     #[test]
-    fn nothing_gives_nothing() {
+    fn no_values_give_zeros() {
         let stats = stats(&[]);
         assert_eq!((stats.max(), stats.mean(), stats.stdev(), stats.percentile(99.0)), (0, 0.0, 0.0, 0));
         assert!(stats.within_stdev_percent().is_nan());

@@ -1,6 +1,6 @@
-//! Figures with units, as wrk prints them.
+//! wrk's format of figures with units.
 
-/// A unit, and what comes after it: each is `scale` times the one before.
+/// A base unit and those above it, each `scale` times the one before.
 struct Units {
     scale: f64,
     base: &'static str,
@@ -13,7 +13,7 @@ const BINARY: Units = Units { scale: 1024.0, base: "", above: &["K", "M", "G", "
 const METRIC: Units = Units { scale: 1000.0, base: "", above: &["k", "M", "G", "T", "P"] };
 
 impl Units {
-    /// wrk changes to the next unit at 85 % of it, and never uses the last.
+    /// wrk moves to the next unit at 85 % of it, and never uses the last one.
     fn format(&self, mut value: f64, decimals: usize) -> String {
         let mut unit = self.base;
         for next in &self.above[..self.above.len() - 1] {
@@ -47,7 +47,7 @@ pub(crate) fn format_time_s(time_s: f64) -> String {
     SECONDS.format(time_s, 0)
 }
 
-/// The figure so that the points of a column stand below each other, whether its unit has two letters, one or none.
+/// Pads a figure so that the decimal points of a column line up, whether its unit has two letters, one or none.
 pub(crate) fn padded(figure: &str, width: usize) -> String {
     let letters = figure.chars().rev().take(2).filter(char::is_ascii_alphabetic).count();
     let pad = 2 - letters;
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn points_stand_below_each_other() {
+    fn decimal_points_line_up() {
         assert_eq!(padded("250.00us", 10), "  250.00us");
         assert_eq!(padded("1.00s", 10), "    1.00s ");
         assert_eq!(padded("900.00", 10), "  900.00  ");

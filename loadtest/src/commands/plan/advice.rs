@@ -1,4 +1,4 @@
-//! Which of the models that fit to take.
+//! Recommends one of the models that fit.
 
 use quantity::format;
 use results::Target;
@@ -10,13 +10,13 @@ use super::verdict::Verdict;
 /// The recommendation.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Advice {
-    /// The model to take; nothing if none fits.
+    /// The model to choose; `None` if none fits.
     pub(super) target: Option<&'static str>,
     /// Why, in sentences.
     pub(super) why: Vec<String>,
 }
 
-/// Takes the simplest code that leaves half of the RAM to the application.
+/// Recommends the simplest code that leaves half of the RAM to the application.
 pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     let fitting = |target: Target| verdicts.iter().find(|verdict| verdict.target == target.name() && verdict.fits());
     let is_small = |verdict: &&Verdict| verdict.ram_bytes <= need.ram_bytes / 2;
@@ -26,7 +26,7 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     {
         return take(
             verdict,
-            &format!("A crash ends one connection only, and a process each costs {} in all.", ram(verdict)),
+            &format!("A crash ends only one connection, and a process each costs {} in all.", ram(verdict)),
         );
     }
     if let Some(verdict) = fitting(Target::Threads).filter(is_small) {
@@ -40,8 +40,8 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     if let Some(verdict) = fitting(Target::Threadpool).filter(|verdict| is_narrow(verdict, need)) {
         let workers = verdict.workers.unwrap_or(0);
         let why = format!(
-            "Only {} of {} connections wait at once (Little's law: rate × wait, and some to spare): so many workers \
-             (--workers {workers}) run blocking code, and cost {} in all.",
+            "Only {} of {} connections wait at once (Little's law: rate × wait, with some to spare). That many workers \
+             (--workers {workers}) can run blocking code, and cost {} in all.",
             format::count(workers as f64),
             format::count(need.connections as f64),
             ram(verdict)
@@ -50,7 +50,7 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     }
     if let Some(verdict) = fitting(Target::Async) {
         let why = format!(
-            "A task each costs {}, where a thread each does not fit or takes more than half of the RAM.",
+            "A task each costs {}, while a thread each does not fit or needs more than half of the RAM.",
             ram(verdict)
         );
         return take(verdict, &why);
@@ -60,12 +60,12 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
         return take(verdict, &why);
     }
     match [Target::Threads, Target::Threadpool, Target::Prefork].into_iter().find_map(fitting) {
-        Some(verdict) => take(verdict, &format!("It is the only way that fits, with {}.", ram(verdict))),
+        Some(verdict) => take(verdict, &format!("It is the only model that fits, with {}.", ram(verdict))),
         None => Advice { target: None, why: nothing_fits(verdicts) },
     }
 }
 
-/// Whether a pool has something to share: few of its connections wait at once.
+/// Whether a pool pays off: only few of its connections wait at once.
 fn is_narrow(verdict: &Verdict, need: &Need) -> bool {
     verdict.workers.is_some_and(|workers| workers <= need.connections as u64 / 4)
 }
@@ -75,13 +75,13 @@ fn take(verdict: &Verdict, why: &str) -> Advice {
     Advice { target: Some(verdict.target), why: [why.to_owned()].into_iter().chain(cautions).collect() }
 }
 
-/// Which model has the least against it.
+/// Names the model with the fewest objections.
 fn nothing_fits(verdicts: &[Verdict]) -> Vec<String> {
     let verdict = |target: Target| verdicts.iter().find(move |verdict| verdict.target == target.name());
     let targets = [Target::Threads, Target::Async, Target::Threadpool, Target::Prefork, Target::AsyncCodec];
     let nearest = targets.into_iter().filter_map(verdict).min_by_key(|verdict| verdict.against.len());
     let nearest =
-        nearest.map(|nearest| format!("Nearest is {}, but {}.", nearest.target, nearest.against.join("; and ")));
+        nearest.map(|nearest| format!("The closest is {}, but: {}.", nearest.target, nearest.against.join("; ")));
     ["None of the models fits.".to_owned()].into_iter().chain(nearest).collect()
 }
 

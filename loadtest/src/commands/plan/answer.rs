@@ -1,4 +1,4 @@
-//! The answer, as it goes into the file.
+//! The answer, as written to the file.
 
 use results::run::Host;
 use serde::Serialize;
@@ -7,13 +7,13 @@ use super::advice::Advice;
 use super::need::Need;
 use super::verdict::Verdict;
 
-/// The answer: what goes into the file.
+/// The answer to a plan.
 #[derive(Debug, Serialize)]
 pub(super) struct PlanAnswer {
     pub(super) need: Need,
-    /// Where the figures come from, in words.
+    /// The source of the figures, as text.
     pub(super) source: String,
-    /// The machine that the limits and CPUs are of.
+    /// The machine whose limits and CPUs apply.
     pub(super) host: Host,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) advice: Advice,

@@ -1,28 +1,28 @@
-//! What measurements say of each model.
+//! The cost of each model, from measurements.
 
 use results::statistics::{Line, Spread};
 use results::{RunResult, Target};
 
 use crate::commands::sweep::summary;
 
-/// What one model costs.
+/// The cost of one model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ModelCost {
     /// The model.
     pub(super) target: Target,
-    /// RAM over connections, in bytes.
+    /// RAM in bytes over connections.
     line: Line,
-    /// The most connections that were measured.
+    /// The most connections measured.
     pub(super) most_connections: f64,
     /// The most requests that waited for the database at once: with a pool, its workers.
     pub(super) most_waiting: f64,
-    /// CPU time that the server takes for a request.
+    /// CPU time of the server per request.
     pub(super) cpu_per_request_s: Option<f64>,
 }
 
 impl ModelCost {
-    /// Of every model that was measured.
-    pub(super) fn of_models(results: &[RunResult]) -> Vec<Self> {
+    /// The costs of every measured model.
+    pub(super) fn for_models(results: &[RunResult]) -> Vec<Self> {
         Target::ALL.into_iter().filter_map(|target| Self::new(target, results)).collect()
     }
 
@@ -43,24 +43,24 @@ impl ModelCost {
         })
     }
 
-    /// What a connection costs, as measured.
+    /// The measured cost of a connection.
     pub(super) fn per_connection_bytes(&self) -> f64 {
         self.line.slope
     }
 
-    /// What a connection costs at most, by the upper end of the confidence interval if there is one.
+    /// The highest cost of a connection: the upper end of the confidence interval, if there is one.
     pub(super) fn per_connection_high_bytes(&self) -> f64 {
         self.line.slope_interval.map_or(self.line.slope, |(_, high)| high)
     }
 
-    /// What so many connections cost at most.
+    /// The highest cost of this many connections.
     pub(super) fn ram_high_bytes(&self, connections: f64) -> f64 {
         self.base_bytes() + self.per_connection_high_bytes() * connections
     }
 
-    /// How many connections fit for sure.
+    /// How many connections fit at the highest cost.
     pub(super) fn connections_within(&self, ram_bytes: f64) -> f64 {
-        // A slope of nothing is no reason to promise the world: a byte.
+        // Assume at least a byte per connection, so that a slope of zero does not promise infinity.
         ((ram_bytes - self.base_bytes()) / self.per_connection_high_bytes().max(1.0)).max(0.0).floor()
     }
 
@@ -69,13 +69,13 @@ impl ModelCost {
     }
 }
 
-/// If only one number of connections was measured: the line to there from what the server costs without any.
+/// With only one measured number of connections: the line from the idle server to there.
 fn from_idle(results: &[&RunResult]) -> Option<Line> {
     let idle = results.iter().filter_map(|result| Some((0.0, result.memory.idle_bytes? as f64)));
     let busy = results
         .iter()
         .filter_map(|result| Some((result.connections.open_peak as f64, result.memory.peak_bytes? as f64)));
     let line = Line::through(&idle.chain(busy).collect::<Vec<_>>())?;
-    // Two places tell nothing of how straight it is.
+    // Two places say nothing about the fit.
     Some(Line { slope_interval: None, ..line })
 }

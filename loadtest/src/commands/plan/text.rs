@@ -1,4 +1,4 @@
-//! The plan in words.
+//! The plan as text.
 
 use quantity::format::{self, UNKNOWN};
 use report::TextTable;
@@ -9,19 +9,19 @@ use super::answer::PlanAnswer;
 use super::need::Need;
 use super::verdict::Verdict;
 
-/// Where the figures come from.
+/// The source of the figures.
 pub(super) fn source(name: &str, results: &[RunResult], here: &Host) -> String {
     let mut text = format!("Figures: {name}");
     if let Some(first) = results.first() {
         text += &format!("; {} runs from {} on, database wait {}", results.len(), first.started_at, first.wait.spec);
         if first.host != *here {
-            text += ". They are of another machine than this one, whose limits and CPUs are those below";
+            text += ". They come from another machine; the limits and CPUs below are this machine's";
         }
     }
     text + "."
 }
 
-/// A table of models, what speaks against each, and the recommendation.
+/// The table of models, the objections to each, and the recommendation.
 pub(super) fn answer(plan: &PlanAnswer) -> String {
     let reasons = plan.verdicts.iter().flat_map(reasons).collect::<Vec<_>>();
     let reasons = if reasons.is_empty() { String::new() } else { reasons.join("\n") + "\n\n" };
@@ -36,7 +36,7 @@ fn need(need: &Need) -> String {
         "{} connections, {} requests/s{}, each waiting {} and computing {}, within {}{}:",
         format::count(need.connections as f64),
         format::count(need.rate),
-        if is_closed_loop { " (each asks again at once; --rate says otherwise)" } else { "" },
+        if is_closed_loop { " (each sends without pause; set --rate otherwise)" } else { "" },
         format::micros((need.wait_s * 1e6) as u64),
         format::micros((need.cpu_per_request_s * 1e6) as u64),
         format::bytes(Some(need.ram_bytes)),

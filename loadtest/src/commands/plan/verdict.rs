@@ -1,4 +1,4 @@
-//! Whether a model fits, and what speaks against it.
+//! Whether a model fits, and why not.
 
 use anyhow::Result;
 use common::limits::{self, Ceiling};
@@ -9,23 +9,23 @@ use serde::Serialize;
 use super::cost::ModelCost;
 use super::need::Need;
 
-/// Beyond this share of busy CPUs requests wait for each other noticeably (in a queue of one server, M/M/1, three times as
-/// long as they compute).
+/// Above this share of busy CPUs, requests wait for each other noticeably (in an M/M/1 queue about three times as long
+/// as they compute).
 const BUSY_SHARE: f64 = 0.7;
-/// A task that computes for longer than this without an `.await` holds up the others of its thread: what tokio's authors
-/// advise is 10 to 100 µs.
+/// A task that computes for longer than this between `.await`s blocks the others on its thread; tokio's authors advise
+/// 10 to 100 µs.
 const LONG_TASK_S: f64 = 100e-6;
-/// So many times the measured connections are far beyond them.
+/// More than this many times the measured connections is far beyond them.
 const FAR: f64 = 2.0;
 
-/// What is to be said of one model.
+/// The verdict on one model.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verdict {
     /// The model's name.
     pub(super) target: &'static str,
-    /// What makes it impossible; nothing if it fits.
+    /// What rules it out; empty if it fits.
     pub(super) against: Vec<String>,
-    /// What to know if it is taken.
+    /// What to know before choosing it.
     pub(super) cautions: Vec<String>,
     /// RAM for the connections, at most.
     pub(super) ram_bytes: u64,
@@ -35,20 +35,20 @@ pub(super) struct Verdict {
     pub(super) per_connection_high_bytes: u64,
     /// How many connections the RAM holds.
     pub(super) connections_in_ram: u64,
-    /// Threads that wait for the database, with a pool.
+    /// The workers of a pool, which wait for the database.
     pub(super) workers: Option<u64>,
     /// CPUs that would be busy.
     pub(super) cpus: Option<f64>,
 }
 
 impl Verdict {
-    /// Whether the model can do what is needed.
+    /// Whether the model meets the need.
     pub(super) fn fits(&self) -> bool {
         self.against.is_empty()
     }
 }
 
-/// A verdict on every model that was measured.
+/// A verdict on every measured model.
 ///
 /// # Errors
 /// The limits of this machine cannot be read.
@@ -63,7 +63,7 @@ fn judge(cost: &ModelCost, need: &Need, cpus: f64, thread_bytes: Option<f64>) ->
     let is_pool = cost.target == Target::Threadpool;
     let workers = is_pool.then(|| workers(need));
     let missing_workers = (workers.unwrap_or(0.0) - cost.most_waiting).max(0.0);
-    // A worker costs no more than a connection's thread, which has its connection in it.
+    // A worker costs no more than a thread with its connection.
     let workers_bytes = missing_workers * thread_bytes.unwrap_or(0.0);
     let cpus_busy = cost.cpu_per_request_s.map(|own_s| need.rate * (own_s + need.cpu_per_request_s));
     let mut verdict = Verdict {
@@ -81,11 +81,11 @@ fn judge(cost: &ModelCost, need: &Need, cpus: f64, thread_bytes: Option<f64>) ->
     verdict.judge_limits(cost.target, need)?;
     verdict.judge_cpu(cost, need, cpus);
     if need.isolation && cost.target != Target::Prefork {
-        verdict.against.push("a crash ends all connections, and --isolation wants one only to end".into());
+        verdict.against.push("a crash ends all connections, but --isolation allows it to end only one".into());
     }
     if connections > FAR * cost.most_connections {
         let text = format!(
-            "measured up to {} connections: {} are {} times as many, and extrapolated",
+            "measured up to {} connections; the figures for {}, {} times as many, are extrapolated",
             format::count(cost.most_connections),
             format::count(connections),
             format::count(connections / cost.most_connections)
@@ -93,13 +93,13 @@ fn judge(cost: &ModelCost, need: &Need, cpus: f64, thread_bytes: Option<f64>) ->
         verdict.cautions.push(text);
     }
     if missing_workers > 0.0 && thread_bytes.is_none() {
-        verdict.cautions.push("the RAM of more workers than were measured is not in it: sweep threads, too".into());
+        verdict.cautions.push("the RAM excludes workers beyond those measured: sweep threads, too".into());
     }
     Ok(verdict)
 }
 
-/// Little's law: the requests that wait at once are rate × wait, on average. Requests that come at random need some more
-/// workers than that, three times its root (square-root staffing), or they queue; never more than there are connections.
+/// Little's law: on average rate × wait requests wait at once. Random arrivals need more workers than that to avoid
+/// queueing, by three times its square root (square-root staffing), but never more than there are connections.
 fn workers(need: &Need) -> f64 {
     let waiting = need.rate * (need.wait_s + need.cpu_per_request_s);
     (waiting + 3.0 * waiting.sqrt()).ceil().min(need.connections as f64)
@@ -109,7 +109,7 @@ impl Verdict {
     fn judge_ram(&mut self, need: &Need) {
         if self.ram_bytes > need.ram_bytes {
             let text = format!(
-                "up to {} of RAM are needed, and {} are given: that is enough for {} connections",
+                "needs up to {} of RAM, but {} is enough for only {} connections",
                 format::bytes(Some(self.ram_bytes)),
                 format::bytes(Some(need.ram_bytes)),
                 format::count(self.connections_in_ram as f64)
@@ -118,7 +118,7 @@ impl Verdict {
         }
     }
 
-    /// What this machine allows.
+    /// Checks the limits of this machine.
     fn judge_limits(&mut self, target: Target, need: &Need) -> Result<()> {
         let connections = need.connections as u64;
         let needed = match target {
@@ -135,7 +135,7 @@ impl Verdict {
         for (what, needed, Ceiling { connections: allowed, advice }) in needed {
             if needed > allowed as u64 {
                 let (needed, allowed) = (format::count(needed as f64), format::count(allowed as f64));
-                self.against.push(format!("{needed} {what} are needed, and this machine allows {allowed}: {advice}"));
+                self.against.push(format!("needs {needed} {what}, but this machine allows {allowed}: {advice}"));
             }
         }
         Ok(())
@@ -144,14 +144,13 @@ impl Verdict {
     fn judge_cpu(&mut self, cost: &ModelCost, need: &Need, cpus: f64) {
         let is_async = matches!(cost.target, Target::Async | Target::AsyncCodec);
         if is_async && need.cpu_per_request_s > LONG_TASK_S {
-            self.cautions.push("computing in a task holds up the others of its thread: use spawn_blocking".into());
+            self.cautions.push("computing in a task blocks the others on its thread: use spawn_blocking".into());
         }
         let Some(busy) = self.cpus else {
-            self.cautions.push("the server's CPU time was not metered: it takes a cgroup (root)".into());
+            self.cautions.push("the server's CPU time was not metered: that needs a cgroup (root)".into());
             return;
         };
-        let text =
-            format!("{} requests a second keep {busy:.2} CPUs busy, and there are {cpus}", format::count(need.rate));
+        let text = format!("{} requests/s keep {busy:.2} CPUs busy (of {cpus})", format::count(need.rate));
         if busy > cpus {
             self.against.push(text);
         } else if busy > BUSY_SHARE * cpus {
@@ -172,7 +171,7 @@ mod tests {
     fn workers_follow_littles_law() {
         // 400 wait on average; with 60 more, queueing is rare.
         assert_eq!(workers(&need(50_000, 2_000.0, 0.2)), 460.0);
-        // Each connection asks again at once: all of them wait, and there is nothing to share.
+        // Each connection sends without pause, so all of them wait and there is nothing to share.
         assert_eq!(workers(&need(1_000, 1_000.0, 1.0)), 1_000.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the cells of a sweep are measured, and what was measured is kept.
+//! Measures the cells of a sweep and keeps the results.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use results::event::{self, Event, Sink as _, Sinks};
 use results::run::SweepPlan;
 use results::{RunResult, Target};
 
-use super::outcome::is_result;
+use super::outcome::is_finished;
 use crate::machine::interrupt::Interrupt;
 use crate::machine::terminal::say;
 use crate::measure::target::{self, Location, TargetSpec};
@@ -21,14 +21,14 @@ use crate::subject::build::Executables;
 pub(crate) struct SweepCell {
     /// The server.
     pub(crate) target: Target,
-    /// How many connections it is to hold.
+    /// How many connections to hold.
     pub(crate) connections: usize,
-    /// Which round this is, from 1.
+    /// The round, counted from 1.
     pub(crate) round: u32,
 }
 
 impl SweepCell {
-    fn is_of(self, result: &RunResult) -> bool {
+    fn matches(self, result: &RunResult) -> bool {
         (self.target.name(), self.connections, Some(self.round))
             == (&result.target, result.connections.requested, result.round)
     }
@@ -42,13 +42,13 @@ pub(crate) struct Bench<'a> {
     outputs: Outputs,
     interrupt: &'a Interrupt,
     results: Vec<RunResult>,
-    /// What came of the last attempt to write the files.
+    /// The outcome of the last write.
     written: Result<()>,
     sinks: Sinks,
 }
 
 impl<'a> Bench<'a> {
-    /// A bench that has these results already.
+    /// A bench with these results so far.
     pub(crate) fn new(
         plan: &'a SweepPlan,
         db_wait: Latency,
@@ -61,7 +61,7 @@ impl<'a> Bench<'a> {
         Self { plan, db_wait, executables, outputs, interrupt, results, written: Ok(()), sinks }
     }
 
-    /// Says how long so many cells take.
+    /// Prints how long the cells will take.
     pub(crate) fn announce(&mut self, cells: &[SweepCell]) {
         let missing: Vec<_> = cells.iter().copied().filter(|cell| self.known(*cell).is_none()).collect();
         let time = missing.iter().map(|cell| self.estimate(*cell)).sum::<Duration>();
@@ -76,13 +76,13 @@ impl<'a> Bench<'a> {
         self.sinks.take(&Event::Planned { schema, runs: missing.len(), estimate_s });
     }
 
-    /// Measures these cells, but those that there are. Nothing if it was interrupted.
+    /// Measures the cells that have no result yet. `None` if interrupted.
     pub(crate) fn measure_all(&mut self, cells: &[SweepCell]) -> Option<()> {
         self.announce(cells);
         cells.iter().try_for_each(|cell| self.measure(*cell).map(drop))
     }
 
-    /// The result of a cell, which is measured unless it is there. Nothing if it was interrupted.
+    /// The result of a cell, measured now unless there is one. `None` if interrupted.
     pub(crate) fn measure(&mut self, cell: SweepCell) -> Option<&RunResult> {
         let index = match self.known(cell) {
             Some(index) => index,
@@ -92,19 +92,19 @@ impl<'a> Bench<'a> {
                 self.results.len() - 1
             }
         };
-        self.results.get(index).filter(|result| is_result(result, self.plan) || !self.interrupt.is_raised())
+        self.results.get(index).filter(|result| is_finished(result, self.plan) || !self.interrupt.is_raised())
     }
 
-    /// All results, and whether the files have them.
+    /// All results, and whether they are written.
     pub(crate) fn finish(self) -> (Vec<RunResult>, Result<()>) {
-        // What could not be written before may be now.
+        // Retry a failed write.
         let written = self.written.or_else(|_| self.outputs.write(&self.results));
         let written = written.map_err(|error| files::rescue(&self.results, error));
         (self.results, written)
     }
 
     fn known(&self, cell: SweepCell) -> Option<usize> {
-        self.results.iter().position(|result| cell.is_of(result))
+        self.results.iter().position(|result| cell.matches(result))
     }
 
     fn run(&mut self, cell: SweepCell) {
@@ -128,8 +128,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What a cell takes: its time, four waits (held at once, apart twice, drained), start and stop, and what grows with the
-    /// connections: to make them, and to read the ledger.
+    /// The duration of a cell: its window, four waits (holding, settling twice, draining), start and stop, and the time
+    /// to connect and to read the ledger, which grows with the connections.
     fn estimate(&self, cell: SweepCell) -> Duration {
         let spec = self.spec(cell);
         let wait = spec.fixed_wait().unwrap_or(Duration::from_secs(1));

@@ -1,14 +1,14 @@
-//! How many connections each server holds within a limit of RAM.
+//! Finds how many connections each server holds within a RAM limit.
 
 use results::{Cause, Target};
 
 use super::bench::{Bench, SweepCell};
 use super::outcome::holds;
 
-/// How near to each other the most that held and the least that did not must be: a tenth.
+/// The search ends when the highest success and the lowest failure are within a tenth.
 const PRECISION: usize = 10;
 
-/// Tries each server with more and more connections until it breaks, and then with numbers between. Nothing if it was
+/// Tries each server with more and more connections until it fails, then with numbers in between. `None` if
 /// interrupted.
 pub(super) fn search(bench: &mut Bench, targets: &[Target], connections: &[usize]) -> Option<()> {
     let cells: Vec<_> = targets.iter().flat_map(|&target| connections.iter().map(move |&n| cell(target, n))).collect();
@@ -17,22 +17,22 @@ pub(super) fn search(bench: &mut Bench, targets: &[Target], connections: &[usize
 }
 
 fn search_one(bench: &mut Bench, target: Target, connections: &[usize]) -> Option<()> {
-    let (mut held, mut broken) = (0, None);
+    let (mut held, mut failed) = (0, None);
     for &connections in connections {
         let result = bench.measure(cell(target, connections))?;
         if result.cause == Some(Cause::NotStarted) || result.memory.source.is_none() {
             return Some(());
         }
         if !holds(result) {
-            broken = Some(connections);
+            failed = Some(connections);
             break;
         }
         held = connections;
     }
-    let Some(mut broken) = broken else { return Some(()) };
-    while broken - held > (broken / PRECISION).max(1) {
-        let middle = round(usize::midpoint(held, broken), held, broken);
-        if holds(bench.measure(cell(target, middle))?) { held = middle } else { broken = middle }
+    let Some(mut failed) = failed else { return Some(()) };
+    while failed - held > (failed / PRECISION).max(1) {
+        let middle = round(usize::midpoint(held, failed), held, failed);
+        if holds(bench.measure(cell(target, middle))?) { held = middle } else { failed = middle }
     }
     Some(())
 }
@@ -41,11 +41,11 @@ fn cell(target: Target, connections: usize) -> SweepCell {
     SweepCell { target, connections, round: 1 }
 }
 
-/// `middle` to two digits, if that is still between the others.
-fn round(middle: usize, held: usize, broken: usize) -> usize {
+/// `middle` rounded to two digits, if that is still between the others.
+fn round(middle: usize, held: usize, failed: usize) -> usize {
     let step = 10_usize.pow(middle.max(1).ilog10().saturating_sub(1));
     let rounded = middle / step * step;
-    if rounded > held && rounded < broken { rounded } else { middle }
+    if rounded > held && rounded < failed { rounded } else { middle }
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_round_where_they_can_be() {
+    fn numbers_are_rounded_where_possible() {
         assert_eq!(round(6_500, 3_000, 10_000), 6_500);
         assert_eq!(round(8_250, 6_500, 10_000), 8_200);
         assert_eq!(round(55, 50, 60), 55);

@@ -1,4 +1,4 @@
-//! Going on with a sweep that was interrupted.
+//! Resumes an interrupted sweep.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -9,28 +9,29 @@ use results::RunResult;
 use results::file;
 use results::run::{Host, SweepPlan};
 
-use super::outcome::is_result;
+use super::outcome::is_finished;
 
-/// What was measured already. The order goes on as it was drawn, unless another seed is asked for.
+/// Reads the finished cells. The order stays the same unless there is another seed.
 ///
 /// # Errors
-/// The file cannot be read, or is of another sweep, or of another machine: the message says in what they differ.
+/// The file cannot be read, or is from another sweep or machine; the message lists the differences.
 pub(super) fn read(path: &Path, plan: &mut SweepPlan, seed: Option<u64>, host: &Host) -> Result<Vec<RunResult>> {
     let name = path.display();
-    let source = file::read(path).with_context(|| format!("--resume: a sweep is begun with --json {name}"))?;
+    let source =
+        file::read(path).with_context(|| format!("--resume continues a sweep; start one with --json {name}"))?;
     let mut results = source.results;
     for result in &results {
-        let Some(recorded) = &result.sweep else { bail!("--resume {name} has runs that are of no sweep") };
+        let Some(recorded) = &result.sweep else { bail!("--resume {name} has runs that do not belong to a sweep") };
         plan.seed = seed.unwrap_or(recorded.seed);
         let differences = differences(recorded, &result.host, plan, host);
         ensure!(
             differences.is_empty(),
-            "--resume {name} is another sweep, and figures of both would be mixed:\n  {}\n\
-             Ask for the same, or begin anew with --json",
+            "--resume {name} is from another sweep, and their figures would be mixed:\n  {}\n\
+             Use the same settings, or start a new sweep with --json",
             differences.join("\n  ")
         );
     }
-    results.retain(|result| is_result(result, plan));
+    results.retain(|result| is_finished(result, plan));
     Ok(results)
 }
 

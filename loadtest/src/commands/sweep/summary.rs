@@ -1,4 +1,4 @@
-//! What the cells of a sweep say together.
+//! The summary of a sweep.
 
 use quantity::format::{self, UNKNOWN};
 use report::table_of;
@@ -8,17 +8,17 @@ use results::{RunResult, Target};
 use super::outcome::holds;
 
 const NOTES: &str = "\
-Medians, and below them the least and the most of all rounds. RAM is the peak, while every connection waits for its
+Medians, and below them the lowest and highest of all rounds. RAM is the peak, while every connection waits for its
 query; keep-alive is what the same connections cost before that: open and idle, each after one answer without a query.
 ";
 const SLOPE_NOTE: &str = "\
-A connection more costs the slope of RAM over connections (least squares), below it its 95 % confidence interval.
+A connection more costs the slope of RAM over connections (least squares); its 95 % confidence interval is below it.
 ";
 const TCP_NOTE: &str = "\
-The limit of a cgroup v1 leaves out the buffers of TCP sockets, which RAM includes: it may read more than the limit.
+The limit of cgroup v1 excludes TCP buffers, which RAM includes: RAM may be above the limit.
 ";
 
-/// A table of all cells, and one of the slopes, or of where the servers broke.
+/// A table of all cells, and one of the slopes or of where the servers failed.
 pub(super) fn text(results: &[RunResult], targets: &[Target], ram_limit_bytes: Option<u64>) -> String {
     if results.is_empty() {
         return String::new();
@@ -31,8 +31,8 @@ pub(super) fn text(results: &[RunResult], targets: &[Target], ram_limit_bytes: O
     );
     let conclusion = match ram_limit_bytes {
         Some(limit_bytes) => {
-            let header = ["model", "holds", "breaks at", &format!("within {}, by", format::bytes(Some(limit_bytes)))];
-            table_of(header, models.iter().map(Model::breaking))
+            let header = ["model", "holds", "fails at", &format!("within {}, by", format::bytes(Some(limit_bytes)))];
+            table_of(header, models.iter().map(Model::limits))
         }
         None => table_of(["a connection more", "active", "keep-alive"], models.iter().map(Model::slopes)),
     };
@@ -100,24 +100,24 @@ impl<'a> Model<'a> {
         [self.target.name().to_owned(), active, slope(|result| result.memory.keep_alive_bytes)]
     }
 
-    /// The most that it held, the least that it did not, and by what it broke.
-    fn breaking(&self) -> [String; 4] {
+    /// The most connections held, the fewest not held, and the cause.
+    fn limits(&self) -> [String; 4] {
         let connections = |result: &&RunResult| result.connections.requested;
-        let (held, broken): (Vec<_>, Vec<_>) = self.results.iter().copied().partition(|result| holds(result));
+        let (held, failed): (Vec<_>, Vec<_>) = self.results.iter().copied().partition(|result| holds(result));
         let held = held.iter().map(connections).max();
-        let broken = broken.into_iter().min_by_key(connections);
+        let failed = failed.into_iter().min_by_key(connections);
         let number = |number: Option<usize>| number.map_or(UNKNOWN.into(), |number| format::count(number as f64));
-        let cause = broken.and_then(|result| result.cause_in_words());
+        let cause = failed.and_then(|result| result.cause_in_words());
         let cause = match (cause, held) {
             (Some(cause), _) => cause,
             (None, Some(_)) => "nothing, up to there".into(),
             (None, None) => UNKNOWN.into(),
         };
-        [self.target.name().to_owned(), number(held), number(broken.as_ref().map(connections)), cause]
+        [self.target.name().to_owned(), number(held), number(failed.as_ref().map(connections)), cause]
     }
 }
 
-/// The line of a figure over connections.
+/// Fits a line to a figure over connections.
 pub(crate) fn line(results: &[&RunResult], figure: fn(&RunResult) -> Option<u64>) -> Option<Line> {
     let sound = results.iter().filter(|result| result.is_sound());
     let points = sound.filter_map(|result| Some((result.connections.open_peak as f64, figure(result)? as f64)));
@@ -125,7 +125,7 @@ pub(crate) fn line(results: &[&RunResult], figure: fn(&RunResult) -> Option<u64>
 }
 
 fn slope(line: &Line) -> String {
-    // Below zero is noise, and there are no negative bytes to write.
+    // A negative slope is noise.
     let bytes = |value: f64| format::bytes(Some(value.max(0.0) as u64));
     match line.slope_interval {
         Some((low, high)) => format!("{}\n{}", bytes(line.slope), range(&bytes(low), &bytes(high))),
@@ -143,7 +143,7 @@ fn spread(figures: impl Iterator<Item = f64>, text: impl Fn(f64) -> String) -> S
     }
 }
 
-/// `2.74..2.81 MB`: the unit once, if it is the same.
+/// `2.74..2.81 MB`: a common unit appears once.
 fn range(low: &str, high: &str) -> String {
     match (low.rsplit_once(' '), high.rsplit_once(' ')) {
         (Some((low, unit)), Some((_, same))) if unit == same => format!("{low}..{high}"),
