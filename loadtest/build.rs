@@ -1,4 +1,4 @@
-//! Tells the program how well it was optimised, so that it can say when its figures are of a debug build.
+//! Passes the optimisation level to the program, so that it can warn about debug builds.
 
 fn main() {
     let level = std::env::var("OPT_LEVEL").unwrap_or_default();

@@ -1,11 +1,11 @@
-//! The one rule of the house: an arrow only points down. Between crates cargo enforces it; here, between the folders of
-//! loadtest, and between the files of every crate.
+//! The layering rule: dependencies only point down. Cargo enforces it between crates; these tests enforce it between
+//! the folders of loadtest and between the files of every crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders of loadtest, each with those that it may use.
+/// The folders of loadtest, each with the folders that it may use.
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli", "commands", "machine", "subject"]),
     ("cli", &["commands", "subject"]),
@@ -17,10 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("machine", &[]),
 ];
 
-/// A file, by its module path within its crate: `measure::run`.
+/// A file's module path within its crate: `measure::run`.
 type Module = String;
 
-/// The files of a crate, each with those whose items it uses.
+/// The files of a crate, each with the files that it uses.
 type Uses = BTreeMap<Module, BTreeSet<Module>>;
 
 fn root() -> PathBuf {
@@ -49,8 +49,8 @@ fn module(src: &Path, file: &Path) -> Module {
     path.components().map(|part| part.as_os_str().to_str().unwrap()).collect::<Vec<_>>().join("::")
 }
 
-/// The paths that a text names below `crate`, `super` or `self`, with groups in braces taken apart. Tests at the end of a file
-/// do not count.
+/// The paths below `crate`, `super` or `self` in a text, with brace groups expanded. Tests at the end of a file do not
+/// count.
 fn paths(module: &str, text: &str) -> Vec<String> {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
@@ -63,7 +63,7 @@ fn paths(module: &str, text: &str) -> Vec<String> {
         for (at, _) in code.match_indices(start) {
             let is_word =
                 code[..at].chars().next_back().is_some_and(|before| before.is_alphanumeric() || before == '_');
-            // `super::super::` is read from its last part on, one level too low: nobody here writes it.
+            // `super::super::` resolves one level too low, but is not used here.
             if !is_word {
                 expand(base, &code[at + start.len()..], &mut found);
             }
@@ -72,7 +72,7 @@ fn paths(module: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expand(base: &str, rest: &str, found: &mut Vec<String>) {
     let join = |name: &str| if base.is_empty() { name.to_owned() } else { format!("{base}::{name}") };
     if let Some(group) = rest.strip_prefix('{') {
@@ -103,20 +103,20 @@ fn expand(base: &str, rest: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Who uses whom in a crate.
+/// Which files use which in a crate.
 fn uses(src: &Path) -> Uses {
     let files: BTreeMap<Module, String> =
         files(src).iter().map(|file| (module(src, file), fs::read_to_string(file).unwrap())).collect();
     let root = ["main", "lib"].into_iter().find(|root| files.contains_key(*root)).unwrap_or("lib");
     let used_by = |module: &Module, text: &String| {
         let used = paths(module, text).into_iter().map(|path| owner(&path, &files, root));
-        // A file that only declares and passes on its own folder's modules uses them; that is no circle by itself.
+        // A file that declares or re-exports its folder's modules uses them, which is not a cycle by itself.
         used.filter(|used| used != module).collect()
     };
     files.iter().map(|(module, text)| (module.clone(), used_by(module, text))).collect()
 }
 
-/// The file that a path leads to: the longest part of it that is a file.
+/// The file that a path leads to: its longest prefix that is a file.
 fn owner(path: &str, files: &BTreeMap<Module, String>, root: &str) -> Module {
     let mut path = path;
     loop {
@@ -130,8 +130,8 @@ fn owner(path: &str, files: &BTreeMap<Module, String>, root: &str) -> Module {
     }
 }
 
-/// A circle, if there is one: each uses the next, and the last is the first.
-fn circle(uses: &Uses) -> Option<Vec<Module>> {
+/// A cycle, if there is one: each file uses the next, and the last is the first.
+fn cycle(uses: &Uses) -> Option<Vec<Module>> {
     fn visit(at: &Module, uses: &Uses, path: &mut Vec<Module>, done: &mut BTreeSet<Module>) -> Option<Vec<Module>> {
         if let Some(start) = path.iter().position(|module| module == at) {
             return Some(path[start..].iter().chain([at]).cloned().collect());
@@ -160,7 +160,7 @@ fn folders_use_only_those_below_them() {
             assert!(allowed.contains(&other.as_str()), "{module} uses {other}, which is not below {own}");
         }
     }
-    // The layers themselves only point down.
+    // The list of layers itself only points down.
     for (at, (name, allowed)) in LAYERS.iter().enumerate() {
         let below: Vec<_> = LAYERS[at + 1..].iter().map(|(name, _)| *name).collect();
         assert!(allowed.iter().all(|used| below.contains(used)), "{name} may use what is not below it");
@@ -168,13 +168,13 @@ fn folders_use_only_those_below_them() {
 }
 
 #[test]
-fn no_files_use_each_other_in_a_circle() {
-    let circles = sources().into_iter().filter_map(|src| Some((circle(&uses(&src))?.join(" -> "), src)));
-    assert_eq!(circles.collect::<Vec<_>>(), []);
+fn files_have_no_cycles() {
+    let cycles = sources().into_iter().filter_map(|src| Some((cycle(&uses(&src))?.join(" -> "), src)));
+    assert_eq!(cycles.collect::<Vec<_>>(), []);
 }
 
 #[test]
-fn a_circle_is_found() {
+fn a_cycle_is_found() {
     assert_eq!(paths("a::b", "use super::c::{D, e::f};\nlet x = crate::g::h();\n"), ["g::h", "a::c::D", "a::c::e::f"]);
     let uses = |pairs: &[(&str, &[&str])]| -> Uses {
         pairs
@@ -182,6 +182,6 @@ fn a_circle_is_found() {
             .map(|(module, used)| (module.to_string(), used.iter().map(ToString::to_string).collect()))
             .collect()
     };
-    assert_eq!(circle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &[])])), None);
-    assert_eq!(circle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])).unwrap(), ["b", "c", "b"]);
+    assert_eq!(cycle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &[])])), None);
+    assert_eq!(cycle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])).unwrap(), ["b", "c", "b"]);
 }

@@ -1,5 +1,5 @@
-//! Servers that are not this project's: started with `--exec`, running already with `--pid`, doing nothing with `--null`,
-//! speaking TLS.
+//! Other servers: started with `--exec`, already running with `--pid`, doing nothing with `--null`, over TLS, and
+//! remote.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -21,7 +21,7 @@ fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 
-/// Runs loadtest, and gives the result with what was printed on stdout and stderr.
+/// Runs loadtest, and returns the result, stdout and stderr.
 fn measure(arguments: &[&str]) -> (Value, String, String) {
     let directory = TempDir::new().unwrap();
     let json = directory.path().join("run.json");
@@ -46,7 +46,7 @@ fn is_listening(port: u16) -> bool {
 }
 
 #[test]
-fn a_server_that_is_started_for_the_url_is_metered_and_stopped() {
+fn a_server_started_for_a_url_is_metered_and_stopped() {
     let port = free_port();
     let command = format!("{} --listen 127.0.0.1:{port} --db-wait 20ms", server_executable());
     let url = format!("http://127.0.0.1:{port}/");
@@ -76,7 +76,7 @@ fn a_command_that_does_not_serve_is_reported() {
 }
 
 #[test]
-fn a_server_gets_no_descriptor_that_loadtest_was_given() {
+fn a_server_inherits_no_descriptors_of_loadtest() {
     let shell = "exec 9</dev/null; exec \"$@\"";
     let list = "ls -1 /proc/self/fd >&2; exit 3";
     let url = format!("http://127.0.0.1:{}/", free_port());
@@ -98,7 +98,7 @@ fn a_server_that_dies_under_the_load_is_reported() {
     assert!(!is_listening(port));
 }
 
-/// Killed and reaped with the test.
+/// A child process, killed and reaped with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -109,7 +109,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn a_server_that_runs_already_is_metered_with_its_children_and_left_running() {
+fn a_running_server_is_metered_with_its_children_and_left_running() {
     let mut command = Command::new(server_executable());
     command.args(["--listen", "127.0.0.1:0", "--db-wait", "20ms", "--start", "10"]);
     let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
@@ -128,7 +128,7 @@ fn a_server_that_runs_already_is_metered_with_its_children_and_left_running() {
 }
 
 #[test]
-fn a_target_that_runs_elsewhere_is_asked_and_left_running() {
+fn a_remote_target_is_polled_and_left_running() {
     let (mut server, remote) = start_remote("prefork");
     let arguments = ["--target", "all", "--remote", &remote, "-c", "20", "-d", "1s", "--db-wait", "100ms"];
     let (results, stdout, _) = measure(&arguments);
@@ -149,7 +149,7 @@ fn the_null_server_answers_everything() {
 }
 
 #[test]
-fn cpus_are_those_that_were_named() {
+fn cpus_are_pinned() {
     let output = run(&["--null", "-d", "1s", "--cpus", "0:0"]);
     assert!(output.status.success(), "{output:?}");
     let output = run(&["--null", "-d", "1s", "--cpus", "0:4095"]);
@@ -157,7 +157,7 @@ fn cpus_are_those_that_were_named() {
     assert!(!output.status.success() && stderr.contains("--cpus"), "{stderr}");
 }
 
-/// A server with a certificate that nobody has signed; answers each head that comes in one piece.
+/// A server with a self-signed certificate. Answers each request head that comes in one piece.
 fn start_tls_server() -> u16 {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = own.signing_key.serialize_der().try_into().unwrap();
@@ -185,14 +185,14 @@ fn start_tls_server() -> u16 {
 }
 
 #[test]
-fn https_is_spoken() {
+fn https_works() {
     let url = format!("https://localhost:{}/", start_tls_server());
     let (result, stdout, _) = measure(&["-c", "10", "-d", "1s", &url]);
     assert!(stdout.contains("requests in") && !stdout.contains("Socket errors"), "{stdout}");
     assert!(result["requests"].as_u64() > Some(10), "{result}");
 }
 
-/// A server elsewhere, as `--remote` and C10K_REMOTES name it; killed with the test.
+/// A remote server and its entry for `--remote` or C10K_REMOTES; killed with the test.
 fn start_remote(name: &str) -> (Running, String) {
     let mut command = Command::new(server_executable());
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
@@ -204,7 +204,7 @@ fn start_remote(name: &str) -> (Running, String) {
 }
 
 #[test]
-fn what_was_measured_is_served_until_it_is_stopped() {
+fn results_are_served_until_stopped() {
     let (_server, remote) = start_remote("prefork");
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("results");
@@ -243,7 +243,7 @@ fn serving_once_ends_with_the_last_run() {
     assert_eq!(run(&["serve", "--once", "--out", out]).status.code(), Some(2));
 }
 
-/// An admin port that tells of a MiB more each time that it is asked.
+/// An admin port that reports a MiB more with each request.
 fn start_growing_admin() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -260,7 +260,7 @@ fn start_growing_admin() -> u16 {
 }
 
 #[test]
-fn a_server_behind_a_url_is_asked_for_its_ram_again_and_again() {
+fn the_ram_of_a_server_behind_a_url_is_polled() {
     let admin = format!("http://127.0.0.1:{}/", start_growing_admin());
     let url = format!("https://localhost:{}/", start_tls_server());
     let (result, ..) = measure(&["-c", "2", "-t", "1", "-d", "3s", "--admin-url", &admin, &url]);

@@ -1,4 +1,4 @@
-//! `loadtest report`, on the real binary and files of results.
+//! `loadtest report`, with the real binary and result files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_loadtest");
-/// Two runs: threads and threadpool, with 10,000 connections.
+/// A run of threads and one of threadpool, with 10,000 connections.
 const RUNS: &str = include_str!("../../crates/results/tests/data/runs.json");
 
 /// A directory of result files.
@@ -77,18 +77,18 @@ fn with_peak(peak_bytes: u64) -> Value {
 }
 
 #[test]
-fn one_file_is_printed_as_the_run_has_printed_it_and_written_in_every_format() {
+fn one_file_is_printed_as_by_its_run_and_written_in_every_format() {
     let files = Files::new();
     files.write("a.json", &runs());
     let outputs = ["--json", "b.json", "--csv", "b.csv", "--csv-series", "s.csv", "--markdown", "b.md"];
     let reported = files.report(&[&["a.json"][..], &outputs].concat());
     reported.assert(0, &["threads: 10,000 connections, database wait 1s", "RAM, peak", "377.43 MB", "≥ 10.2 s"], &[]);
-    // Not a terminal: no colours, no bars.
+    // Without a terminal there are no colours and no bars.
     assert!(!reported.stdout.contains(['\x1b', '█']), "{}", reported.stdout);
     assert_eq!(serde_json::from_str::<Value>(&files.read("b.json")).unwrap(), runs());
     assert_eq!((files.read("b.csv").lines().count(), files.read("s.csv").lines().count()), (3, 5));
     assert!(files.read("b.md").starts_with("| ") && files.read("b.md").contains("| RAM, peak"));
-    // A single run is no table.
+    // A single run has no table.
     files.write("one.json", &with_peak(1));
     assert!(!files.report(&["one.json"]).stdout.contains("RAM, peak"));
 }
@@ -141,7 +141,7 @@ fn conditions_set_the_status() {
 }
 
 #[test]
-fn what_is_no_result_is_refused() {
+fn files_that_are_not_results_are_refused() {
     let files = Files::new();
     fs::write(files.path("cut.json"), &RUNS[..1000]).unwrap();
     fs::write(files.path("no.json"), "requests: 5").unwrap();
@@ -156,7 +156,7 @@ fn what_is_no_result_is_refused() {
 }
 
 #[test]
-fn where_nothing_can_be_written_is_known_before_anything_runs() {
+fn an_unwritable_folder_is_detected_before_anything_runs() {
     let Some(unshare) = [&["-m"][..], &["-rm"]].into_iter().find(|flags| can_unshare(flags)) else {
         eprintln!("skipped: this needs the right to mount");
         return;

@@ -1,4 +1,4 @@
-//! What can go wrong with a run, on the real binary and real servers.
+//! Runs and their failures, with the real binary and real servers.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Building the servers is part of it.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Includes building the servers.
+const TIMEOUT: Duration = Duration::from_secs(600);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// loadtest, running; killed with the test.
+/// A running loadtest.
 struct Loadtest {
     child: Child,
 }
@@ -31,9 +31,9 @@ impl Loadtest {
         self.child.id() as i32
     }
 
-    /// Waits for its server, and gives the pids of the server's tree, the root first.
+    /// Waits for its server, and returns the pids of the server's tree, root first.
     fn server(&self) -> Vec<i32> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             let tree = meter::process_tree(self.pid());
             if let Some(root) = tree.into_iter().find(|&pid| name(pid).starts_with("server-")) {
@@ -53,7 +53,7 @@ fn run(arguments: &[&str]) -> Output {
     Loadtest::start(arguments).output()
 }
 
-/// The name of a process; empty if it is gone. A zombie has one, too, but holds nothing.
+/// The name of a process; empty if it is gone or a zombie.
 fn name(pid: i32) -> String {
     let is_zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -93,7 +93,7 @@ fn read_json(path: impl AsRef<Path>) -> Value {
 }
 
 #[test]
-fn a_run_gives_a_report_for_people_and_one_for_machines() {
+fn a_run_writes_a_report_and_every_file() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
     let [csv, csv_series, markdown] = ["run.csv", "series.csv", "run.md"].map(|name| path(&directory, name));
@@ -107,10 +107,10 @@ fn a_run_gives_a_report_for_people_and_one_for_machines() {
     {
         assert!(report.contains(expected), "{expected:?} is missing in {report}");
     }
-    // Neither is a terminal: no colours, no progress bar.
+    // Without a terminal there are no colours and no progress bar.
     assert!(!report.contains('\x1b') && !stderr(&output).contains('\x1b'));
     let result = read_json(&json);
-    assert_eq!(result["schema"], "c10k-loadtest/2");
+    assert_eq!(result["schema"], "c10k-loadtest/3");
     let series = result["series"].as_array().unwrap();
     assert!(series.iter().all(|second| second["rps"].as_f64() > Some(0.0) && second["open"] == 50), "{series:?}");
     assert!(result["histograms"]["answered"].as_str().unwrap().len() > 10);
@@ -127,7 +127,7 @@ fn a_run_gives_a_report_for_people_and_one_for_machines() {
 }
 
 #[test]
-fn a_limit_that_is_exceeded_sets_the_status() {
+fn an_exceeded_limit_sets_the_status() {
     let arguments = ["--target", "async", "-c", "100", "-d", "1s", "--db-wait", "100ms"];
     let output = run(&[&arguments[..], &["--fail-if", "p50 > 50ms", "--fail-if", "errors > 0"]].concat());
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
@@ -136,7 +136,7 @@ fn a_limit_that_is_exceeded_sets_the_status() {
 }
 
 #[test]
-fn what_cannot_be_written_in_the_end_is_kept_elsewhere() {
+fn results_that_cannot_be_written_are_saved_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
     let loadtest =
@@ -145,9 +145,9 @@ fn what_cannot_be_written_in_the_end_is_kept_elsewhere() {
     drop(directory);
     let output = loadtest.output();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let complaint = stderr(&output);
-    assert!(complaint.contains("error: what was measured is in ") && complaint.contains("run.json cannot be written"));
-    let kept = complaint.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');
+    let stderr_text = stderr(&output);
+    assert!(stderr_text.contains("error: the results are in ") && stderr_text.contains("run.json cannot be written"));
+    let kept = stderr_text.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');
     let result = read_json(kept);
     fs::remove_file(kept).unwrap();
     assert!(result[0]["requests"].as_u64().unwrap() > 0, "{result}");
@@ -165,7 +165,7 @@ fn flags_after_two_dashes_reach_the_server() {
 }
 
 #[test]
-fn refusals_are_counted_and_said() {
+fn refusals_are_counted_and_reported() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
     let arguments = ["--target", "threads", "-c", "30", "-d", "1s", "--db-wait", "100ms", "--json", &json];
@@ -198,7 +198,7 @@ fn an_interrupted_run_keeps_what_it_measured() {
 }
 
 #[test]
-fn a_second_interrupt_does_not_wait_for_answers_and_loses_nothing() {
+fn a_second_interrupt_does_not_wait_for_answers_and_keeps_results() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
     let loadtest =
@@ -224,7 +224,7 @@ fn a_run_that_measures_nothing_fails() {
 }
 
 #[test]
-fn nobody_needs_to_read_what_is_printed() {
+fn a_closed_stdout_does_not_fail_a_run() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_path(&directory);
     let mut loadtest =

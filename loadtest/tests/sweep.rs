@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Building the servers is part of it.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Includes building the servers.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 const SWEEP: [&str; 7] = ["sweep", "--target", "async,threads", "-d", "1s", "--db-wait", "100ms"];
 
@@ -37,12 +37,12 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The runs in a file; none while there is no file.
+/// The runs in a file; empty while there is no file.
 fn results(path: impl AsRef<Path>) -> Vec<Value> {
     fs::read(path).map_or(Vec::new(), |bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
-/// Target, connections and round of each run, each once.
+/// The target, connections and round of each run, which must be distinct.
 fn cells(results: &[Value]) -> BTreeSet<String> {
     let cells: BTreeSet<_> = results
         .iter()
@@ -97,7 +97,7 @@ fn assert_plans(sweep: &str) {
     let output = plan(&["-c", "1000", "--rate", "100", "--json", &json]);
     let verdicts: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!(verdicts["verdicts"].as_array().unwrap().len(), 2, "{verdicts}");
-    // The server's CPU time can be metered in a cgroup only; its RAM is in any case a small part of this.
+    // CPU time needs a cgroup, but RAM is in any case a small part of the limit.
     assert!(output.status.success(), "{}", stdout(&output));
     assert!(stdout(&output).contains("Take threads."), "{}", stdout(&output));
     assert!(stdout(&output).contains("extrapolated") && stdout(&output).contains(sweep), "{}", stdout(&output));
@@ -112,18 +112,18 @@ fn assert_plans(sweep: &str) {
 }
 
 #[test]
-fn an_interrupted_sweep_can_be_gone_on_with() {
+fn an_interrupted_sweep_can_be_resumed() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("sweep.json");
     let json = json.to_str().unwrap();
     let cells_asked = ["-c", "20,40", "--rounds", "2"];
     let sweeping = start(&[&SWEEP[..], &cells_asked, &["--json", json]].concat());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while results(json).is_empty() {
         assert!(Instant::now() < deadline, "nothing was measured");
         thread::sleep(Duration::from_millis(50));
     }
-    // In the middle of the next.
+    // Interrupt in the middle of the next cell.
     thread::sleep(Duration::from_millis(500));
     kill(Pid::from_raw(sweeping.id() as i32), Signal::SIGINT).unwrap();
     let output = sweeping.wait_with_output().unwrap();
@@ -144,7 +144,7 @@ fn an_interrupted_sweep_can_be_gone_on_with() {
 }
 
 #[test]
-fn a_limit_of_ram_shows_where_a_server_breaks() {
+fn a_ram_limit_shows_where_a_server_fails() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("sweep.json");
     let limit =
@@ -157,16 +157,16 @@ fn a_limit_of_ram_shows_where_a_server_breaks() {
     }
     assert!(output.status.success(), "{}", stderr(&output));
     let measured = results(&json);
-    let (held, broken): (Vec<_>, Vec<_>) = measured.iter().partition(|result| result["cause"].is_null());
+    let (held, failed): (Vec<_>, Vec<_>) = measured.iter().partition(|result| result["cause"].is_null());
     let connections = |result: &&Value| result["connections"]["requested"].as_u64().unwrap();
-    let (held, least) = (held.iter().map(connections).max().unwrap(), broken.iter().map(connections).min().unwrap());
+    let (held, least) = (held.iter().map(connections).max().unwrap(), failed.iter().map(connections).min().unwrap());
     assert!((20..least).contains(&held) && least <= 600, "held {held}, broke at {least}");
-    for result in &broken {
+    for result in &failed {
         assert_eq!(result["cause"], "out_of_memory", "{result}");
         assert!(result["server"]["oom_kills"].as_u64().unwrap() > 0, "{result}");
-        // It may also be killed at its very end, when all was measured.
+        // The kill may also come at the very end, after the measurement.
         assert!(result["server"]["exit"].as_str().unwrap().contains("SIGKILL"), "{result}");
         assert_eq!(result["memory"]["limit_bytes"], 8 << 20);
     }
-    assert!(stdout(&output).contains("breaks at") && stdout(&output).contains("(OOM)"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("fails at") && stdout(&output).contains("(OOM)"), "{}", stdout(&output));
 }

@@ -1,4 +1,4 @@
-//! What the project is for, once for each server: 10,000 connections, held and measured.
+//! The project's main claim, once for each server: 10,000 connections, held and measured.
 
 use std::fs;
 use std::process::Command;
@@ -29,7 +29,7 @@ fn every_server_holds_ten_thousand_connections() {
     }
 }
 
-/// Held means: waiting at the same moment, by the server's own count.
+/// Held means waiting at the same moment, by the server's own count.
 fn assert_held(result: &Value) {
     let connections = &result["connections"];
     let is_pool = result["target"] == "threadpool";
@@ -43,10 +43,10 @@ fn assert_held(result: &Value) {
 fn assert_counted(result: &Value) {
     let errors = result["errors"].as_object().unwrap();
     assert!(errors.len() == 5 && errors.values().all(|count| *count == 0), "{result}");
-    // Nobody answers before the database does: a faster figure would be a lie. The histogram has four digits.
+    // No answer can come before the database's. The histogram keeps four digits.
     let fastest_us = result["latency_us"]["min"].as_u64().unwrap();
     assert!(fastest_us >= 999_000, "{result}");
-    // Within d seconds, a connection that waits 1 s for each answer gets at most d + 1 of them.
+    // In d seconds, a connection that waits 1 s for each answer gets at most d + 1 answers.
     let requests = result["requests"].as_u64().unwrap();
     let window_s = result["duration_s"].as_f64().unwrap();
     assert!(requests > 0 && requests as f64 <= CONNECTIONS as f64 * (window_s + 1.0), "{result}");
@@ -56,7 +56,7 @@ fn assert_metered(result: &Value) {
     let memory = &result["memory"];
     let bytes = |figure: &str| memory[figure].as_u64().unwrap_or_else(|| panic!("no {figure}: {result}"));
     assert!(bytes("peak_bytes") > bytes("idle_bytes"), "{result}");
-    // The parts are within the whole, and the sockets alone are above 1 KiB each.
+    // The parts fit into the total, and each socket takes more than 1 KiB.
     let parts = bytes("pss_bytes") + bytes("page_tables_bytes") + bytes("kernel_stacks_bytes");
     assert!(parts + bytes("sockets_bytes") <= bytes("peak_bytes") + (8 << 20), "{result}");
     assert!(bytes("sockets_bytes") > CONNECTIONS * 1024, "{result}");

@@ -1,7 +1,7 @@
-//! The same command line, given to the real wrk and to loadtest, one after the other, against the same server: the same
-//! output comes out, but for the noise.
+//! Runs the real wrk and loadtest with the same command line against the same server: the outputs agree except for
+//! noise.
 //!
-//! They need wrk (Debian's package), which nothing else does: `cargo test -p loadtest --test wrk -- --ignored`.
+//! Most tests need wrk (Debian's package): `cargo test -p loadtest --test wrk -- --ignored`.
 
 mod origin;
 
@@ -17,14 +17,14 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What both print.
+/// The output of both.
 fn both(arguments: &[&str]) -> (String, String) {
     let (wrk, ours) = (run("wrk", arguments), run(env!("CARGO_BIN_EXE_loadtest"), arguments));
     assert!(!stdout(&wrk).is_empty(), "{wrk:?}");
     (stdout(&wrk), stdout(&ours))
 }
 
-/// The text with each figure and its unit replaced, and each gap made one space.
+/// The text with each figure and its unit replaced by #, and single spaces.
 fn shape(text: &str) -> Vec<String> {
     let word = |word: &str| {
         let unit =
@@ -35,7 +35,7 @@ fn shape(text: &str) -> Vec<String> {
     text.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Lines whose columns have fixed widths.
+/// Whether a line has columns of fixed width.
 fn is_table(line: &str) -> bool {
     ["  Thread", "    Latency", "    Req/Sec", "     50%", "     99%", "Requests/sec", "Transfer/sec"]
         .iter()
@@ -52,7 +52,7 @@ fn assert_same_shape(arguments: &[&str]) -> (String, String) {
     (wrk, ours)
 }
 
-/// The first figure after `label`, whose unit is known to the caller.
+/// The first figure after `label`; the caller knows its unit.
 fn figure(text: &str, label: &str) -> f64 {
     let rest = text.split_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1.trim_start();
     let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
@@ -67,7 +67,7 @@ fn assert_close(wrk: &str, ours: &str, label: &str) {
 
 #[test]
 #[ignore = "needs wrk"]
-fn figures_and_columns_are_wrks() {
+fn figures_and_columns_match_wrk() {
     let origin = Origin::start();
     let url = origin.url("/");
     let (wrk, ours) = assert_same_shape(&["-t", "2", "-c", "20", "-d", "2s", "--latency", &url]);
@@ -78,7 +78,7 @@ fn figures_and_columns_are_wrks() {
 
 #[test]
 #[ignore = "needs wrk"]
-fn the_conditional_lines_are_wrks() {
+fn the_conditional_lines_match_wrk() {
     let origin = Origin::start();
     for path in ["/missing", "/chunked", "/close"] {
         assert_same_shape(&["-c", "10", "-d", "1", &origin.url(path)]);
@@ -97,7 +97,7 @@ fn the_conditional_lines_are_wrks() {
 
 #[test]
 #[ignore = "needs wrk"]
-fn requests_are_wrks() {
+fn requests_match_wrk() {
     let send = |program: &str| {
         let origin = Origin::start();
         run(program, &["-c", "2", "-d", "1", "-H", "X-A: 1", "-H", "User-Agent: me", &origin.url("/a?b=c")]);
@@ -110,7 +110,7 @@ fn requests_are_wrks() {
     assert_eq!(send("wrk"), send(env!("CARGO_BIN_EXE_loadtest")));
 }
 
-/// What a script prints under each program, and the requests that came, each without its Host and its fields in order.
+/// The output of a program with a script, and the requests received, without Host and with sorted fields.
 struct Scripted {
     output: String,
     requests: Vec<String>,
@@ -130,7 +130,7 @@ fn run_script(program: &str, script: &str, arguments: &[&str], rest: &[&str]) ->
     Scripted { output: stdout(&output).replace(port, "PORT"), requests }
 }
 
-/// A request's fields come in the order of a hash table.
+/// Sorts a request's fields, which wrk sends in the order of a hash table.
 fn in_order(request: &str) -> String {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<_> = head.lines().filter(|line| !line.starts_with("Host:")).collect();
@@ -138,7 +138,7 @@ fn in_order(request: &str) -> String {
     format!("{}|{body}", lines.join("|"))
 }
 
-/// A script under wrk and under loadtest, on one connection for a second unless told otherwise.
+/// Runs a script with wrk and with loadtest, on one connection for a second.
 fn scripted(script: &str) -> [Scripted; 2] {
     ["wrk", env!("CARGO_BIN_EXE_loadtest")].map(|program| run_script(program, script, &["-t1", "-c1", "-d1"], &[]))
 }
@@ -285,7 +285,7 @@ fn a_rate_is_kept() {
     assert!(text.contains("#[Buckets =           27, SubBuckets     =         2048]"), "{text}");
 }
 
-/// Two requests every 100 ms, each answered after 1.5 s: the queue is on our side, and belongs to the latency.
+/// Two requests every 100 ms, each answered after 1.5 s: they queue in the client, which adds to the latency.
 #[test]
 fn with_a_rate_requests_are_timed_from_when_they_were_due() {
     let origin = Origin::start();
@@ -297,7 +297,7 @@ fn with_a_rate_requests_are_timed_from_when_they_were_due() {
 }
 
 #[test]
-fn a_script_that_fails_is_named_with_its_line() {
+fn a_failing_script_is_reported_with_its_line() {
     let origin = Origin::start();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("broken.lua");

@@ -1,4 +1,4 @@
-//! Chromium without a window, by the DevTools protocol over a pipe: JSON, each message ended by a NUL.
+//! Headless Chromium, driven by the DevTools protocol over a pipe: JSON messages, each ended by a NUL.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,8 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// It reads from descriptor 3 and writes to descriptor 4. A sandbox cannot be had as root, and this is our own page.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// It reads from descriptor 3 and writes to descriptor 4. The sandbox does not work as root, and the page is our own.
 const COMMAND: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --remote-debugging-pipe \
                        --user-data-dir=\"$0\" about:blank 3<&0 4>&1 >/dev/null 2>&1";
 
@@ -24,7 +24,7 @@ pub(crate) struct Browser {
     session: Value,
     last_id: u64,
     events: Vec<Value>,
-    /// Where it keeps what it likes to keep.
+    /// Its profile, deleted with the test.
     _profile: TempDir,
 }
 
@@ -46,7 +46,7 @@ impl Browser {
         browser
     }
 
-    /// Loads a page, as on a screen of this width.
+    /// Loads a page as on a screen of this width.
     pub(crate) fn show(&mut self, url: &str, width_px: u32, scheme: &str) {
         let size = json!({ "width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": width_px < 600 });
         self.call("Emulation.setDeviceMetricsOverride", size);
@@ -60,7 +60,7 @@ impl Browser {
         }
     }
 
-    /// What an expression comes to on the page.
+    /// Evaluates an expression on the page.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let result = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }));
         assert!(result["exceptionDetails"].is_null(), "{result}");
@@ -73,15 +73,15 @@ impl Browser {
         BASE64_STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
     }
 
-    /// Every URL that was asked for, except those that are their own content.
+    /// Every requested URL except data URLs.
     pub(crate) fn requests(&self) -> Vec<&str> {
         let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         let urls = requests.map(|event| event["params"]["request"]["url"].as_str().unwrap());
         urls.filter(|url| !url.starts_with("data:")).collect()
     }
 
-    /// What it wrote on the console: errors, warnings, what it has blocked.
-    pub(crate) fn complaints(&self) -> Vec<Value> {
+    /// Console messages: errors, warnings, blocked requests.
+    pub(crate) fn console_messages(&self) -> Vec<Value> {
         let kinds = ["Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"];
         self.events.iter().filter(|event| kinds.iter().any(|kind| event["method"] == *kind)).cloned().collect()
     }
@@ -108,7 +108,7 @@ impl Browser {
     }
 
     fn receive(&self) -> Value {
-        self.from.recv_timeout(PATIENCE).expect("chromium is not installed, or does not answer")
+        self.from.recv_timeout(TIMEOUT).expect("chromium is not installed, or does not answer")
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small origin server, so that tests can have whatever answer they want.
+//! A small origin server whose answers the tests choose by path.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Serves each connection on a thread of its own, for as long as the test runs.
+/// Serves each connection on its own thread while the test runs.
 pub(crate) struct Origin {
     address: SocketAddr,
     /// The heads and bodies of all requests.
@@ -75,7 +75,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<String> {
     Some(request + &String::from_utf8_lossy(&body))
 }
 
-/// What a path is answered with; nothing to close the connection in the middle.
+/// The answer for a path; `None` closes the connection without one.
 fn answer(path: &str) -> Option<String> {
     let with_body = |status: &str, fields: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n{fields}\r\nhello");
     Some(match path {
