@@ -102,7 +102,7 @@ impl TargetSpec {
     fn open(&self, target: Target, location: Location<'_>, command: &[String], interrupt: &Interrupt) -> Result<Ready> {
         let (subject, address, admin) = match location {
             Location::Local(executable) => {
-                // Warm the page cache: whoever reads the file first is charged for it, and that must not be the server.
+                // Warm the page cache: the first reader of the file is charged for it, and that must not be the server.
                 let _ = std::fs::read(executable);
                 let cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
                 Subject::launch(build::package(target), command, cpus, self.ram_limit_bytes, interrupt)?

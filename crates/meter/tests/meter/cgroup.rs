@@ -115,7 +115,7 @@ fn dropping_removes_the_directories_and_the_name_is_free_again() {
 
     let taken = Cgroup::create(&name("drop")).expect_err("the name is taken");
     assert!(taken.to_string().contains("another run uses this name"), "{taken}");
-    assert!(dirs.iter().all(|dir| dir.exists()), "a failed creation removed somebody else's");
+    assert!(dirs.iter().all(|dir| dir.exists()), "a failed creation removed another cgroup");
 
     drop(cgroup);
     assert!(dirs.iter().all(|dir| !dir.exists()));
