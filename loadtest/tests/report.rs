@@ -137,7 +137,7 @@ fn conditions_set_the_status() {
     with("p99 > 1h").assert(3, &[], &["unknown whether p99 > 1h: it is only known to be ≥ 10.2 s"]);
     with("memory.cgroup.slab > 0").assert(3, &[], &["unknown whether", "was not measured"]);
     with("p98 > 1s").assert(2, &[], &["there is no figure \"p98\"; there are", "p99, p999"]);
-    with("p99 > 1").assert(2, &[], &["is no time: write"]);
+    with("p99 > 1").assert(2, &[], &["has no unit: write"]);
 }
 
 #[test]
