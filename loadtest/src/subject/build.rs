@@ -7,12 +7,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use results::Target;
 
 use crate::machine::interrupt::Interrupt;
+
+/// The profile that loadtest was built in: see `build.rs`.
+const PROFILE: &str = env!("CARGO_PROFILE");
 
 /// The cargo package of a server, which is also the name of its binary.
 pub(crate) fn package(target: Target) -> &'static str {
@@ -36,25 +39,16 @@ pub(crate) fn mode_flags(target: Target) -> &'static [&'static str] {
 /// The executables of some targets.
 pub(crate) type Executables = HashMap<Target, PathBuf>;
 
-/// Builds the servers in release, whatever profile loadtest itself was built with, before anything is measured. Nothing if
-/// the user has interrupted it.
+/// Builds the servers, in the profile that loadtest itself was built in, before anything is measured: both profiles optimise
+/// fully, and the dependencies that loadtest shares with the servers are built once. Nothing if the user has interrupted it.
 pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<Executables>> {
-    match build_all(targets, interrupt) {
+    if targets.is_empty() {
+        return Ok(Some(Executables::new()));
+    }
+    match build_packages(&workspace()?, targets, interrupt) {
         Err(_) if interrupt.is_raised() => Ok(None),
         built => built.map(Some),
     }
-}
-
-fn build_all(targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
-    let mut executables = Executables::new();
-    if targets.is_empty() {
-        return Ok(executables);
-    }
-    let workspace = workspace()?;
-    for &target in targets {
-        executables.insert(target, build_package(&workspace, package(target), interrupt)?);
-    }
-    Ok(executables)
 }
 
 /// The workspace that loadtest was built from: it holds the sources of the servers.
@@ -70,29 +64,34 @@ fn workspace() -> Result<PathBuf> {
     Ok(workspace.to_owned())
 }
 
-fn build_package(workspace: &Path, package: &str, interrupt: &Interrupt) -> Result<PathBuf> {
+fn build_packages(workspace: &Path, targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--profile", PROFILE, "--message-format=json-render-diagnostics"]);
+    // All of them, whatever is measured: a server is the same one whether or not others are measured with it.
+    command.args(Target::ALL.into_iter().flat_map(|target| ["--package", package(target)]));
     command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("{} cannot be run to build {package}", cargo.display()))?;
+    let mut child =
+        command.spawn().with_context(|| format!("{} cannot be run to build the servers", cargo.display()))?;
     interrupt.guard_idle(child.id() as i32);
-    let mut executable = None;
+    let mut built = HashMap::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            executable = executable_in(&line?, package).or(executable);
+            built.extend(executable_in(&line?));
         }
     }
     let status = child.wait()?;
     interrupt.guard(0);
-    if !status.success() {
-        bail!("{package} could not be built ({status}); cargo has said why above");
-    }
-    executable.with_context(|| format!("cargo has built {package}, but named no executable"))
+    ensure!(status.success(), "the servers could not be built ({status}); cargo has said why above");
+    let executable = |&target: &Target| {
+        let executable = built.get(package(target)).cloned();
+        Ok((target, executable.with_context(|| format!("cargo has named no executable of {}", package(target)))?))
+    };
+    targets.iter().map(executable).collect()
 }
 
-/// Cargo says where it has put what it built, which depends on CARGO_TARGET_DIR, its configuration and the platform.
-fn executable_in(message: &str, package: &str) -> Option<PathBuf> {
+/// The name of a binary, and where cargo has put it, which depends on CARGO_TARGET_DIR, its configuration and the platform.
+fn executable_in(message: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Artifact {
         reason: String,
@@ -105,10 +104,8 @@ fn executable_in(message: &str, package: &str) -> Option<PathBuf> {
         kind: Vec<String>,
     }
     let artifact: Artifact = serde_json::from_str(message).ok()?;
-    let is_ours = artifact.reason == "compiler-artifact"
-        && artifact.target.name == package
-        && artifact.target.kind.iter().any(|kind| kind == "bin");
-    artifact.executable.filter(|_| is_ours)
+    let is_binary = artifact.reason == "compiler-artifact" && artifact.target.kind.iter().any(|kind| kind == "bin");
+    Some((artifact.target.name, artifact.executable.filter(|_| is_binary)?))
 }
 
 #[cfg(test)]
@@ -119,9 +116,8 @@ mod tests {
     fn the_executable_is_read_from_cargos_messages() {
         let artifact = r#"{"reason":"compiler-artifact","package_id":"x","target":{"kind":["bin"],"name":"server-async"},
             "executable":"/t/release/server-async","fresh":true}"#;
-        assert_eq!(executable_in(artifact, "server-async"), Some("/t/release/server-async".into()));
-        assert_eq!(executable_in(artifact, "server-threads"), None);
-        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#, "server-async"), None);
-        assert_eq!(executable_in("warning: not JSON", "server-async"), None);
+        assert_eq!(executable_in(artifact), Some(("server-async".into(), "/t/release/server-async".into())));
+        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable_in("warning: not JSON"), None);
     }
 }
