@@ -68,6 +68,8 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
     for expected in ["threads", "a connection more", "keep-alive", "requests/s", "p99"] {
         assert!(stdout(&output).contains(expected), "{expected:?} is missing in {}", stdout(&output));
     }
+    let reported = run(&["report", json]);
+    assert_eq!(stdout(&reported), stdout(&output), "a report of the file is what the sweep has printed");
     let measured = results(json);
     assert_eq!(cells(&measured).len(), 4);
     for result in &measured {

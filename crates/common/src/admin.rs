@@ -19,10 +19,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::{Decoder, Limits, Method, Persistence, Request, Response, Status, Step};
+use crate::limits::MaxConnections;
 use crate::linger::{Lingerers, TURN_INTERVAL};
 use crate::listener::{self, AcceptError, EXHAUSTED_PAUSE};
 use crate::memory::Memory;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, name};
 
 const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 0 };
 /// How long a client may take to ask.
@@ -38,7 +39,7 @@ pub struct Admin {
     clients: Vec<Client>,
     lingerers: Lingerers,
     server: &'static str,
-    max_connections: usize,
+    max_connections: MaxConnections,
     memory: Memory,
     /// The last `accept` failed for want of descriptors or memory.
     is_exhausted: bool,
@@ -56,7 +57,7 @@ impl Admin {
     ///
     /// # Errors
     /// Those of [`listener::bind`].
-    pub fn bind(config: &Config, server: &'static str, max_connections: usize) -> Result<Option<Self>> {
+    pub fn bind(config: &Config, server: &'static str, max_connections: MaxConnections) -> Result<Option<Self>> {
         let Some(address) = config.admin else { return Ok(None) };
         let listener = listener::bind("--admin", address, BACKLOG)?;
         listener.set_nonblocking(true)?;
@@ -138,7 +139,7 @@ impl Admin {
 
     /// Why a connection that comes now would not be taken at once.
     fn unready(&self, counters: &Counters) -> Option<&'static str> {
-        let is_full = counters.open.load(Relaxed) >= self.max_connections as u64;
+        let is_full = counters.open.load(Relaxed) >= self.max_connections.count as u64;
         let is_draining = counters.is_draining.load(Relaxed);
         is_draining.then_some("the server is draining").or(is_full.then_some("the server is full"))
     }
@@ -146,8 +147,10 @@ impl Admin {
     fn metrics(&self, counters: &Counters, children: usize) -> String {
         let mut metrics = Metrics::default();
         let build = [("server", self.server), ("version", env!("CARGO_PKG_VERSION"))];
-        metrics.gauges("build_info", "Which server this is; always 1.", [(&build[..], 1.0)]);
-        metrics.gauge("connections_max", "The most connections at once.", self.max_connections as f64);
+        metrics.gauges(name::BUILD_INFO, "Which server this is; always 1.", [(&build[..], 1.0)]);
+        let limited_by = [("limited_by", self.max_connections.limited_by.name())];
+        let help = "The most connections at once, and what decides that.";
+        metrics.gauges(name::CONNECTIONS_MAX, help, [(&limited_by[..], self.max_connections.count as f64)]);
         counters.report(&mut metrics);
         self.memory.report(children, &mut metrics);
         metrics.encode()
@@ -163,9 +166,9 @@ impl Admin {
                     deadline: Instant::now() + REQUEST_TIMEOUT,
                 }),
                 Ok(_) => {}
-                Err(error) if AcceptError::of(&error) == AcceptError::TryNext => {}
+                Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
                 Err(error) => {
-                    self.is_exhausted = AcceptError::of(&error) == AcceptError::Exhausted;
+                    self.is_exhausted = AcceptError::classify(&error) == AcceptError::Exhausted;
                     return;
                 }
             }

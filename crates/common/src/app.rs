@@ -127,7 +127,7 @@ fn chaos(path: &str) -> Plan {
 /// The plan for the duration that the query string gives to `name`, which is capped at `max`; 400 if it is none.
 fn with_duration(query: &str, name: &str, max: Duration, plan: impl FnOnce(Option<Duration>) -> Plan) -> Plan {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    match value.map(humantime::parse_duration).transpose() {
+    match value.map(quantity::duration).transpose() {
         Ok(duration) => plan(duration.map(|duration| duration.min(max))),
         Err(_) => now(Response::text(Status::BadRequest, "not a duration: write 250ms or 2s")),
     }

@@ -34,7 +34,6 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// The socket's options could not be set.
     pub fn new(stream: &'a TcpStream, limits: Limits, timeouts: Timeouts, counters: &'a Counters) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeouts.idle))?;
         stream.set_write_timeout(Some(timeouts.write))?;
         Ok(Self {
@@ -83,7 +82,7 @@ impl<'a> Connection<'a> {
             }
             // Idle, nothing has come that could have taken time: the socket's timeout stays as it is.
             let elapsed = if phase == Phase::Idle { Duration::ZERO } else { phase_start.elapsed() };
-            step = match self.read_some(self.timeouts.of(phase).saturating_sub(elapsed)) {
+            step = match self.read_some(self.timeouts.limit(phase).saturating_sub(elapsed)) {
                 Ok(Some(step)) => step,
                 Ok(None) => return Ok(Ok(None)),
                 Err(error) if is_timeout(&error) && phase == Phase::Idle => return Ok(Ok(None)),

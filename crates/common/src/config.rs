@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
+use crate::listener::DEFAULT_BACKLOG;
 use crate::log::{Format, Verbosity};
 
 /// The flags that all four servers have; each adds its model's own.
@@ -34,7 +35,7 @@ pub struct Config {
     pub db_seed: u64,
 
     /// The most connections at once [default: 12000, or fewer if this machine's limits do not allow it]
-    #[arg(long, value_name = "N", value_parser = at_least_1, env = "C10K_MAX_CONNECTIONS")]
+    #[arg(long, value_name = "N", value_parser = quantity::positive_count, env = "C10K_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
 
     /// What to do with connections above that: answer 503, or leave them in the backlog until there is room
@@ -42,7 +43,7 @@ pub struct Config {
     pub overload: Overload,
 
     /// The length of the queue of connections that the kernel has established and we have not accepted
-    #[arg(long, value_name = "N", default_value_t = 4096, env = "C10K_BACKLOG")]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BACKLOG, value_parser = backlog, env = "C10K_BACKLOG")]
     pub backlog: u32,
 
     /// How long a client may take to send the head of a request, from its first byte to its last
@@ -65,12 +66,12 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_DRAIN_TIMEOUT")]
     pub drain_timeout: Duration,
 
-    /// The longest head of a request (request line and fields), in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = at_least_1, env = "C10K_MAX_HEAD")]
+    /// The longest head of a request (request line and fields): 16K, 16384
+    #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = positive_bytes, env = "C10K_MAX_HEAD")]
     pub max_head: usize,
 
-    /// The longest body of a request, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "C10K_MAX_BODY")]
+    /// The longest body of a request: 1M, 64kB
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = bytes, env = "C10K_MAX_BODY")]
     pub max_body: usize,
 
     /// What a line on standard error looks like
@@ -110,7 +111,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// How long a connection may stay in `phase`.
-    pub fn of(&self, phase: Phase) -> Duration {
+    pub fn limit(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Idle => self.idle,
             Phase::Head => self.header,
@@ -153,22 +154,28 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A timeout: not zero, which a socket would take for none.
 fn timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("it must be above zero".into()),
-        Ok(duration) if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write 500ms, 10s or 2m")),
+    match quantity::positive_duration(text)? {
+        duration if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
+        duration => Ok(duration),
     }
 }
 
-/// A count that is not zero.
+/// The length of a queue of the kernel's.
+fn backlog(text: &str) -> Result<u32, String> {
+    u32::try_from(quantity::count(text)?).map_err(|_| "that is more than there can be".into())
+}
+
+/// A size that fits into memory.
 ///
 /// # Errors
 /// What is wrong with `text`.
-pub fn at_least_1(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("it must be at least 1".into()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}")),
+pub fn bytes(text: &str) -> Result<usize, String> {
+    usize::try_from(quantity::bytes(text)?).map_err(|_| "that is more than there can be".into())
+}
+
+fn positive_bytes(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        0 => Err("it must be above zero".into()),
+        bytes => Ok(bytes),
     }
 }

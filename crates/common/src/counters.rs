@@ -1,11 +1,13 @@
 //! What a server counts of itself: the load generator asks it how many connections it really holds.
 
+use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::http::Status;
-use crate::log;
-use crate::metrics::Metrics;
+use crate::log::{self, RateLimit};
+use crate::metrics::{Metrics, name};
 
 /// The upper bounds of the buckets of request durations, in microseconds: 1 ms to 10 s.
 const BOUNDS_US: [u64; 13] = [
@@ -19,6 +21,12 @@ pub struct Counters {
     pub accepted: AtomicU64,
     /// Connections answered with 503.
     pub refused: AtomicU64,
+    /// Failures to accept because descriptors or memory ran out.
+    accept_errors: AtomicU64,
+    accept_log: RateLimit,
+    /// Failures to start a thread or a process for a connection.
+    spawn_failures: AtomicU64,
+    spawn_log: RateLimit,
     /// Connections open now.
     pub open: AtomicU64,
     /// Requests waiting for the database now.
@@ -48,15 +56,25 @@ impl Counters {
         held
     }
 
+    /// Counts, and logs, that a connection could not be accepted because descriptors or memory ran out.
+    pub fn accept_failed(&self, error: &io::Error) {
+        self.accept_errors.fetch_add(1, Relaxed);
+        if self.accept_log.allows() {
+            log::warn!("no connection could be accepted: {error}; they wait in the backlog");
+        }
+    }
+
+    /// Counts, and logs, that the system refused a thread or a process for a connection, though there were some.
+    pub fn spawn_failed(&self, what: &str, error: impl fmt::Display, running: usize) {
+        self.spawn_failures.fetch_add(1, Relaxed);
+        if self.spawn_log.allows() {
+            log::warn!("no {what}: {error}; {running} are there");
+        }
+    }
+
     /// Counts a connection that was refused.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Relaxed);
-    }
-
-    /// Notes, and says, that nothing more is accepted.
-    pub fn drain(&self) {
-        log::info!("draining: {} connections are open", self.open.load(Relaxed));
-        self.is_draining.store(true, Relaxed);
     }
 
     /// Counts an answer that was handed to the kernel, to a request that was whole at `start`. There is no such moment if
@@ -72,17 +90,23 @@ impl Counters {
 
     pub(crate) fn report(&self, metrics: &mut Metrics) {
         let mut gauge = |name, help, value: &AtomicU64| metrics.gauge(name, help, value.load(Relaxed) as f64);
-        gauge("connections_open", "Connections open now.", &self.open);
-        gauge("requests_waiting", "Requests waiting for the database now.", &self.waiting);
-        gauge("requests_waiting_peak", "The most requests that ever waited at once.", &self.waiting_peak);
-        gauge("requests_queued", "Requests waiting for a worker now.", &self.queued);
+        gauge(name::CONNECTIONS_OPEN, "Connections open now.", &self.open);
+        gauge(name::REQUESTS_WAITING, "Requests waiting for the database now.", &self.waiting);
+        gauge(name::REQUESTS_WAITING_PEAK, "The most requests that ever waited at once.", &self.waiting_peak);
+        gauge(name::REQUESTS_QUEUED, "Requests waiting for a worker now.", &self.queued);
         let is_draining = f64::from(u8::from(self.is_draining.load(Relaxed)));
-        metrics.gauge("draining", "Whether the server was told to stop: 1 if it was, else 0.", is_draining);
+        metrics.gauge(name::DRAINING, "Whether the server was told to stop: 1 if it was, else 0.", is_draining);
         let mut counter = |name, help, value: &AtomicU64| metrics.counter(name, help, value.load(Relaxed));
-        counter("connections_accepted_total", "Connections accepted and kept.", &self.accepted);
-        counter("connections_refused_total", "Connections answered with 503.", &self.refused);
+        counter(name::CONNECTIONS_ACCEPTED, "Connections accepted and kept.", &self.accepted);
+        counter(name::CONNECTIONS_REFUSED, "Connections answered with 503.", &self.refused);
+        counter(name::ACCEPT_ERRORS, "Failures to accept because descriptors or memory ran out.", &self.accept_errors);
+        counter(
+            name::SPAWN_FAILURES,
+            "Failures to start a thread or a process for a connection.",
+            &self.spawn_failures,
+        );
         metrics.counters(
-            "requests_total",
+            name::REQUESTS,
             "Requests answered, by status code. Connections that were refused before they could ask are not in it.",
             "code",
             Status::ALL.iter().zip(&self.answers).map(|(of, answers)| (of.code().to_string(), answers.load(Relaxed))),
@@ -112,7 +136,7 @@ impl Durations {
     fn report(&self, metrics: &mut Metrics) {
         let seconds = |us: u64| us as f64 / 1e6;
         metrics.histogram(
-            "request_duration_seconds",
+            name::REQUEST_DURATION,
             "From when a request was read to its end until its answer was handed to the kernel. \
              Requests that were refused before their end are not in it.",
             BOUNDS_US.iter().zip(&self.buckets).map(|(&bound_us, count)| (seconds(bound_us), count.load(Relaxed))),

@@ -39,8 +39,7 @@ impl FromStr for Latency {
     type Err = LatencyError;
 
     fn from_str(text: &str) -> Result<Self, LatencyError> {
-        let duration =
-            |text: &str| humantime::parse_duration(text).map_err(|error| LatencyError(format!("{text:?}: {error}")));
+        let duration = |text: &str| quantity::duration(text).map_err(LatencyError);
         let (shape, parameters) = text.split_once(':').unwrap_or(("fixed", text));
         match (shape, parameters.split_once(".."), parameters.split_once(",p99=")) {
             ("fixed", None, None) => Ok(Latency::Fixed(duration(parameters)?)),

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod decoder;
 pub mod head;
+pub mod lines;
 pub mod reply;
 pub mod response;
 

@@ -7,7 +7,7 @@ use crate::log;
 
 /// The connections that a server accepts unless told otherwise: 10,000 and some room, so that a client that reconnects
 /// is not turned away by its own old connection.
-const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 /// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, 503s on their way.
 pub const SPARE_DESCRIPTORS: usize = 1_200;
 /// Memory maps of one thread: stack, its guard page, the signal stack, its guard page.
@@ -15,11 +15,50 @@ const MAPS_PER_THREAD: usize = 4;
 /// Processes and threads that are left to the rest of the machine.
 const SPARE_TASKS: usize = 512;
 
+/// How many connections a server accepts at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxConnections {
+    /// So many.
+    pub count: usize,
+    /// What decided that.
+    pub limited_by: LimitedBy,
+}
+
+/// What decides how many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// `--max-connections`.
+    Flag,
+    /// [`DEFAULT_MAX_CONNECTIONS`].
+    Default,
+    /// The limit of open files.
+    OpenFiles,
+    /// The limits of threads and memory maps.
+    Threads,
+    /// The limits of processes.
+    Processes,
+}
+
+impl LimitedBy {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitedBy::Flag => "flag",
+            LimitedBy::Default => "default",
+            LimitedBy::OpenFiles => "open_files",
+            LimitedBy::Threads => "threads",
+            LimitedBy::Processes => "processes",
+        }
+    }
+}
+
 /// Something that limits how many connections fit.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
     /// How many connections it allows, or threads.
     pub connections: usize,
+    /// What it is.
+    pub limited_by: LimitedBy,
     /// What it is, and what to do about it.
     pub advice: &'static str,
 }
@@ -28,19 +67,21 @@ pub struct Ceiling {
 ///
 /// # Errors
 /// More was asked for than the ceilings allow.
-pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result<usize> {
+pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result<MaxConnections> {
     let lowest = ceilings.iter().min_by_key(|ceiling| ceiling.connections);
-    let (allowed, advice) = lowest.map_or((usize::MAX, ""), |lowest| (lowest.connections, lowest.advice));
-    match requested {
-        Some(requested) if requested > allowed => {
-            bail!("--max-connections {requested} is above the {allowed} that this machine allows: {advice}")
+    let wanted = requested.unwrap_or(DEFAULT_MAX_CONNECTIONS);
+    match lowest.filter(|lowest| wanted > lowest.connections) {
+        Some(Ceiling { connections: allowed, advice, .. }) if requested.is_some() => {
+            bail!("--max-connections {wanted} is above the {allowed} that this machine allows: {advice}")
         }
-        Some(requested) => Ok(requested),
-        None if DEFAULT_MAX_CONNECTIONS > allowed => {
+        Some(&Ceiling { connections: allowed, limited_by, advice }) => {
             log::warn!("accepting only {allowed} connections at once: {advice}");
-            Ok(allowed.max(1))
+            Ok(MaxConnections { count: allowed.max(1), limited_by })
         }
-        None => Ok(DEFAULT_MAX_CONNECTIONS),
+        None => {
+            let limited_by = if requested.is_some() { LimitedBy::Flag } else { LimitedBy::Default };
+            Ok(MaxConnections { count: wanted, limited_by })
+        }
     }
 }
 
@@ -49,7 +90,7 @@ pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result
 /// # Errors
 /// It does not.
 pub fn check_threads(flag: &str, count: usize) -> Result<()> {
-    let Ceiling { connections: allowed, advice } = threads();
+    let Ceiling { connections: allowed, advice, .. } = threads();
     ensure!(count <= allowed, "{flag} {count} is above the {allowed} that this machine allows: {advice}");
     Ok(())
 }
@@ -63,6 +104,7 @@ pub fn descriptors() -> Result<Ceiling> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(Ceiling {
         connections: clamp(hard).saturating_sub(SPARE_DESCRIPTORS),
+        limited_by: LimitedBy::OpenFiles,
         advice: "raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE= in systemd)",
     })
 }
@@ -72,20 +114,26 @@ pub fn threads() -> Ceiling {
     let by_maps = number("/proc/sys/vm/max_map_count").map_or(usize::MAX, |maps| maps / MAPS_PER_THREAD);
     Ceiling {
         // Beyond the map count a thread that was started can abort the whole process: stay well below.
-        connections: by_maps.saturating_sub(SPARE_TASKS).min(tasks().connections),
+        connections: by_maps.saturating_sub(SPARE_TASKS).min(tasks()),
+        limited_by: LimitedBy::Threads,
         advice: "raise vm.max_map_count (4 maps a thread), kernel.threads-max, kernel.pid_max or `ulimit -u`",
     }
 }
 
 /// How many processes the machine can have.
 pub fn processes() -> Ceiling {
-    Ceiling { advice: "raise kernel.pid_max, kernel.threads-max or `ulimit -u`", ..tasks() }
+    Ceiling {
+        connections: tasks(),
+        limited_by: LimitedBy::Processes,
+        advice: "raise kernel.pid_max, kernel.threads-max or `ulimit -u`",
+    }
 }
 
-fn tasks() -> Ceiling {
+/// How many processes and threads this user can have.
+fn tasks() -> usize {
     let nproc = getrlimit(Resource::RLIMIT_NPROC).map_or(usize::MAX, |(soft, _)| clamp(soft));
     let kernel = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].into_iter().filter_map(number).min();
-    Ceiling { connections: nproc.min(kernel.unwrap_or(usize::MAX)).saturating_sub(SPARE_TASKS), advice: "" }
+    nproc.min(kernel.unwrap_or(usize::MAX)).saturating_sub(SPARE_TASKS)
 }
 
 fn clamp(limit: rlim_t) -> usize {

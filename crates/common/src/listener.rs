@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::log;
 
+/// The backlog that servers ask for by default.
+pub const DEFAULT_BACKLOG: u32 = 4096;
 /// How long to leave `accept` alone after it failed for want of descriptors or memory.
 pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -66,9 +68,9 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Classifies what `accept` returned. Linux also passes on errors of the network, such as EHOSTUNREACH, that only
+    /// What the error of `accept` means. Linux also passes on errors of the network, such as EHOSTUNREACH, that only
     /// concern the one connection (accept(2)).
-    pub fn of(error: &io::Error) -> Self {
+    pub fn classify(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
             io::ErrorKind::Interrupted

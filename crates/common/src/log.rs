@@ -7,6 +7,8 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io;
 use std::panic::{self, PanicHookInfo};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -17,7 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 pub use tracing::{error, info, warn};
 
-use crate::config::Config;
+/// How often one kind of warning is logged at most.
+const WARNING_INTERVAL_MS: u64 = 1_000;
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,9 +42,9 @@ pub enum Verbosity {
     Info,
 }
 
-/// Says what happens from now on as the flags want it, panics included. Nobody may be reading: that is no error.
-pub fn start(config: &Config) {
-    let level = match config.log_level {
+/// Logs from now on what is at least as serious as `verbosity`, panics included. It is no error if nobody reads it.
+pub fn start(format: Format, verbosity: Verbosity) {
+    let level = match verbosity {
         Verbosity::Error => LevelFilter::ERROR,
         Verbosity::Warn => LevelFilter::WARN,
         Verbosity::Info => LevelFilter::INFO,
@@ -49,7 +52,7 @@ pub fn start(config: &Config) {
     // It would say on standard error that it cannot write there, and panic.
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).log_internal_errors(false);
     // It fails if somebody else has started one: there is nobody.
-    let _ = match config.log_format {
+    let _ = match format {
         Format::Text => log.event_format(Text).try_init(),
         Format::Json => {
             let json = log.json().flatten_event(true).with_target(false);
@@ -87,5 +90,41 @@ where
         write!(writer, "{level}: ")?;
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+/// Lets one warning a second through, of a kind that could otherwise fill the log. It also works in memory that processes
+/// share.
+#[derive(Debug, Default)]
+pub struct RateLimit {
+    /// When the next may pass, in milliseconds since 1970.
+    next_ms: AtomicU64,
+}
+
+impl RateLimit {
+    /// Whether to log the warning that is due now.
+    pub fn allows(&self) -> bool {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.allows_at(since_1970.as_millis() as u64)
+    }
+
+    fn allows_at(&self, now_ms: u64) -> bool {
+        let next_ms = self.next_ms.load(Relaxed);
+        // A clock that was set back must not silence the log.
+        let is_due = now_ms >= next_ms || next_ms > now_ms + WARNING_INTERVAL_MS;
+        is_due && self.next_ms.compare_exchange(next_ms, now_ms + WARNING_INTERVAL_MS, Relaxed, Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_warning_a_second_is_allowed() {
+        let limit = RateLimit::default();
+        let allowed = [5_000, 5_001, 5_999, 6_000, 6_001, 1_000, 1_001].map(|now_ms| limit.allows_at(now_ms));
+        assert_eq!(allowed, [true, false, false, true, false, true, false]);
+        assert!(limit.allows() && !limit.allows());
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use meter::{Ledger, LedgerWalk, OwnCgroup};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, name, part};
 
 /// How long a slice of a ledger may take, but for the process that is being read at its end.
 const SLICE: Duration = Duration::from_millis(2);
@@ -61,10 +61,10 @@ impl Memory {
     }
 
     pub(crate) fn report(&self, children: usize, metrics: &mut Metrics) {
-        metrics.gauge("children", "Child processes now; only server-prefork has any.", children as f64);
+        metrics.gauge(name::CHILDREN, "Child processes now; only server-prefork has any.", children as f64);
         if let Ok(own) = meter::threads(own_pid()) {
             let threads = own + children as u64;
-            metrics.gauge("threads", "Threads now, those of all children included.", threads as f64);
+            metrics.gauge(name::THREADS, "Threads now, those of all children included.", threads as f64);
         }
         if let Some(cgroup) = &self.cgroup {
             report_cgroup(cgroup, metrics);
@@ -73,7 +73,7 @@ impl Memory {
             report_ledger(ledger, metrics);
             let age = taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             metrics.gauge(
-                "memory_timestamp_seconds",
+                name::MEMORY_TIMESTAMP,
                 "When c10k_memory_bytes and c10k_memory_rss_sum_bytes were read, since 1970.",
                 age.as_secs_f64(),
             );
@@ -88,39 +88,39 @@ fn report_cgroup(cgroup: &OwnCgroup, metrics: &mut Metrics) {
         }
     };
     gauge(
-        "cgroup_memory_bytes",
+        name::CGROUP_MEMORY,
         "Memory of the cgroup that the server is in (a container's own, inside it), the kernel's part and the page cache \
          included; it is of everybody in that cgroup.",
         cgroup.current_bytes().ok(),
     );
-    gauge("cgroup_memory_peak_bytes", "The most that c10k_cgroup_memory_bytes ever was.", cgroup.peak_bytes().ok());
+    gauge(name::CGROUP_MEMORY_PEAK, "The most that c10k_cgroup_memory_bytes ever was.", cgroup.peak_bytes().ok());
     gauge(
-        "cgroup_memory_limit_bytes",
+        name::CGROUP_MEMORY_LIMIT,
         "What c10k_cgroup_memory_bytes must not exceed; absent without a limit.",
         cgroup.limit_bytes().ok().flatten(),
     );
     if let Ok(kills) = cgroup.oom_kills() {
-        metrics.counter("cgroup_oom_kills_total", "Processes of the cgroup killed for want of memory.", kills);
+        metrics.counter(name::CGROUP_OOM_KILLS, "Processes of the cgroup killed for want of memory.", kills);
     }
 }
 
 fn report_ledger(ledger: &Ledger, metrics: &mut Metrics) {
     let parts = [
-        ("pss", ledger.pss_bytes),
-        ("page_tables", ledger.page_tables_bytes),
-        ("kernel_stacks", ledger.kernel_stacks_bytes),
-        ("sockets", ledger.sockets_bytes),
+        (part::PSS, ledger.pss_bytes),
+        (part::PAGE_TABLES, ledger.page_tables_bytes),
+        (part::KERNEL_STACKS, ledger.kernel_stacks_bytes),
+        (part::SOCKETS, ledger.sockets_bytes),
     ];
     let known: Vec<_> = parts.into_iter().filter_map(|(part, bytes)| Some(([("part", part)], bytes? as f64))).collect();
     metrics.gauges(
-        "memory_bytes",
+        name::MEMORY,
         "Memory of the server and its children, by parts that do not overlap: pss (proportional set sizes), page_tables, \
          kernel_stacks, sockets. Read when asked for, at most every --ledger-interval, and given as it last was.",
         known.iter().map(|(labels, bytes)| (&labels[..], *bytes)),
     );
     if let Some(bytes) = ledger.rss_sum_bytes {
         metrics.gauge(
-            "memory_rss_sum_bytes",
+            name::MEMORY_RSS_SUM,
             "Resident set sizes added up, read with c10k_memory_bytes. A page that children share is counted for each.",
             bytes as f64,
         );

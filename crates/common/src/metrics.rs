@@ -9,8 +9,65 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 /// The media type of [`Metrics::encode`].
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What all names start with.
-const PREFIX: &str = "c10k";
+/// The names of all metrics, for those who write them and those who read them.
+pub mod name {
+    /// Which server this is, as labels; always 1.
+    pub const BUILD_INFO: &str = "c10k_build_info";
+    /// The most connections at once; a label says what decides the number.
+    pub const CONNECTIONS_MAX: &str = "c10k_connections_max";
+    /// Connections open now.
+    pub const CONNECTIONS_OPEN: &str = "c10k_connections_open";
+    /// Connections accepted and kept.
+    pub const CONNECTIONS_ACCEPTED: &str = "c10k_connections_accepted_total";
+    /// Connections answered with 503.
+    pub const CONNECTIONS_REFUSED: &str = "c10k_connections_refused_total";
+    /// Failures to accept because descriptors or memory ran out.
+    pub const ACCEPT_ERRORS: &str = "c10k_accept_errors_total";
+    /// Failures to start a thread or a process for a connection.
+    pub const SPAWN_FAILURES: &str = "c10k_spawn_failures_total";
+    /// Requests answered, by status code.
+    pub const REQUESTS: &str = "c10k_requests_total";
+    /// Requests waiting for the database now.
+    pub const REQUESTS_WAITING: &str = "c10k_requests_waiting";
+    /// The most requests that ever waited at once.
+    pub const REQUESTS_WAITING_PEAK: &str = "c10k_requests_waiting_peak";
+    /// Requests waiting for a worker now.
+    pub const REQUESTS_QUEUED: &str = "c10k_requests_queued";
+    /// How long requests took.
+    pub const REQUEST_DURATION: &str = "c10k_request_duration_seconds";
+    /// Whether the server was told to stop.
+    pub const DRAINING: &str = "c10k_draining";
+    /// Child processes.
+    pub const CHILDREN: &str = "c10k_children";
+    /// Threads.
+    pub const THREADS: &str = "c10k_threads";
+    /// The total of the cgroup that the server is in.
+    pub const CGROUP_MEMORY: &str = "c10k_cgroup_memory_bytes";
+    /// The most that this total ever was.
+    pub const CGROUP_MEMORY_PEAK: &str = "c10k_cgroup_memory_peak_bytes";
+    /// What it must not exceed.
+    pub const CGROUP_MEMORY_LIMIT: &str = "c10k_cgroup_memory_limit_bytes";
+    /// Processes that the kernel killed because memory ran out.
+    pub const CGROUP_OOM_KILLS: &str = "c10k_cgroup_oom_kills_total";
+    /// The ledger, by parts: see [`part`].
+    pub const MEMORY: &str = "c10k_memory_bytes";
+    /// Resident set sizes added up.
+    pub const MEMORY_RSS_SUM: &str = "c10k_memory_rss_sum_bytes";
+    /// When the ledger was taken.
+    pub const MEMORY_TIMESTAMP: &str = "c10k_memory_timestamp_seconds";
+}
+
+/// The values of the label `part` of [`name::MEMORY`].
+pub mod part {
+    /// Proportional set sizes.
+    pub const PSS: &str = "pss";
+    /// Page tables.
+    pub const PAGE_TABLES: &str = "page_tables";
+    /// Kernel stacks.
+    pub const KERNEL_STACKS: &str = "kernel_stacks";
+    /// The kernel's part of sockets.
+    pub const SOCKETS: &str = "sockets";
+}
 
 /// Figures of one moment, on their way to a client.
 #[derive(Debug, Default)]
@@ -85,7 +142,7 @@ impl Metrics {
 
     fn push(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
         let mut family = MetricFamily::default();
-        family.set_name(format!("{PREFIX}_{name}"));
+        family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
         family.set_metric(metrics);

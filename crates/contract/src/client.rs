@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::server::PATIENCE;
+use common::http::reply::read_head;
+
+use crate::server::TIMEOUT;
 
 /// One connection.
 #[derive(Debug)]
@@ -29,10 +31,10 @@ pub struct Response {
 impl Client {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts connections");
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("the server accepts connections");
         stream.set_nodelay(true).expect("nodelay can be set");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout can be set");
         Self { stream, received: Vec::new() }
     }
 
@@ -153,7 +155,7 @@ impl Client {
         self.stream.set_read_timeout(Some(duration)).expect("a timeout can be set");
         let is_silent = self.received.is_empty()
             && matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        self.stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
         is_silent
     }
 
@@ -169,13 +171,10 @@ impl Client {
 }
 
 fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
-    let mut storage = [httparse::EMPTY_HEADER; 32];
-    let mut head = httparse::Response::new(&mut storage);
-    let parsed = head.parse(bytes).unwrap_or_else(|error| panic!("{error} in {}", bytes.escape_ascii()));
-    let httparse::Status::Complete(head_bytes) = parsed else { return None };
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    let fields = head.headers.iter().map(|field| (field.name.to_owned(), text(field.value))).collect();
-    Some((Response { status: head.code.unwrap_or(0), fields, body: Vec::new() }, head_bytes))
+    let head = read_head(bytes).unwrap_or_else(|error| panic!("{error} in {}", bytes.escape_ascii()))?;
+    let text = |(name, value): (String, Vec<u8>)| (name, String::from_utf8_lossy(&value).into_owned());
+    let fields = head.fields.into_iter().map(text).collect();
+    Some((Response { status: head.status, fields, body: Vec::new() }, head.length))
 }
 
 impl Response {

@@ -6,8 +6,8 @@
 //! contract::tests!(env!("CARGO_BIN_EXE_server-threads"), &[]);
 //! ```
 //!
-//! "Row" in these modules is a row of this project's table of HTTP cases, which [`cases::malformed`] repeats; section
-//! numbers are of RFC 9112 unless another RFC is named.
+//! "Row" in these modules is a row of `HTTP-CASES.md`, the table of HTTP cases; section numbers are of RFC 9112 unless
+//! another RFC is named. Of this project's code only the decoder of answers is used, which the load generator has, too.
 
 pub mod cases;
 pub mod client;
@@ -34,13 +34,16 @@ macro_rules! tests {
         $crate::tests!(@routes row head_is_get_without_body echo health cpu options not_found not_allowed
             unknown_method wait_is_chosen_by_client chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
         $crate::tests!(@connections keep_alive close http_1_0 pipelining every_split byte_by_byte half_close
-            end_of_input reset_during_query expect_continue empty_lines_before_request absolute_form many_at_once);
+            end_of_input reset_during_query expect_continue empty_lines_before_request absolute_form many_at_once
+            forbidden_trailers);
         $crate::tests!(@malformed heads framing chunks noise refused_after_good_requests lingering_close);
         $crate::tests!(@limits head_too_long too_many_fields body_too_long body_just_fits head_too_slow body_too_slow
-            idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing);
+            idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing
+            descriptors_run_out);
         $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed a_client_that_never_pauses_is_drained
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
-            help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan);
+            help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan
+            flags_have_units);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
             readiness memory_is_told children_and_threads_are_counted);
         $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::{Client, Target};
 
 /// After this long something hangs. It is no measurement: a slow machine must not fail.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running server, which is killed with all its children when it is dropped.
 #[derive(Debug)]
@@ -71,6 +71,15 @@ impl Server {
         Some((server, Pid::from_raw(first), stderr))
     }
 
+    /// Leaves no process of the server another descriptor, until the guard is dropped. `prlimit(2)` has no safe interface,
+    /// `prlimit(1)` is everywhere.
+    pub fn use_up_descriptors(&self) -> UsedUp {
+        let limits = self.processes().into_iter().map(|pid| (pid, soft_limit_of_files(pid)));
+        let limits: Vec<_> = limits.collect();
+        limits.iter().for_each(|&(pid, _)| set_soft_limit_of_files(pid, first_free_descriptor(pid)));
+        UsedUp { limits }
+    }
+
     fn spawn(mut command: Command, flags: &[&str]) -> Self {
         if !flags.contains(&"--db-wait") {
             command.args(["--db-wait", "1ms"]);
@@ -79,7 +88,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the server's binary can be run");
         let lines = lines(child.stdout.take());
         let address = |prefix: &str| {
-            let line = lines.recv_timeout(PATIENCE).expect("the server says where it listens");
+            let line = lines.recv_timeout(TIMEOUT).expect("the server says where it listens");
             let address = line.strip_prefix(prefix).and_then(|address| address.parse().ok());
             address.unwrap_or_else(|| panic!("{line:?} is not {prefix}ADDRESS"))
         };
@@ -104,14 +113,14 @@ impl Server {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("the server can be waited for") {
                 return status;
             }
             thread::sleep(Duration::from_millis(5));
         }
-        panic!("the server did not end within {PATIENCE:?}");
+        panic!("the server did not end within {TIMEOUT:?}");
     }
 
     /// Whether it still runs.
@@ -181,9 +190,9 @@ fn wait_for_end(mut command: Command) -> Exit {
         let text = read_both(stdout, stderr);
         let _ = sender.send((child.wait(), text));
     });
-    let Ok((status, (stdout, stderr))) = receiver.recv_timeout(PATIENCE) else {
+    let Ok((status, (stdout, stderr))) = receiver.recv_timeout(TIMEOUT) else {
         let _ = killpg(pid, Signal::SIGKILL);
-        panic!("{command:?} did not end within {PATIENCE:?}");
+        panic!("{command:?} did not end within {TIMEOUT:?}");
     };
     Exit { status: status.expect("the server can be waited for"), stdout, stderr }
 }
@@ -198,7 +207,7 @@ impl Exit {
 
 /// Waits until `condition` holds; after too long, fails with `complaint`.
 pub fn wait_until(condition: impl Fn() -> bool, complaint: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "{}", complaint());
         thread::sleep(Duration::from_millis(5));
@@ -252,4 +261,33 @@ fn read_both(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> (Strin
     let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut err));
     let _ = stdout.map(|mut stdout| stdout.read_to_string(&mut out));
     (out, err)
+}
+
+/// Processes that have no descriptor left, each with the limit that it had before.
+#[derive(Debug)]
+pub struct UsedUp {
+    limits: Vec<(i32, u64)>,
+}
+
+impl Drop for UsedUp {
+    fn drop(&mut self) {
+        self.limits.iter().for_each(|&(pid, limit)| set_soft_limit_of_files(pid, limit));
+    }
+}
+
+fn soft_limit_of_files(pid: i32) -> u64 {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the server is running");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("there is a limit");
+    line.split_whitespace().next().and_then(|soft| soft.parse().ok()).expect("the limit is a number")
+}
+
+fn set_soft_limit_of_files(pid: i32, limit: u64) {
+    let flags = [format!("--pid={pid}"), format!("--nofile={limit}:")];
+    // A child may have ended meanwhile.
+    Command::new("prlimit").args(flags).output().expect("prlimit is installed");
+}
+
+/// The number that the next descriptor would get: with it as the limit, there is none.
+fn first_free_descriptor(pid: i32) -> u64 {
+    (0..).find(|number| !std::path::Path::new(&format!("/proc/{pid}/fd/{number}")).exists()).unwrap_or(0)
 }

@@ -12,7 +12,7 @@ use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::WaitForCancellationFuture;
 
-use crate::server::Shared;
+use crate::shared::Shared;
 
 /// The answer to a request that came too slowly.
 const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took too long");
@@ -75,7 +75,7 @@ impl Connection {
                         phase = self.decoder.phase();
                         phase_start = Instant::now();
                     }
-                    let deadline = phase_start + self.shared.config.timeouts().of(phase);
+                    let deadline = phase_start + self.shared.config.timeouts().limit(phase);
                     let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
                         Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
                         Poll::Pending => self.stream.poll_read_ready(cx),

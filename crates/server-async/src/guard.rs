@@ -154,7 +154,7 @@ impl Guard {
             _ => Instant::now(),
         };
         self.phase = Some((phase, since));
-        ready!(self.deadline.poll(cx, since + self.config.timeouts().of(phase)));
+        ready!(self.deadline.poll(cx, since + self.config.timeouts().limit(phase)));
         if phase != Phase::Idle {
             self.reject(Reject::new(Status::RequestTimeout, "the request took too long"));
         }

@@ -3,13 +3,15 @@
 mod codec;
 mod deadline;
 mod guard;
+mod http1;
 mod server;
+mod shared;
 
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use common::config::{self, Config};
-use common::log;
+use common::config::Config;
+use common::program;
 
 /// An HTTP server that gives each connection a task
 #[derive(Parser)]
@@ -19,7 +21,7 @@ struct Cli {
     config: Config,
 
     /// How many threads run the tasks [default: one per CPU]
-    #[arg(long, value_name = "N", value_parser = config::at_least_1, env = "C10K_THREADS")]
+    #[arg(long, value_name = "N", value_parser = quantity::positive_count, env = "C10K_THREADS")]
     threads: Option<usize>,
 
     /// Who speaks HTTP: hyper, or the codec that the other three servers use
@@ -36,16 +38,5 @@ enum Http {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = config::parse("127.0.0.1:8084");
-    log::start(&cli.config);
-    match server::run(&cli) {
-        Ok(()) => {
-            log::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            log::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, server::run)
 }

@@ -1,54 +1,34 @@
 //! A task accepts; every connection has a task, which awaits.
 
-use std::borrow::Cow;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
 use common::app::{self, Plan, Work};
-use common::config::{Config, Overload};
+use common::config::Overload;
 use common::counters::Counters;
-use common::db::Database;
-use common::http::{Method, Persistence, Request, Response};
+use common::draining::Draining;
+use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::listener::{self, AcceptError};
-use common::log;
 use common::shutdown::Shutdown;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use smol_str::{SmolStr, format_smolstr};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{consume_budget, spawn_blocking};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::codec::Connection;
-use crate::guard::{Exchange, Guard};
-use crate::{Cli, Http};
+use crate::shared::Shared;
+use crate::{Cli, Http, http1};
 
 /// The most connections that linger at once after a 503; beyond it they are closed at once.
 const MAX_REFUSALS: usize = 1024;
-
-/// What all tasks share. It lives as long as the process.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    http: Http,
-    database: Database,
-    pub(crate) counters: Counters,
-    /// A permit for each connection that there may be.
-    room: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-    tasks: TaskTracker,
-    draining: CancellationToken,
-}
 
 /// Starts the server, and runs it until it is told to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
@@ -65,7 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         config,
         http: cli.http,
         counters: Counters::default(),
-        room: Arc::new(Semaphore::new(max_connections)),
+        room: Arc::new(Semaphore::new(max_connections.count)),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
@@ -105,13 +85,14 @@ async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static 
                 let _ = stream.set_nodelay(true);
                 // The connection may fail: that is the end of it, and of nothing else.
                 match shared.http {
-                    Http::Hyper => drop(shared.tasks.spawn(serve_hyper(stream, permit, shared))),
+                    Http::Hyper => drop(shared.tasks.spawn(http1::serve(stream, permit, shared, handle))),
                     Http::Codec => drop(shared.tasks.spawn(serve(stream, permit, shared))),
                 }
             }
             Ok((stream, None)) => refuse(stream, shared),
             Err(error) => {
-                if AcceptError::of(&error) == AcceptError::Exhausted {
+                if AcceptError::classify(&error) == AcceptError::Exhausted {
+                    shared.counters.accept_failed(&error);
                     sleep(listener::EXHAUSTED_PAUSE).await;
                 }
             }
@@ -130,6 +111,7 @@ async fn accept_one(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpS
     Ok((stream, permit.or_else(|| shared.room.clone().try_acquire_owned().ok())))
 }
 
+/// Answers 503 to a connection for which there is no room.
 fn refuse(stream: TcpStream, shared: &'static Shared) {
     shared.counters.refuse();
     // A new socket has room for it. tokio does not know that yet, and would have us wait.
@@ -173,97 +155,6 @@ fn serve(
     }
 }
 
-/// Serves one connection until it ends; hyper speaks HTTP. Not an `async fn`: see [`serve`].
-fn serve_hyper(
-    stream: TcpStream,
-    permit: OwnedSemaphorePermit,
-    shared: &'static Shared,
-) -> impl Future<Output = hyper::Result<()>> {
-    let held = (permit, shared.counters.open());
-    let exchange = Arc::new(Exchange::default());
-    let guard = Guard::new(stream, &shared.config, &shared.counters, exchange.clone());
-    let mut connection = http1::Builder::new()
-        .half_close(true)
-        .title_case_headers(true)
-        // The guard keeps all deadlines.
-        .header_read_timeout(None)
-        .serve_connection(guard, service_fn(move |request| answer(request, exchange.clone(), shared)));
-    async move {
-        let _held = &held;
-        tokio::select! {
-            result = &mut connection => return result,
-            () = shared.draining.cancelled() => {}
-        }
-        Pin::new(&mut connection).graceful_shutdown();
-        // Not moved: the task would have room for two.
-        (&mut connection).await
-    }
-}
-
-/// Translates between hyper and [`handle`]. Not async up to the body: a future keeps its arguments, and nothing of
-/// hyper's request shall be left while it is handled.
-fn answer(
-    request: hyper::Request<Incoming>,
-    exchange: Arc<Exchange>,
-    shared: &'static Shared,
-) -> impl Future<Output = hyper::Result<hyper::Response<Full<Bytes>>>> {
-    let mut translated = Request {
-        method: Method::from_token(request.method().as_str().as_bytes()),
-        target: target(request.uri()),
-        // hyper knows whether the connection persists, and says so.
-        persistence: Persistence::KeepAlive,
-        body: Vec::new(),
-    };
-    let body = request.into_body();
-    let has_body = !body.is_end_stream();
-    let body = has_body.then(|| Box::pin(body.collect()));
-    async move {
-        if let Some(body) = body {
-            match (body.await, exchange.body_verdict.get()) {
-                (Ok(body), _) => translated.body = body.to_bytes().into(),
-                (Err(_), Some(&reject)) => {
-                    exchange.answer(reject.status, None);
-                    return Ok(translate(reject.into()));
-                }
-                (Err(error), None) => return Err(error),
-            }
-        }
-        let request_start = Instant::now();
-        let response = handle(translated, shared).await;
-        exchange.answer(response.status, Some(request_start));
-        Ok(translate(response))
-    }
-}
-
-/// The path and query. `Uri` keeps a path that is empty, as `http://a?b` has it, empty.
-fn target(uri: &hyper::Uri) -> SmolStr {
-    match uri.query() {
-        Some(query) => format_smolstr!("{}?{query}", uri.path()),
-        None => uri.path().into(),
-    }
-}
-
-fn translate(response: Response) -> hyper::Response<Full<Bytes>> {
-    let mut translated = hyper::Response::new(Full::default());
-    if let Ok(status) = hyper::StatusCode::from_u16(response.status.code()) {
-        *translated.status_mut() = status;
-    }
-    // hyper keeps the map for the next request. Unasked, it would have room for twice the usual three fields.
-    translated.headers_mut().reserve(3);
-    for (name, value) in response.fields().into_iter().flatten() {
-        if let (Ok(name), Ok(value)) = (name.parse::<hyper::header::HeaderName>(), value.to_string().try_into()) {
-            translated.headers_mut().append(name, value);
-        }
-    }
-    if response.sends_body() {
-        *translated.body_mut() = Full::new(match response.body {
-            Cow::Borrowed(body) => Bytes::from_static(body),
-            Cow::Owned(body) => Bytes::from(body),
-        });
-    }
-    translated
-}
-
 /// Answers one request; the database wait suspends this task. Not an `async fn`: see [`serve`].
 fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Response> {
     let Plan { work, response } = app::plan(request, shared.config.allow_chaos);
@@ -289,10 +180,10 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 async fn drain(listener: TcpListener, shared: &Shared) {
     drop(listener);
-    shared.counters.drain();
+    let draining = Draining::begin(&shared.config, &shared.counters);
     shared.draining.cancel();
     shared.tasks.close();
-    if timeout(shared.config.drain_timeout, shared.tasks.wait()).await.is_err() {
-        log::warn!("{} connections were cut off by --drain-timeout", shared.tasks.len());
+    if timeout(draining.remaining().unwrap_or_default(), shared.tasks.wait()).await.is_err() {
+        draining.log_cut_off(shared.tasks.len());
     }
 }

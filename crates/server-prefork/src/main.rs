@@ -2,13 +2,14 @@
 
 mod process;
 mod server;
+mod shared;
 mod supervisor;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::config::{self, Config};
-use common::log;
+use common::config::Config;
+use common::program;
 
 /// An HTTP server that gives each connection a process
 #[derive(Parser)]
@@ -18,21 +19,10 @@ struct Cli {
     config: Config,
 
     /// How many idle children to keep ready: as many are forked at the start, and whenever fewer are left
-    #[arg(long, value_name = "N", default_value = "32", value_parser = config::at_least_1, env = "C10K_START")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = quantity::positive_count, env = "C10K_START")]
     start: usize,
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = config::parse("127.0.0.1:8081");
-    log::start(&cli.config);
-    match server::run(&cli) {
-        Ok(()) => {
-            log::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            log::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("127.0.0.1:8081", |cli: &Cli| &cli.config, server::run)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{self, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use common::app::{self, Plan, Work};
 use common::blocking::Connection;
 use common::config::Config;
 use common::counters::Counters;
-use common::db::Database;
+use common::draining::Draining;
 use common::http::{Persistence, Request, Response, head};
 use common::limits;
 use common::listener::{self, AcceptError};
-use common::log;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use socket2::Socket;
 
+use crate::shared::{Child, Scoreboard, Shared, state};
 use crate::supervisor::Supervisor;
 use crate::{Cli, process};
 
@@ -30,54 +30,6 @@ use crate::{Cli, process};
 const IDLE_CHILD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long killed children may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What the supervisor and all children have: every child has a copy, and its references point to the same memory.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) max_connections: usize,
-    pub(crate) listener: Socket,
-    pub(crate) board: &'static Board,
-    /// A slot for each child that there may be.
-    pub(crate) slots: &'static [Slot],
-    /// Rung by a child that became busy: fewer are idle now.
-    pub(crate) bell: EventFd,
-}
-
-/// What changes while children are forked. It is in shared memory, not only because several processes change it: a page
-/// that the supervisor changes after a fork would stay behind in the child, as its own copy.
-pub(crate) struct Board {
-    pub(crate) database: Database,
-    pub(crate) counters: Counters,
-    /// How many idle children may leave.
-    pub(crate) surplus: AtomicUsize,
-    /// How many slots are taken.
-    pub(crate) children: AtomicUsize,
-    /// Where the search for a free slot goes on.
-    pub(crate) next_slot: AtomicUsize,
-}
-
-impl Shared {
-    /// The children.
-    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
-        self.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0)
-    }
-}
-
-/// What the supervisor knows of a child; in shared memory, as the [`Board`] is.
-#[derive(Default)]
-pub(crate) struct Slot {
-    /// Zero if the slot is free.
-    pub(crate) pid: AtomicI32,
-    /// What the child does, so that the supervisor can correct the counters if it is killed.
-    pub(crate) state: AtomicU8,
-}
-
-/// What a child does.
-pub(crate) mod state {
-    pub(crate) const IDLE: u8 = 0;
-    pub(crate) const SERVING: u8 = 1;
-    pub(crate) const WAITING: u8 = 2;
-}
 
 /// Starts the server, and runs it until it is told to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
@@ -91,7 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
-    let board = Board {
+    let scoreboard = Scoreboard {
         database: config.database(),
         counters: Counters::default(),
         surplus: AtomicUsize::new(0),
@@ -100,14 +52,14 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     };
     let shared = Shared {
         config,
-        max_connections,
+        max_connections: max_connections.count,
         listener,
-        board: process::share(board)?,
-        slots: process::share_slice(max_connections)?,
-        bell: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
+        scoreboard: process::share(scoreboard)?,
+        slots: process::share_slice(max_connections.count)?,
+        wakeup: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     };
     warm_up(&shared.config);
-    supervise(&shared, admin, cli.start.min(max_connections), || listener::announce(address, admin_address))
+    supervise(&shared, admin, cli.start.min(max_connections.count), || listener::announce(address, admin_address))
 }
 
 /// Keeps `start` children ready, says by `announce` when they are, and goes on until told to stop.
@@ -115,7 +67,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
 // both, would have one more page of the stack.
 #[inline(never)]
 fn supervise(shared: &Shared, admin: Option<Admin>, start: usize, announce: impl FnOnce()) -> Result<()> {
-    let mut supervisor = Supervisor::new(shared, admin, start)?;
+    let mut supervisor = Supervisor::new(shared, admin, start, accept)?;
     supervisor.spawn_missing();
     announce();
     supervisor.run()?;
@@ -136,16 +88,21 @@ pub(crate) fn accept(child: &Child<'_>) {
         // Blocks; the kernel wakes one child for each connection.
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
+                // It fails only on a connection that has failed, which shows soon.
+                let _ = socket.set_tcp_nodelay(true);
                 let _serving = child.enter(state::SERVING);
-                // The connection failed: that is the end of it, and of nothing else.
+                // The connection may fail: that is the end of it, and of nothing else.
                 let _ = serve(socket, child);
             }
-            Err(error) => match AcceptError::of(&error) {
+            Err(error) => match AcceptError::classify(&error) {
                 AcceptError::WouldBlock if child.may_leave() => return,
                 AcceptError::WouldBlock | AcceptError::TryNext => {}
                 // The drain has shut the listener down.
                 AcceptError::Exhausted if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
-                AcceptError::Exhausted => thread::sleep(listener::EXHAUSTED_PAUSE),
+                AcceptError::Exhausted => {
+                    child.shared.scoreboard.counters.accept_failed(&error);
+                    thread::sleep(listener::EXHAUSTED_PAUSE);
+                }
             },
         }
     }
@@ -153,13 +110,13 @@ pub(crate) fn accept(child: &Child<'_>) {
 
 /// Serves one connection until it ends.
 fn serve(socket: Socket, child: &Child<'_>) -> io::Result<()> {
-    let _open = child.shared.board.counters.open();
+    let _open = child.shared.scoreboard.counters.open();
     // Closed before it is counted as such: the supervisor would count one that is killed in between for a second time.
     let stream = &TcpStream::from(socket);
-    // Only now does the supervisor count one idle child less. A bell that has rung too often has been heard anyway.
-    let _ = child.shared.bell.write(1);
+    // Only now does the supervisor count one idle child less. A wakeup that is pending already is enough.
+    let _ = child.shared.wakeup.write(1);
     let _stoppable = process::stoppable(stream.as_fd());
-    let (config, counters) = (&child.shared.config, &child.shared.board.counters);
+    let (config, counters) = (&child.shared.config, &child.shared.scoreboard.counters);
     let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, child);
@@ -181,8 +138,8 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
         Work::Nothing => {}
         Work::Query(wait) => {
             let _state = child.enter(state::WAITING);
-            let _waiting = child.shared.board.counters.wait();
-            child.shared.board.database.query(wait);
+            let _waiting = child.shared.scoreboard.counters.wait();
+            child.shared.scoreboard.database.query(wait);
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),
@@ -192,44 +149,14 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
 fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
-    shared.board.counters.drain();
+    let draining = Draining::begin(&shared.config, &shared.scoreboard.counters);
     // Wakes the children that wait in `accept`, all of them: closing our copy would not.
     shared.listener.shutdown(net::Shutdown::Read)?;
     supervisor.signal(Signal::SIGTERM);
-    if !supervisor.wait_for_all(shared.config.drain_timeout)? {
-        log::warn!("{} children were killed after --drain-timeout", supervisor.children());
+    if !supervisor.wait_for_all(draining.remaining().unwrap_or_default())? {
+        draining.log_cut_off(supervisor.children());
         supervisor.signal(Signal::SIGKILL);
         supervisor.wait_for_all(KILL_TIMEOUT)?;
     }
     Ok(())
-}
-
-/// One child.
-pub(crate) struct Child<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) slot: &'a Slot,
-}
-
-impl Child<'_> {
-    /// Lets the supervisor know what the child does until the guard is dropped, also by a panic.
-    fn enter(&self, state: u8) -> Entered<'_> {
-        Entered { slot: self.slot, before: self.slot.state.swap(state, Relaxed) }
-    }
-
-    /// Takes one of the places of idle children that may leave.
-    fn may_leave(&self) -> bool {
-        self.shared.board.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
-    }
-}
-
-/// What the child does now, and what it did before.
-struct Entered<'a> {
-    slot: &'a Slot,
-    before: u8,
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.slot.state.store(self.before, Relaxed);
-    }
 }

@@ -21,7 +21,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process;
-use crate::server::{self, Board, Child, Shared, Slot, state};
+use crate::shared::{Child, Scoreboard, Shared, Slot, state};
 
 /// The most children forked in a turn, so that a burst does not keep the supervisor from its other duties.
 const FORKS_PER_TURN: usize = 256;
@@ -37,6 +37,8 @@ pub(crate) struct Supervisor<'a> {
     admin: Option<Admin>,
     /// How many idle children to keep ready.
     start: usize,
+    /// What a child does.
+    accept: fn(&Child<'_>),
     signals: SigSet,
     signal_fd: SignalFd,
     refused: Lingerers,
@@ -48,13 +50,14 @@ pub(crate) struct Supervisor<'a> {
 
 impl<'a> Supervisor<'a> {
     /// A supervisor without children. Signals are blocked from now on, and read from a descriptor.
-    pub(crate) fn new(shared: &'a Shared, admin: Option<Admin>, start: usize) -> Result<Self> {
+    pub(crate) fn new(shared: &'a Shared, admin: Option<Admin>, start: usize, accept: fn(&Child<'_>)) -> Result<Self> {
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
         signals.thread_block()?;
         Ok(Self {
             shared,
             admin,
             start,
+            accept,
             signals,
             signal_fd: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             refused: Lingerers::default(),
@@ -81,16 +84,16 @@ impl<'a> Supervisor<'a> {
 
     fn turn_admin(&mut self) {
         if let Some(admin) = &mut self.admin {
-            admin.turn(&self.shared.board.counters, || self.shared.pids().collect());
+            admin.turn(&self.shared.scoreboard.counters, || self.shared.pids().collect());
         }
     }
 
     pub(crate) fn children(&self) -> usize {
-        self.shared.board.children.load(Relaxed)
+        self.shared.scoreboard.children.load(Relaxed)
     }
 
     fn idle(&self) -> usize {
-        let open = self.shared.board.counters.open.load(Relaxed);
+        let open = self.shared.scoreboard.counters.open.load(Relaxed);
         self.children().saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
     }
 
@@ -103,7 +106,7 @@ impl<'a> Supervisor<'a> {
             let Some(slot) = self.free_slot() else { return };
             if let Err(errno) = self.spawn(slot) {
                 self.refusals.pause();
-                log::warn!("no child could be forked: {errno}; {} are there", self.children());
+                self.shared.scoreboard.counters.spawn_failed("child could be forked", errno, self.children());
             }
         }
     }
@@ -114,42 +117,46 @@ impl<'a> Supervisor<'a> {
     }
 
     fn free_slot(&self) -> Option<&'a Slot> {
-        let Shared { slots, board, .. } = self.shared;
-        let next_slot = board.next_slot.load(Relaxed);
+        let Shared { slots, scoreboard, .. } = self.shared;
+        let next_slot = scoreboard.next_slot.load(Relaxed);
         let (before, after) = slots.split_at(next_slot);
         let is_free = |slot: &Slot| slot.pid.load(Relaxed) == 0;
         let found = after.iter().chain(before).position(is_free)?;
         let index = (next_slot + found) % slots.len();
-        board.next_slot.store((index + 1) % slots.len(), Relaxed);
+        scoreboard.next_slot.store((index + 1) % slots.len(), Relaxed);
         Some(&slots[index])
     }
 
     fn spawn(&mut self, slot: &Slot) -> nix::Result<()> {
         let child = Child { shared: self.shared, slot };
-        let (admin, refused) = (&mut self.admin, &mut self.refused);
+        let (admin, refused, accept) = (&mut self.admin, &mut self.refused, self.accept);
         let pid = process::spawn(&self.signals, || {
             // The child has copies of these descriptors, and would keep their connections open.
             if let Some(admin) = admin.take() {
                 admin.close_in_child();
             }
             std::mem::take(refused).close_in_child();
-            server::accept(&child);
+            accept(&child);
         })?;
         slot.pid.store(pid.as_raw(), Relaxed);
-        self.shared.board.children.fetch_add(1, Relaxed);
+        self.shared.scoreboard.children.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Buries dead children. SIGCHLDs coalesce, so one signal may stand for many of them.
+    /// Reaps dead children. SIGCHLDs coalesce, so one signal may stand for many of them.
     fn reap(&mut self) {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 // An orphan, which has become our child if this process is the first of a container.
                 Ok(status) if status.pid().is_some_and(|pid| self.slot_of(pid).is_none()) => {}
-                Ok(WaitStatus::Exited(pid, 0)) => self.bury(pid),
-                Ok(WaitStatus::Exited(pid, status)) => self.bury_dead_of(pid, &format!("exited with status {status}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => self.bury_dead_of(pid, &format!("was killed by {signal}")),
+                Ok(WaitStatus::Exited(pid, 0)) => self.forget(pid),
+                Ok(WaitStatus::Exited(pid, status)) => {
+                    self.forget_crashed(pid, &format!("exited with status {status}"))
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.forget_crashed(pid, &format!("was killed by {signal}"))
+                }
                 // It counts as idle or busy, and does nothing, not even time out: better another one.
                 Ok(WaitStatus::Stopped(pid, _)) => drop(kill(pid, Signal::SIGKILL)),
                 Ok(_) | Err(_) => {}
@@ -161,16 +168,16 @@ impl<'a> Supervisor<'a> {
         self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw())
     }
 
-    fn bury_dead_of(&mut self, pid: Pid, cause: &str) {
+    fn forget_crashed(&mut self, pid: Pid, cause: &str) {
         log::warn!("child {pid} {cause}");
         self.crashes.pause();
-        self.bury(pid);
+        self.forget(pid);
     }
 
     /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
-    fn bury(&mut self, pid: Pid) {
+    fn forget(&mut self, pid: Pid) {
         let Some(slot) = self.slot_of(pid) else { return };
-        let Board { counters, children, .. } = self.shared.board;
+        let Scoreboard { counters, children, .. } = self.shared.scoreboard;
         let last_state = slot.state.swap(state::IDLE, Relaxed);
         if last_state != state::IDLE {
             counters.open.fetch_sub(1, Relaxed);
@@ -185,7 +192,7 @@ impl<'a> Supervisor<'a> {
     /// Lets idle children leave when twice as many are idle as are kept ready. They notice when `accept` times out.
     fn release_surplus(&self) {
         let surplus = self.idle().saturating_sub(2 * self.start);
-        self.shared.board.surplus.store(surplus, Relaxed);
+        self.shared.scoreboard.surplus.store(surplus, Relaxed);
     }
 
     /// Every child is busy, and there can be no more.
@@ -197,20 +204,20 @@ impl<'a> Supervisor<'a> {
     fn wait(&self) -> bool {
         let refuses = self.is_full() && self.shared.config.overload == Overload::Reject;
         let listener_interest = if refuses { PollFlags::POLLIN } else { PollFlags::empty() };
-        let bell = PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN);
+        let wakeup = PollFd::new(self.shared.wakeup.as_fd(), PollFlags::POLLIN);
         let admin = self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest()));
         // No `Vec`: the pages of the heap that we write to between two forks stay behind in the child, as its own.
         let mut ready = [
             PollFd::new(self.shared.listener.as_fd(), listener_interest),
             PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
-            admin.unwrap_or(bell.clone()),
-            bell,
+            admin.unwrap_or(wakeup.clone()),
+            wakeup,
         ];
         let timeout = self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
         // EINTR is no matter: the next turn looks at everything again.
         let has_ready = poll(&mut ready, timeout).is_ok_and(|count| count > 0);
-        // Silences the bell; EAGAIN says that it has not rung.
-        let _ = self.shared.bell.read();
+        // Clears the wakeup; EAGAIN says that there was none.
+        let _ = self.shared.wakeup.read();
         has_ready && ready[0].any() == Some(true)
     }
 
@@ -230,10 +237,13 @@ impl<'a> Supervisor<'a> {
         if self.shared.listener.set_nonblocking(true).is_ok() {
             match self.shared.listener.accept() {
                 Ok((socket, _)) => {
-                    self.shared.board.counters.refuse();
+                    self.shared.scoreboard.counters.refuse();
                     self.refused.push(TcpStream::from(socket), Response::full().encode_to_vec());
                 }
-                Err(error) if AcceptError::of(&error) == AcceptError::Exhausted => thread::sleep(EXHAUSTED_PAUSE),
+                Err(error) if AcceptError::classify(&error) == AcceptError::Exhausted => {
+                    self.shared.scoreboard.counters.accept_failed(&error);
+                    thread::sleep(EXHAUSTED_PAUSE);
+                }
                 Err(_) => {}
             }
         }

@@ -140,7 +140,7 @@ impl Connection {
         let phase = self.decoder.phase();
         if phase != self.phase || self.deadline.is_none() {
             self.phase = phase;
-            self.deadline = Some(Instant::now() + config.timeouts().of(phase));
+            self.deadline = Some(Instant::now() + config.timeouts().limit(phase));
         }
     }
 

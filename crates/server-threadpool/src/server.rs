@@ -10,11 +10,11 @@ use common::app::{self, Work};
 use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
+use common::draining::Draining;
 use common::http::Response;
 use common::limits;
 use common::linger::Lingerers;
 use common::listener::{self, AcceptError};
-use common::log;
 use common::shutdown::Shutdown;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -84,7 +84,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     }
     let mut server = Server {
         shared,
-        max_connections,
+        max_connections: max_connections.count,
         poll,
         has_backlog: false,
         pool,
@@ -114,28 +114,33 @@ impl Server {
                 return;
             }
             match listener.accept() {
-                Ok((stream, _)) if is_full => {
-                    self.shared.counters.refuse();
-                    self.refused.push(stream.into(), Response::full().encode_to_vec());
-                }
+                Ok((stream, _)) if is_full => self.refuse(stream),
                 Ok((stream, _)) => self.register(stream),
-                Err(error) => match AcceptError::of(&error) {
+                Err(error) => match AcceptError::classify(&error) {
                     AcceptError::WouldBlock => self.has_backlog = false,
                     AcceptError::TryNext => {}
                     // The backlog is remembered: the next check of deadlines is soon enough.
-                    AcceptError::Exhausted => return,
+                    AcceptError::Exhausted => return self.shared.counters.accept_failed(&error),
                 },
             }
         }
     }
 
+    /// Answers 503 to a connection for which there is no room.
+    fn refuse(&mut self, stream: TcpStream) {
+        self.shared.counters.refuse();
+        self.refused.push(stream.into(), Response::full().encode_to_vec());
+    }
+
     fn register(&mut self, mut stream: TcpStream) {
+        // It fails only on a connection that has failed, which shows soon.
+        let _ = stream.set_nodelay(true);
         // Tokens are never reused: a late event or outcome must not hit another connection.
         let token = Token(self.next_token);
         self.next_token += 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        // It fails only for want of memory; the connection is closed then.
-        if stream.set_nodelay(true).is_ok() && self.poll.registry().register(&mut stream, token, interest).is_ok() {
+        // It fails only if memory runs out; the connection is closed then.
+        if self.poll.registry().register(&mut stream, token, interest).is_ok() {
             let connection = Connection::new(stream, &self.shared.counters, &self.shared.config);
             self.connections.insert(token, connection);
         }
@@ -175,14 +180,12 @@ fn handle(work: Work, shared: &Shared) {
 /// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
 fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     drop(listener);
-    server.shared.counters.drain();
+    let draining = Draining::begin(&server.shared.config, &server.shared.counters);
     server.has_backlog = false;
-    let deadline = Instant::now() + server.shared.config.drain_timeout;
     server.end_silent_connections();
     while !server.connections.is_empty() {
-        if Instant::now() >= deadline {
-            log::warn!("{} connections were cut off by --drain-timeout", server.connections.len());
-            return;
+        if draining.remaining().is_none() {
+            return draining.log_cut_off(server.connections.len());
         }
         server.turn(events);
     }

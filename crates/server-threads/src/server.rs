@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
@@ -16,18 +16,15 @@ use common::blocking::Connection;
 use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
+use common::draining::Draining;
 use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::linger::{Lingerers, TURN_INTERVAL};
 use common::listener::{self, AcceptError};
-use common::log;
 use common::shutdown::Shutdown;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::Cli;
-
-/// How often it is said at most that the system refuses threads.
-const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all threads share. It lives as long as the process.
 struct Shared {
@@ -44,25 +41,27 @@ struct Shared {
 /// Starts the server, and runs it until it is told to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
-    let max_connections =
-        limits::max_connections(config.max_connections, &[limits::descriptors()?, limits::threads()])?;
+    let ceilings = [limits::descriptors()?, limits::threads()];
+    let max_connections = limits::max_connections(config.max_connections, &ceilings)?;
     let shutdown = Shutdown::install()?;
     let listener = listener::bind("--listen", config.listen, config.backlog)?;
+    let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
+    let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
         config,
         stack_bytes: cli.stack_size,
-        max_connections,
+        max_connections: max_connections.count,
         counters: Counters::default(),
         connections: Mutex::default(),
         connection_closed: Condvar::new(),
     }));
-    listener::announce(listener.local_addr()?, admin.as_ref().map(Admin::local_addr).transpose()?);
     if let Some(admin) = admin {
         thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
     }
+    listener::announce(address, admin_address);
     accept(&listener, &shutdown, shared);
     drain(listener, shared);
     Ok(())
@@ -71,7 +70,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
 /// Accepts connections, each for a thread of its own, until the server is told to stop.
 fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) {
     let mut refused = Lingerers::default();
-    let mut next_warning = Instant::now();
     for id in 0.. {
         // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
         let holds_back = shared.is_full() && shared.config.overload == Overload::Wait;
@@ -79,27 +77,14 @@ fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) 
         match wait_for_connection(listener, shutdown, is_busy.then_some(TURN_INTERVAL), !holds_back) {
             Event::Stop => return,
             Event::Connection => {
-                if let Err(Refused { stream, why }) = accept_one(listener, id, shared) {
-                    shared.counters.refuse();
-                    refused.push(stream, Response::full().encode_to_vec());
-                    if let Some(error) = why.filter(|_| Instant::now() >= next_warning) {
-                        next_warning = Instant::now() + WARNING_INTERVAL;
-                        let count = shared.connections().len();
-                        log::warn!("no thread could be spawned: {error}; {count} are there");
-                    }
+                if let Err(stream) = accept_one(listener, id, shared) {
+                    refuse(stream, &mut refused, shared);
                 }
             }
             Event::Nothing => {}
         }
         refused.turn();
     }
-}
-
-/// A connection for which there is no room.
-struct Refused {
-    stream: TcpStream,
-    /// The system's reason, if it was the system's doing.
-    why: Option<io::Error>,
 }
 
 enum Event {
@@ -121,12 +106,13 @@ fn wait_for_connection(listener: &TcpListener, shutdown: &Shutdown, timeout: Opt
 }
 
 /// Accepts a connection and gives it a thread; hands it back if there is no room for it.
-fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Result<(), Refused> {
+fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
     match listener.accept() {
-        Ok((stream, _)) if shared.is_full() => Err(Refused { stream, why: None }),
+        Ok((stream, _)) if shared.is_full() => Err(stream),
         Ok((stream, _)) => spawn(stream, id, shared),
         Err(error) => {
-            if AcceptError::of(&error) == AcceptError::Exhausted {
+            if AcceptError::classify(&error) == AcceptError::Exhausted {
+                shared.counters.accept_failed(&error);
                 thread::sleep(listener::EXHAUSTED_PAUSE);
             }
             Ok(())
@@ -135,23 +121,30 @@ fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Resul
 }
 
 /// Gives the connection a thread; hands it back if the system refuses one.
-fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), Refused> {
+fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
+    // It fails only on a connection that has failed, which shows soon.
+    let _ = stream.set_nodelay(true);
     let stream = Arc::new(stream);
     let registered = Registered::new(id, stream.clone(), shared);
     let thread = thread::Builder::new().stack_size(shared.stack_bytes).spawn(move || {
-        let _open = shared.counters.open();
-        // The connection failed: that is the end of it, and of nothing else.
+        // The connection may fail: that is the end of it, and of nothing else.
         let _ = serve(&registered.stream, shared);
     });
-    match thread {
-        Ok(_) => Ok(()),
-        // The thread that did not start has dropped its share of the socket: this is the last.
-        Err(error) => Arc::try_unwrap(stream).map_or(Ok(()), |stream| Err(Refused { stream, why: Some(error) })),
-    }
+    let Err(error) = thread else { return Ok(()) };
+    shared.counters.spawn_failed("thread could be spawned", error, shared.connections().len());
+    // The thread that did not start has dropped its share of the socket: this is the last.
+    Arc::try_unwrap(stream).map_or(Ok(()), Err)
+}
+
+/// Answers 503 to a connection for which there is no room.
+fn refuse(stream: TcpStream, refused: &mut Lingerers, shared: &Shared) {
+    shared.counters.refuse();
+    refused.push(stream, Response::full().encode_to_vec());
 }
 
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let _open = shared.counters.open();
     let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts(), &shared.counters)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, shared);
@@ -184,19 +177,14 @@ fn handle(request: Request, shared: &Shared) -> Response {
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 fn drain(listener: TcpListener, shared: &Shared) {
     drop(listener);
-    shared.counters.drain();
-    let deadline = Instant::now() + shared.config.drain_timeout;
+    let draining = Draining::begin(&shared.config, &shared.counters);
     let mut connections = shared.connections();
     for stream in connections.values() {
         // A thread that waits for a request sees the end of input; one that waits for the database can still answer.
         let _ = stream.shutdown(net::Shutdown::Read);
     }
     while !connections.is_empty() {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        if remaining.is_zero() {
-            log::warn!("{} connections were cut off by --drain-timeout", connections.len());
-            return;
-        }
+        let Some(remaining) = draining.remaining() else { return draining.log_cut_off(connections.len()) };
         let woken = shared.connection_closed.wait_timeout(connections, remaining);
         connections = woken.unwrap_or_else(PoisonError::into_inner).0;
     }

@@ -11,6 +11,7 @@ use results::RunResult;
 use results::file::{Source, read};
 use results::merge::merge;
 
+use super::sweep::summary;
 use crate::machine::terminal::{columns, print};
 use crate::output::conditions::{self, Conditions};
 use crate::output::files::{OutputArgs, Outputs};
@@ -57,8 +58,11 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
     sources.iter().flat_map(|source| source.results.clone()).collect()
 }
 
-/// The text that a run prints.
+/// The text that a run or a sweep prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
+    if results.iter().all(|result| result.sweep.is_some()) {
+        return summary::text(results);
+    }
     let runs = results.iter().map(text::run).collect::<String>();
     if is_list { runs + &text::all_runs(results, columns()) } else { runs }
 }

@@ -120,7 +120,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
         None => bench.measure_all(&order(&plan, &targets)),
     };
     let (results, written) = bench.finish();
-    print(&summary::text(&results, &targets, plan.ram_limit_bytes))?;
+    print(&summary::text(&results))?;
     written?;
     Ok(match measured {
         None => ExitCode::from(EXIT_STATUS),

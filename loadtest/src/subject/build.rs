@@ -7,12 +7,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use results::Target;
 
 use crate::machine::interrupt::Interrupt;
+
+/// The build profile of loadtest: see `build.rs`.
+const PROFILE: &str = env!("CARGO_PROFILE");
 
 /// The cargo package of a server, also the name of its binary.
 pub(crate) fn package(target: Target) -> &'static str {
@@ -36,25 +39,16 @@ pub(crate) fn mode_flags(target: Target) -> &'static [&'static str] {
 /// The executables by target.
 pub(crate) type Executables = HashMap<Target, PathBuf>;
 
-/// Builds the servers in release mode, whatever profile loadtest itself has, before anything is measured. `None` if
-/// interrupted.
+/// Builds the servers in the profile that loadtest itself has, before anything is measured: both profiles optimise fully,
+/// and the dependencies shared with the servers are built once. `None` if interrupted.
 pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<Executables>> {
-    match build_all(targets, interrupt) {
+    if targets.is_empty() {
+        return Ok(Some(Executables::new()));
+    }
+    match build_packages(&workspace()?, targets, interrupt) {
         Err(_) if interrupt.is_raised() => Ok(None),
         built => built.map(Some),
     }
-}
-
-fn build_all(targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
-    let mut executables = Executables::new();
-    if targets.is_empty() {
-        return Ok(executables);
-    }
-    let workspace = workspace()?;
-    for &target in targets {
-        executables.insert(target, build_package(&workspace, package(target), interrupt)?);
-    }
-    Ok(executables)
 }
 
 /// The workspace that loadtest was built from, with the sources of the servers.
@@ -70,29 +64,34 @@ fn workspace() -> Result<PathBuf> {
     Ok(workspace.to_owned())
 }
 
-fn build_package(workspace: &Path, package: &str, interrupt: &Interrupt) -> Result<PathBuf> {
+fn build_packages(workspace: &Path, targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--profile", PROFILE, "--message-format=json-render-diagnostics"]);
+    // Build all servers, so that each binary is the same no matter which others are measured.
+    command.args(Target::ALL.into_iter().flat_map(|target| ["--package", package(target)]));
     command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot run {} to build {package}", cargo.display()))?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {} to build the servers", cargo.display()))?;
     interrupt.guard_disposable(child.id() as i32);
-    let mut executable = None;
+    let mut built = HashMap::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            executable = executable_in(&line?, package).or(executable);
+            built.extend(executable_in(&line?));
         }
     }
     let status = child.wait()?;
     interrupt.guard(0);
-    if !status.success() {
-        bail!("cannot build {package} ({status}); see cargo's output above");
-    }
-    executable.with_context(|| format!("cargo built {package}, but named no executable"))
+    ensure!(status.success(), "cannot build the servers ({status}); see cargo's output above");
+    let executable = |&target: &Target| {
+        let executable = built.get(package(target)).cloned();
+        Ok((target, executable.with_context(|| format!("cargo named no executable of {}", package(target)))?))
+    };
+    targets.iter().map(executable).collect()
 }
 
-/// The executable's path from cargo's messages: it depends on CARGO_TARGET_DIR, the configuration and the platform.
-fn executable_in(message: &str, package: &str) -> Option<PathBuf> {
+/// A binary's name and path from cargo's messages: the path depends on CARGO_TARGET_DIR, the configuration and the
+/// platform.
+fn executable_in(message: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Artifact {
         reason: String,
@@ -105,10 +104,8 @@ fn executable_in(message: &str, package: &str) -> Option<PathBuf> {
         kind: Vec<String>,
     }
     let artifact: Artifact = serde_json::from_str(message).ok()?;
-    let is_ours = artifact.reason == "compiler-artifact"
-        && artifact.target.name == package
-        && artifact.target.kind.iter().any(|kind| kind == "bin");
-    artifact.executable.filter(|_| is_ours)
+    let is_binary = artifact.reason == "compiler-artifact" && artifact.target.kind.iter().any(|kind| kind == "bin");
+    Some((artifact.target.name, artifact.executable.filter(|_| is_binary)?))
 }
 
 #[cfg(test)]
@@ -119,9 +116,8 @@ mod tests {
     fn the_executable_is_read_from_cargos_messages() {
         let artifact = r#"{"reason":"compiler-artifact","package_id":"x","target":{"kind":["bin"],"name":"server-async"},
             "executable":"/t/release/server-async","fresh":true}"#;
-        assert_eq!(executable_in(artifact, "server-async"), Some("/t/release/server-async".into()));
-        assert_eq!(executable_in(artifact, "server-threads"), None);
-        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#, "server-async"), None);
-        assert_eq!(executable_in("warning: not JSON", "server-async"), None);
+        assert_eq!(executable_in(artifact), Some(("server-async".into(), "/t/release/server-async".into())));
+        assert_eq!(executable_in(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable_in("warning: not JSON"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The body of a request: its framing, and the chunked transfer coding (§6, §7).
 
-use super::head::{FEW_FIELDS, Scanner, parse_fields};
+use super::lines::{FEW_FIELDS, Scanner, parse_fields};
 use super::{Limits, Reject, Status};
 
 /// The longest line of a chunk: its size and its extensions, in bytes (§7.1.1 asks for a limit).

@@ -1,7 +1,8 @@
 //! Requests out of bytes, however the bytes are split.
 
 use super::body::BodyDecoder;
-use super::head::{self, Head, Scanner};
+use super::head::{self, Head};
+use super::lines::Scanner;
 use super::{Limits, Reject, Request};
 
 /// What a connection is in the middle of: each has a timeout of its own.

@@ -146,6 +146,27 @@ impl Reply {
     }
 }
 
+/// A whole head, interim ones included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyHead {
+    /// The three digits.
+    pub status: u16,
+    /// Names and values, as they came.
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// How many bytes it has, its empty line included.
+    pub length: usize,
+}
+
+/// Reads the head that `bytes` begin with; nothing if it is not complete.
+///
+/// # Errors
+/// This is not HTTP.
+pub fn read_head(bytes: &[u8]) -> io::Result<Option<ReplyHead>> {
+    let mut fields = Vec::new();
+    let head = parse_head(bytes, false, Some(&mut fields))?;
+    Ok(head.map(|head| ReplyHead { status: head.answer.status, fields, length: head.length }))
+}
+
 struct Head {
     answer: Answer,
     body: Body,

@@ -198,3 +198,14 @@ pub fn many_at_once(target: &Target) {
     assert_eq!(server.metric("c10k_requests_waiting_peak"), 60);
     assert_eq!(server.metric("c10k_connections_open"), 60);
 }
+
+/// Row 33: a trailer that would change how the message is read must not.
+pub fn forbidden_trailers(target: &Target) {
+    let server = Server::start(target, &[]);
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n");
+    client.send(b"Content-Length: 50\r\nHost: b\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n");
+    let response = client.read_response();
+    assert_eq!((response.status, response.text()), (200, "ok"));
+    assert_eq!(client.get("/").status, 200);
+}

@@ -139,6 +139,16 @@ pub fn bad_flags(target: &Target) {
     }
 }
 
+pub fn flags_have_units(target: &Target) {
+    let sizes = ["--max-connections", "2k", "--backlog", "1k", "--max-head", "64K", "--max-body", "1.5MB"];
+    let server = Server::start(target, &[&sizes[..], &["--idle-timeout", "1m 30s"]].concat());
+    assert_eq!(server.metric("c10k_connections_max{limited_by=\"flag\"}"), 2_000);
+    let field = "x".repeat(40_000);
+    let mut client = server.connect();
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {field}\r\n\r\n").as_bytes());
+    assert_eq!(client.read_response().status, 200);
+}
+
 pub fn help(target: &Target) {
     let exit = run(target, &["--help"]);
     assert_eq!(exit.code(), Some(0));

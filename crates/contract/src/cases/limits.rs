@@ -1,9 +1,12 @@
 //! What is too long, too slow, or too much.
 #![expect(missing_docs, reason = "the names say it")]
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::server::wait_until;
 use crate::{Client, Response, Server, Target};
@@ -205,4 +208,30 @@ pub fn refused_clients_lose_nothing(target: &Target) {
     }
     wait_until(|| server.metric("c10k_connections_refused_total") == 50, || "50 were refused".into());
     assert_eq!(kept.get("/").status, 200);
+}
+
+/// Row 47.
+pub fn descriptors_run_out(target: &Target) {
+    let (mut server, log) = Server::start_logged(target, &["--max-connections", "8", "--overload", "wait"]);
+    let mut first = server.connect();
+    assert_eq!(first.get("/").status, 200);
+    let used_up = server.use_up_descriptors();
+    // A process that waits in `accept` already has the descriptor for one more.
+    let mut others: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(|client| client.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"));
+    thread::sleep(Duration::from_millis(200));
+    drop(others);
+    let mut waiting = server.connect();
+    waiting.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(waiting.is_silent_for(Duration::from_millis(1500)), "there was no descriptor to accept it with");
+    assert_eq!(first.get("/").status, 200);
+    drop(used_up);
+    assert_eq!(waiting.read_response().status, 200);
+    assert!(server.metric("c10k_accept_errors_total") > 0);
+    server.signal(Signal::SIGTERM);
+    drop((first, waiting));
+    assert!(server.wait().success());
+    // It is tried many times a second, and logged at most once.
+    let log = io::read_to_string(log).expect("the log can be read");
+    assert!((1..=3).contains(&log.matches("no connection could be accepted").count()), "{log}");
 }

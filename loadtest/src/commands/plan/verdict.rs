@@ -132,7 +132,7 @@ impl Verdict {
             }
             Target::Async | Target::AsyncCodec => vec![("connections", connections, limits::descriptors()?)],
         };
-        for (what, needed, Ceiling { connections: allowed, advice }) in needed {
+        for (what, needed, Ceiling { connections: allowed, advice, .. }) in needed {
             if needed > allowed as u64 {
                 let (needed, allowed) = (format::count(needed as f64), format::count(allowed as f64));
                 self.against.push(format!("needs {needed} {what}, but this machine allows {allowed}: {advice}"));

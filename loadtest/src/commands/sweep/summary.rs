@@ -18,12 +18,13 @@ const TCP_NOTE: &str = "\
 The limit of cgroup v1 excludes TCP buffers, which RAM includes: RAM may be above the limit.
 ";
 
-/// A table of all cells, and one of the slopes or of where the servers failed.
-pub(super) fn text(results: &[RunResult], targets: &[Target], ram_limit_bytes: Option<u64>) -> String {
-    if results.is_empty() {
-        return String::new();
-    }
-    let models: Vec<_> = targets.iter().map(|&target| Model::new(target, results)).collect();
+/// A table of all cells of a sweep, and one of the slopes or of where the servers failed.
+pub(crate) fn text(results: &[RunResult]) -> String {
+    let Some(first) = results.first() else { return String::new() };
+    let ram_limit_bytes = first.sweep.as_ref().and_then(|plan| plan.ram_limit_bytes);
+    let is_measured = |target: &Target| results.iter().any(|result| result.target == target.name());
+    let models: Vec<_> =
+        Target::ALL.into_iter().filter(is_measured).map(|target| Model::new(target, results)).collect();
     let rows = models.iter().flat_map(Model::rows).collect::<Vec<_>>();
     let cells = table_of(
         ["model", "connections", "rounds", "RAM", "above idle", "keep-alive", "requests/s", "possible", "p99"],

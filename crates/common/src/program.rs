@@ -1,0 +1,31 @@
+//! What every server's `main` does.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::config::{self, Config};
+use crate::log;
+
+/// Parses the command line, starts the log, and runs the server. With bad flags the process ends with status 2, and status 1
+/// is a server that could not start.
+pub fn main<Cli: CommandFactory + FromArgMatches>(
+    default_listen: &'static str,
+    config: impl FnOnce(&Cli) -> &Config,
+    run: impl FnOnce(&Cli) -> Result<()>,
+) -> ExitCode {
+    let cli: Cli = config::parse(default_listen);
+    let Config { log_format, log_level, .. } = *config(&cli);
+    log::start(log_format, log_level);
+    match run(&cli) {
+        Ok(()) => {
+            log::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Checks that the JSON schemas in `schema/` match the types, and that real files match the schemas.
+//!
+//! After changing a type, run `UPDATE_SCHEMAS=1 cargo test -p results --test schema`, and bump the version if the
+//! change breaks readers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use results::event::{self, Event, RunPhase};
+use results::run::{RunResult, SCHEMA, Second};
+use results::{Warning, WarningKind};
+use schemars::{Schema, schema_for};
+use serde_json::{Value, json};
+
+const RUNS: &str = include_str!("data/runs.json");
+
+/// `schema/c10k-loadtest-3.schema.json`
+fn path(version: &str) -> PathBuf {
+    let name = format!("{}.schema.json", version.replace('/', "-"));
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name)
+}
+
+#[track_caller]
+fn assert_is_committed(version: &str, schema: &Schema) {
+    let text = serde_json::to_string_pretty(schema).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(path(version), &text).unwrap();
+    }
+    let committed = fs::read_to_string(path(version)).unwrap_or_default();
+    assert!(committed == text, "{} does not match the types: see the top of this test", path(version).display());
+}
+
+#[track_caller]
+fn assert_valid(version: &str, value: &Value) {
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path(version)).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?} in {value}");
+}
+
+#[test]
+fn the_schema_of_results_is_committed_and_kept() {
+    assert_is_committed(SCHEMA, &schema_for!(RunResult));
+    let runs: Vec<Value> = serde_json::from_str(RUNS).unwrap();
+    runs.iter().for_each(|run| assert_valid(SCHEMA, run));
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path(SCHEMA)).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut broken = runs[0].clone();
+    broken["requests"] = "many".into();
+    assert!(!validator.is_valid(&broken) && !validator.is_valid(&json!({})));
+}
+
+#[test]
+fn the_schema_of_events_is_committed_and_kept() {
+    assert_is_committed(event::SCHEMA, &schema_for!(Event));
+    let run: RunResult = serde_json::from_value(serde_json::from_str::<Vec<Value>>(RUNS).unwrap()[0].take()).unwrap();
+    let events = [
+        Event::Planned { schema: event::SCHEMA.into(), runs: 2, estimate_s: Some(40.0) },
+        Event::Started { target: "threads".into(), connections: 10, round: None, started_at: run.started_at.clone() },
+        Event::Entered { phase: RunPhase::Measuring },
+        Event::Progress { done: 1, total: 2 },
+        Event::Second(Second::default()),
+        Event::Warned(Warning::new(WarningKind::ClientLate, "late")),
+        Event::Finished(Box::new(run)),
+    ];
+    for event in events {
+        let json = serde_json::to_value(&event).unwrap();
+        assert_valid(event::SCHEMA, &json);
+        let back: Event = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(back).unwrap(), json);
+    }
+}
