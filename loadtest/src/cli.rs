@@ -32,7 +32,7 @@ Examples:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
   Any other server, started, metered and stopped; and the load generator's own cost:
-    loadtest -c 1000 --exec 'nginx -g \"daemon off;\"' http://127.0.0.1:8080/
+    loadtest -c 1000 --exec 'nginx -c \"$PWD/loadtest/examples/nginx.conf\"' http://127.0.0.1:8080/
     loadtest -c 1000 --null
 
 With a URL, stdout is wrk's; what wrk does not report is on stderr and in --json:

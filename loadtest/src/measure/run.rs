@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
 use results::event::{Event, RunPhase, Sink};
 use results::run::Second;
@@ -41,8 +42,6 @@ const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
 const ADMIN_LINGER: Duration = Duration::from_millis(200);
 /// How long the server may take to stop after Ctrl-C.
 const INTERRUPTED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest backlog that our servers request.
-const BACKLOG: u64 = 4096;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -248,7 +247,7 @@ impl Run<'_> {
     fn connect(&mut self, own: OwnServer) -> Result<(), Stopped> {
         self.enter(RunPhase::Connecting);
         let users = self.spec.connections;
-        let backlog_room = (host::somaxconn().min(BACKLOG) / 4).max(16) as usize;
+        let backlog_room = (host::somaxconn().min(u64::from(DEFAULT_BACKLOG)) / 4).max(16) as usize;
         let seen_before = self.poll_server(own)?.connections();
         let mut granted = 0;
         let mut last_progress = (Instant::now(), 0);

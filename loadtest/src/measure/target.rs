@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::db::Latency;
+use common::limits::DEFAULT_MAX_CONNECTIONS;
 use load::net::Endpoint;
 use load::{GooseGenerator, LoadSpec, Requests};
 use results::event::Sink;
@@ -20,8 +21,6 @@ use crate::subject::{Subject, build};
 
 /// How long the server may take to exit, on top of its drain timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The default `--max-connections` of the servers.
-const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 
 /// How to measure a target.
 #[derive(Clone, Debug)]

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::http::reply::Reply;
+use common::limits::LimitedBy;
+use common::metrics::{name, part};
 
 /// The server answers even while every worker is busy: a longer silence is a fault.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,19 +80,22 @@ impl ServerCounters {
     fn parse(text: &str) -> Self {
         let mut counters = Self::default();
         for line in text.lines() {
-            let Some((name, value)) = line.split_once(' ') else { continue };
+            let Some((series, value)) = line.split_once(' ') else { continue };
             let Some(value) = value.split(' ').next().and_then(|value| value.parse::<f64>().ok()) else { continue };
             let value = value as u64;
+            let (name, label) = name_and_label(series);
             match name {
-                "c10k_connections_open" => counters.open = value,
-                "c10k_connections_accepted_total" => counters.accepted = value,
-                "c10k_connections_refused_total" => counters.refused = value,
-                "c10k_requests_waiting" => counters.waiting = value,
-                "c10k_requests_waiting_peak" => counters.waiting_peak = value,
-                "c10k_requests_queued" => counters.queued = value,
-                "c10k_spawn_failures_total" => counters.spawn_failures = value,
-                "c10k_connections_max{limited_by=\"open_files\"}" => counters.is_limited_by_open_files = true,
-                _ => counters.memory.parse(name, value),
+                name::CONNECTIONS_OPEN => counters.open = value,
+                name::CONNECTIONS_ACCEPTED => counters.accepted = value,
+                name::CONNECTIONS_REFUSED => counters.refused = value,
+                name::REQUESTS_WAITING => counters.waiting = value,
+                name::REQUESTS_WAITING_PEAK => counters.waiting_peak = value,
+                name::REQUESTS_QUEUED => counters.queued = value,
+                name::SPAWN_FAILURES => counters.spawn_failures = value,
+                name::CONNECTIONS_MAX => {
+                    counters.is_limited_by_open_files = label == LimitedBy::OpenFiles.name();
+                }
+                _ => counters.memory.parse(name, label, value),
             }
         }
         counters
@@ -99,6 +104,14 @@ impl ServerCounters {
     /// Connections that arrived so far.
     pub(crate) fn connections(&self) -> u64 {
         self.accepted + self.refused
+    }
+}
+
+/// A series' name, and the value of its label, "" without one. No series that is read here has two.
+fn name_and_label(series: &str) -> (&str, &str) {
+    match series.split_once('{') {
+        Some((name, label)) => (name, label.split('"').nth(1).unwrap_or_default()),
+        None => (series, ""),
     }
 }
 
@@ -118,18 +131,18 @@ fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
 }
 
 impl ServerMemory {
-    fn parse(&mut self, name: &str, value: u64) {
-        let figure = match name {
-            "c10k_cgroup_memory_bytes" => &mut self.total_bytes,
-            "c10k_cgroup_memory_peak_bytes" => &mut self.peak_bytes,
-            "c10k_cgroup_memory_limit_bytes" => &mut self.limit_bytes,
-            "c10k_memory_timestamp_seconds" => &mut self.ledger_at_s,
-            "c10k_memory_rss_sum_bytes" => &mut self.rss_sum_bytes,
-            "c10k_memory_bytes{part=\"pss\"}" => &mut self.pss_bytes,
-            "c10k_memory_bytes{part=\"page_tables\"}" => &mut self.page_tables_bytes,
-            "c10k_memory_bytes{part=\"kernel_stacks\"}" => &mut self.kernel_stacks_bytes,
-            "c10k_memory_bytes{part=\"sockets\"}" => &mut self.sockets_bytes,
-            "c10k_cgroup_oom_kills_total" => return self.oom_kills = value,
+    fn parse(&mut self, name: &str, label: &str, value: u64) {
+        let figure = match (name, label) {
+            (name::CGROUP_MEMORY, _) => &mut self.total_bytes,
+            (name::CGROUP_MEMORY_PEAK, _) => &mut self.peak_bytes,
+            (name::CGROUP_MEMORY_LIMIT, _) => &mut self.limit_bytes,
+            (name::MEMORY_TIMESTAMP, _) => &mut self.ledger_at_s,
+            (name::MEMORY_RSS_SUM, _) => &mut self.rss_sum_bytes,
+            (name::MEMORY, part::PSS) => &mut self.pss_bytes,
+            (name::MEMORY, part::PAGE_TABLES) => &mut self.page_tables_bytes,
+            (name::MEMORY, part::KERNEL_STACKS) => &mut self.kernel_stacks_bytes,
+            (name::MEMORY, part::SOCKETS) => &mut self.sockets_bytes,
+            (name::CGROUP_OOM_KILLS, _) => return self.oom_kills = value,
             _ => return,
         };
         *figure = Some(value);

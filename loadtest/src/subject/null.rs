@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use common::limits;
-use common::listener;
+use common::listener::{self, DEFAULT_BACKLOG};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -17,13 +17,12 @@ use tokio::runtime::Builder;
 /// The shortest answer that every client accepts.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
-const BACKLOG: u32 = 4096;
 const READ_BYTES: usize = 4096;
 
 /// Prints the address of a free port, and answers each request head there with the same few bytes until killed.
 pub(crate) fn serve() -> Result<ExitCode> {
     limits::descriptors()?;
-    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, 0).into(), BACKLOG)?;
+    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, 0).into(), DEFAULT_BACKLOG)?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_multi_thread()
         .enable_io()
