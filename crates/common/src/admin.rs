@@ -41,7 +41,7 @@ pub struct Admin {
     server: &'static str,
     max_connections: MaxConnections,
     memory: Memory,
-    /// The last `accept` failed for want of descriptors or memory.
+    /// The last `accept` failed because descriptors or memory ran out.
     is_exhausted: bool,
 }
 

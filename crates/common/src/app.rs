@@ -9,7 +9,7 @@ use crate::http::{Method, Request, Response, Status};
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The longest burn that `?for=` may ask for.
 pub const MAX_BURN: Duration = Duration::from_secs(10);
-/// What `/cpu` burns unless told otherwise.
+/// What `/cpu` burns by default.
 const DEFAULT_BURN: Duration = Duration::from_millis(20);
 /// What one `POST /chaos/leak` leaks, in bytes.
 const LEAK_BYTES: usize = 1 << 20;

@@ -142,7 +142,7 @@ impl Config {
     }
 }
 
-/// Parses the command line of a server that listens on `default_listen` unless told otherwise. With bad flags, the
+/// Parses the command line of a server that listens on `default_listen` by default. With bad flags, the
 /// process ends with status 2 and says why.
 pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str) -> Cli {
     let command = Cli::command().mut_arg("listen", |arg| arg.required(false).default_value(default_listen));

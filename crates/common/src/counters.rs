@@ -95,7 +95,7 @@ impl Counters {
         gauge(name::REQUESTS_WAITING_PEAK, "The most requests that ever waited at once.", &self.waiting_peak);
         gauge(name::REQUESTS_QUEUED, "Requests waiting for a worker now.", &self.queued);
         let is_draining = f64::from(u8::from(self.is_draining.load(Relaxed)));
-        metrics.gauge(name::DRAINING, "Whether the server was told to stop: 1 if it was, else 0.", is_draining);
+        metrics.gauge(name::DRAINING, "Whether the server was asked to stop: 1 if it was, else 0.", is_draining);
         let mut counter = |name, help, value: &AtomicU64| metrics.counter(name, help, value.load(Relaxed));
         counter(name::CONNECTIONS_ACCEPTED, "Connections accepted and kept.", &self.accepted);
         counter(name::CONNECTIONS_REFUSED, "Connections answered with 503.", &self.refused);

@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::log;
 
-/// The connections that a server accepts unless told otherwise: 10,000 and some room, so that a client that reconnects
+/// The connections that a server accepts by default: 10,000 and some room, so that a client that reconnects
 /// is not turned away by its own old connection.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
 /// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, 503s on their way.

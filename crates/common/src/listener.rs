@@ -11,7 +11,7 @@ use crate::log;
 
 /// The backlog that servers ask for by default.
 pub const DEFAULT_BACKLOG: u32 = 4096;
-/// How long to leave `accept` alone after it failed for want of descriptors or memory.
+/// How long to leave `accept` alone after it failed because descriptors or memory ran out.
 pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds and listens, as the flag says. The backlog is `backlog` connections, or what the kernel clips it to.

@@ -100,7 +100,7 @@ fn report_cgroup(cgroup: &OwnCgroup, metrics: &mut Metrics) {
         cgroup.limit_bytes().ok().flatten(),
     );
     if let Ok(kills) = cgroup.oom_kills() {
-        metrics.counter(name::CGROUP_OOM_KILLS, "Processes of the cgroup killed for want of memory.", kills);
+        metrics.counter(name::CGROUP_OOM_KILLS, "Processes of the cgroup killed because memory ran out.", kills);
     }
 }
 

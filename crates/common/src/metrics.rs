@@ -35,7 +35,7 @@ pub mod name {
     pub const REQUESTS_QUEUED: &str = "c10k_requests_queued";
     /// How long requests took.
     pub const REQUEST_DURATION: &str = "c10k_request_duration_seconds";
-    /// Whether the server was told to stop.
+    /// Whether the server was asked to stop.
     pub const DRAINING: &str = "c10k_draining";
     /// Child processes.
     pub const CHILDREN: &str = "c10k_children";

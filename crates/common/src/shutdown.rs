@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::pipe};
 
-/// Becomes readable when the server is told to stop.
+/// Becomes readable when the server is asked to stop.
 #[derive(Debug)]
 pub struct Shutdown(UnixStream);
 

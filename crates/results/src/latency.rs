@@ -125,7 +125,8 @@ impl Latencies {
             return None;
         }
         let all = self.answered.len() + self.refused.len() + self.unanswered.len();
-        let mut open = all - self.left_truncated.len();
+        // A file that another program wrote may not add up: neither subtraction may fail for it.
+        let mut open = all.saturating_sub(self.left_truncated.len());
         let mut joining = counts(&self.left_truncated).peekable();
         let mut share_slower = 1.0;
         let mut steps = Vec::new();
@@ -136,11 +137,11 @@ impl Latencies {
             // With so few requests at risk, a step would say nothing about those yet to join.
             let is_representative = open > all / 100 || joining.peek().is_none();
             if answered > 0 && is_representative {
-                let still_slower = share_slower * (1.0 - answered as f64 / open as f64);
+                let still_slower = share_slower * (1.0 - (answered as f64 / open as f64).min(1.0));
                 steps.push(Step { value_us, share: share_slower - still_slower });
                 share_slower = still_slower;
             }
-            open -= answered + unanswered;
+            open = open.saturating_sub(answered + unanswered);
         }
         let slowest_us = self.answered.max().max(if self.unanswered.is_empty() { 0 } else { self.unanswered.max() });
         Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
@@ -306,6 +307,15 @@ mod tests {
             "{bounded:?}, not {expected_ms} ms"
         );
         assert_eq!(bounded.is_lower_bound, is_lower_bound, "{bounded:?}");
+    }
+
+    #[test]
+    fn histograms_that_do_not_add_up_give_finite_figures() {
+        let mut latencies = Latencies::new();
+        (1..=3).for_each(|ms| latencies.record_answered(ms * 1000, true));
+        (0..9).for_each(|_| latencies.record_left_truncated(2500));
+        let distribution = latencies.distribution().unwrap();
+        assert!(distribution.mean_us().value.is_finite() && distribution.stdev_us().is_finite());
     }
 
     #[test]

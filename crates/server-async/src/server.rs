@@ -30,7 +30,7 @@ use crate::{Cli, Http, http1};
 /// The most connections that linger at once after a 503; beyond it they are closed at once.
 const MAX_REFUSALS: usize = 1024;
 
-/// Starts the server, and runs it until it is told to stop.
+/// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
@@ -72,7 +72,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-/// Accepts connections, each for a task of its own, until the server is told to stop.
+/// Accepts connections, each for a task of its own, until the server is asked to stop.
 async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static Shared) {
     loop {
         let accepted = tokio::select! {

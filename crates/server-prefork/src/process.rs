@@ -71,7 +71,7 @@ extern "C" fn stop(_signal: libc::c_int) {
     }
 }
 
-/// Whether this child was told to stop.
+/// Whether this child was asked to stop.
 pub(crate) fn is_stopping() -> bool {
     IS_STOPPING.load(SeqCst)
 }

@@ -31,7 +31,7 @@ const IDLE_CHILD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long killed children may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts the server, and runs it until it is told to stop.
+/// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
@@ -62,7 +62,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     supervise(&shared, admin, cli.start.min(max_connections.count), || listener::announce(address, admin_address))
 }
 
-/// Keeps `start` children ready, says by `announce` when they are, and goes on until told to stop.
+/// Keeps `start` children ready, says by `announce` when they are, and goes on until asked to stop.
 // Inlined, it would have the supervisor in a large frame, a page away from those of the children: each child, which writes to
 // both, would have one more page of the stack.
 #[inline(never)]
@@ -79,7 +79,7 @@ fn warm_up(config: &Config) {
     let _ = head::parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &config.limits());
 }
 
-/// One child: takes connections, one after the other, until it is told to stop or there are too many idle children.
+/// One child: takes connections, one after the other, until it is asked to stop or there are too many idle children.
 ///
 /// Backpressure: a child takes a connection when it is free. When none is, the supervisor answers 503, or the connection
 /// stays in the backlog.

@@ -78,7 +78,7 @@ fn children_are_forked_for_a_burst_and_leave_when_it_is_over() {
     assert_eq!(server.connect().get("/").status, 200);
 }
 
-/// One child that is told to stop finishes what it does; the others do not mind.
+/// One child that is asked to stop finishes what it does; the others do not mind.
 #[test]
 fn a_child_that_is_told_to_stop_answers_first() {
     let server = Server::start(&TARGET, &["--max-connections", "1"]);

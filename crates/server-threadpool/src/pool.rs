@@ -83,7 +83,7 @@ impl Pool {
     /// Queues work for a connection.
     pub(crate) fn submit(&self, token: Token, work: Work) -> Result<(), Full> {
         let mut queue = lock(&self.shared.queue);
-        // Backpressure: the queue is bounded, and the client is told.
+        // Backpressure: the queue is bounded, and the client gets a 503.
         if queue.jobs.len() >= self.shared.max_queued {
             return Err(Full);
         }

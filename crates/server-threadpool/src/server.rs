@@ -59,7 +59,7 @@ struct Server {
     buffer: Vec<u8>,
 }
 
-/// Starts the server, and runs it until it is told to stop.
+/// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
@@ -193,7 +193,7 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
 }
 
 impl Server {
-    /// Waits for events and handles them. True once the server is told to stop.
+    /// Waits for events and handles them. True once the server is asked to stop.
     fn turn(&mut self, events: &mut Events) -> bool {
         let mut is_told_to_stop = false;
         // EINTR is no matter: the signal's descriptor is readable in the next turn.

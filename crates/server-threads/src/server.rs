@@ -38,7 +38,7 @@ struct Shared {
     connection_closed: Condvar,
 }
 
-/// Starts the server, and runs it until it is told to stop.
+/// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
     let ceilings = [limits::descriptors()?, limits::threads()];
@@ -67,7 +67,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-/// Accepts connections, each for a thread of its own, until the server is told to stop.
+/// Accepts connections, each for a thread of its own, until the server is asked to stop.
 fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) {
     let mut refused = Lingerers::default();
     for id in 0.. {

@@ -74,7 +74,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = Sinks::default();
-    options.events.open()?.into_iter().for_each(|events| sinks.push(events));
+    options.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
     sinks.push(ProgressSink::new());
     let targets = options.targets();
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();

@@ -111,7 +111,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let outputs = Outputs::prepare(&outputs, true)?;
     let interrupt = Interrupt::install()?;
     let mut sinks = Sinks::default();
-    args.events.open()?.into_iter().for_each(|events| sinks.push(events));
+    args.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
     sinks.push(ProgressSink::new());
     let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let mut bench = Bench::new(&plan, args.db_wait, &executables, outputs, &interrupt, sinks, results);

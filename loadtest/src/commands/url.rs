@@ -73,7 +73,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
     let outputs = Outputs::prepare(&options.outputs, false)?;
     let mut sinks = Sinks::default();
-    options.events.open()?.into_iter().for_each(|events| sinks.push(events));
+    options.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
     sinks.push(ProgressSink::new());
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;

@@ -10,6 +10,7 @@ use clap::Args;
 use results::event::{Event, Sink};
 use serde::Serialize;
 
+use super::files::Outputs;
 use crate::machine::terminal::{reserve_stdout, say};
 
 /// The flag for events.
@@ -26,13 +27,14 @@ impl EventArgs {
     /// The sink that writes events, if requested.
     ///
     /// # Errors
-    /// The file cannot be created.
-    pub(crate) fn open(&self) -> Result<Option<JsonLines>> {
+    /// The file cannot be created, or a result is written to it.
+    pub(crate) fn open(&self, outputs: &Outputs) -> Result<Option<JsonLines>> {
         let Some(path) = &self.events else { return Ok(None) };
         let to: Box<dyn Write> = if path.as_os_str() == "-" {
             reserve_stdout();
             Box::new(io::stdout())
         } else {
+            outputs.ensure_apart("--events", path)?;
             let file = File::create(path);
             Box::new(file.with_context(|| format!("--events {} cannot be written", path.display()))?)
         };

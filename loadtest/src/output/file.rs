@@ -25,7 +25,7 @@ impl OutputFile {
     pub(crate) fn prepare(flag: &str, path: &Path) -> Result<Self> {
         let name = format!("{flag} {}", path.display());
         ensure!(!path.is_dir(), "{name} is a directory: name a file");
-        let file = Self { name, path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) };
+        let file = Self { name, path: canonical(path) };
         file.probe().with_context(|| file.error_context())?;
         Ok(file)
     }
@@ -37,7 +37,12 @@ impl OutputFile {
 
     /// Whether both are the same file, so that one would overwrite the other.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.path == other.path && !self.is_device()
+        self.is_at(&other.path)
+    }
+
+    /// Whether this is where it is written, so that one would overwrite the other.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.path == canonical(path) && !self.is_device()
     }
 
     /// The flag and the name, as the user gave them.
@@ -100,6 +105,11 @@ fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).unwrap_or(0o022)
+}
+
+/// The path without links, of a file that may not exist yet.
+fn canonical(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

@@ -122,6 +122,17 @@ impl Outputs {
         Ok(Self { files, is_list })
     }
 
+    /// Checks that no result is written to this file.
+    ///
+    /// # Errors
+    /// One is.
+    pub(crate) fn ensure_apart(&self, flag: &str, path: &Path) -> Result<()> {
+        match self.files.iter().find(|(_, file)| file.is_at(path)) {
+            Some((_, file)) => bail!("{} and {flag} {} are the same file: name two", file.name(), path.display()),
+            None => Ok(()),
+        }
+    }
+
     /// Writes these results to the files.
     ///
     /// # Errors
@@ -242,9 +253,12 @@ mod tests {
     #[test]
     fn two_formats_do_not_go_to_one_file() {
         let directory = tempfile::tempdir().unwrap();
-        let args = OutputArgs { csv: Some(directory.path().join("a.json")), ..args(directory.path()) };
-        let error = Outputs::prepare(&args, false).unwrap_err().to_string();
+        let twice = OutputArgs { csv: Some(directory.path().join("a.json")), ..args(directory.path()) };
+        let error = Outputs::prepare(&twice, false).unwrap_err().to_string();
         assert!(error.contains("are the same file"), "{error}");
+        let outputs = Outputs::prepare(&args(directory.path()), false).unwrap();
+        let error = outputs.ensure_apart("--events", &directory.path().join("a.json")).unwrap_err().to_string();
+        assert!(error.contains("--events") && error.contains("are the same file"), "{error}");
         let null = || Some("/dev/null".into());
         Outputs::prepare(&OutputArgs { json: null(), csv: null(), ..OutputArgs::default() }, false).unwrap();
     }

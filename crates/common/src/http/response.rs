@@ -22,11 +22,11 @@ const HEAD_BYTES: usize = 192;
 /// What happens to the connection after an answer (§9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It stays open, as HTTP/1.1 does unless told otherwise.
+    /// It stays open, as HTTP/1.1 does by default.
     KeepAlive,
-    /// It stays open, and an HTTP/1.0 client is told so.
+    /// It stays open, and the answer says so to an HTTP/1.0 client.
     KeepAliveSaid,
-    /// It is closed, and the client is told so.
+    /// It is closed, and the answer says so.
     Close,
 }
 
