@@ -49,7 +49,7 @@ pub mod name {
     pub const CGROUP_MEMORY_LIMIT: &str = "c10k_cgroup_memory_limit_bytes";
     /// Processes that the kernel killed because memory ran out.
     pub const CGROUP_OOM_KILLS: &str = "c10k_cgroup_oom_kills_total";
-    /// The ledger, by parts: see [`part`].
+    /// The ledger, by parts: see [`super::part`].
     pub const MEMORY: &str = "c10k_memory_bytes";
     /// Resident set sizes added up.
     pub const MEMORY_RSS_SUM: &str = "c10k_memory_rss_sum_bytes";

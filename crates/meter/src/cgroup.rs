@@ -393,7 +393,7 @@ fn write(path: &Path, text: &str) -> Result<(), MeterError> {
     fs::write(path, text).map_err(|source| file_error(path, source))
 }
 
-/// [`write`], for files that exist only with swap.
+/// [`write()`], for files that exist only with swap.
 fn write_if_exists(path: &Path, text: &str) -> Result<(), MeterError> {
     if path.exists() { write(path, text) } else { Ok(()) }
 }

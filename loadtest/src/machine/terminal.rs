@@ -10,7 +10,7 @@ use console::Term;
 /// Whether standard output is reserved for events.
 static IS_STDOUT_RESERVED: AtomicBool = AtomicBool::new(false);
 
-/// Reserves standard output for events: from now on [`print`] writes to standard error.
+/// Reserves standard output for events: from now on [`print()`] writes to standard error.
 pub(crate) fn reserve_stdout() {
     IS_STDOUT_RESERVED.store(true, Relaxed);
 }
