@@ -144,7 +144,7 @@ impl Subject {
     fn new(pid: Option<i32>, server: Option<ServerProcess>, memory_source: MemorySource) -> Self {
         let (mut memory, mut warnings) = (Memory::default(), Vec::new());
         memory_source.read_idle(pid, &mut memory, &mut warnings);
-        let overflows_before = meter::machine().listen_overflows;
+        let overflows_before = meter::machine::listen_overflows();
         Self {
             server,
             pid,
@@ -252,7 +252,7 @@ impl Subject {
         }
         result.server.oom_kills = self.memory_source.oom_kills();
         self.kill_stragglers(result.server.oom_kills);
-        if let (Some(before), Some(now)) = (self.overflows_before, meter::machine().listen_overflows)
+        if let (Some(before), Some(now)) = (self.overflows_before, meter::machine::listen_overflows())
             && now > before
         {
             let text = format!("a full backlog dropped connections {} times, and they had to try again", now - before);

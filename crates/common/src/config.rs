@@ -1,6 +1,7 @@
 //! The flags that all four servers have.
 
 use std::net::SocketAddr;
+use std::num::TryFromIntError;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -162,7 +163,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// The length of a queue of the kernel's.
 fn backlog(text: &str) -> Result<u32, String> {
-    u32::try_from(quantity::count(text)?).map_err(|_| "that is more than there can be".into())
+    u32::try_from(quantity::count(text)?).map_err(too_large)
 }
 
 /// A size that fits into memory.
@@ -170,12 +171,13 @@ fn backlog(text: &str) -> Result<u32, String> {
 /// # Errors
 /// What is wrong with `text`.
 pub fn bytes(text: &str) -> Result<usize, String> {
-    usize::try_from(quantity::bytes(text)?).map_err(|_| "that is more than there can be".into())
+    usize::try_from(quantity::bytes(text)?).map_err(too_large)
 }
 
 fn positive_bytes(text: &str) -> Result<usize, String> {
-    match bytes(text)? {
-        0 => Err("it must be above zero".into()),
-        bytes => Ok(bytes),
-    }
+    usize::try_from(quantity::positive_bytes(text)?).map_err(too_large)
+}
+
+fn too_large(_: TryFromIntError) -> String {
+    "that is more than there can be".into()
 }

@@ -40,25 +40,22 @@ impl FromStr for Latency {
 
     fn from_str(text: &str) -> Result<Self, LatencyError> {
         let duration = |text: &str| quantity::duration(text).map_err(LatencyError);
+        let positive = |text: &str| quantity::positive_duration(text).map_err(LatencyError);
         let (shape, parameters) = text.split_once(':').unwrap_or(("fixed", text));
         match (shape, parameters.split_once(".."), parameters.split_once(",p99=")) {
             ("fixed", None, None) => Ok(Latency::Fixed(duration(parameters)?)),
-            ("exp", None, None) => Ok(Latency::Exponential(positive(duration(parameters)?)?)),
+            ("exp", None, None) => Ok(Latency::Exponential(positive(parameters)?)),
             ("uniform", Some((low, high)), _) => match (duration(low)?, duration(high)?) {
                 (low, high) if low < high => Ok(Latency::Uniform(low, high)),
                 _ => Err(LatencyError("the range is empty".into())),
             },
-            ("lognormal", _, Some((median, p99))) => match (positive(duration(median)?)?, duration(p99)?) {
+            ("lognormal", _, Some((median, p99))) => match (positive(median)?, duration(p99)?) {
                 (median, p99) if median < p99 => Ok(Latency::LogNormal { median, p99 }),
                 _ => Err(LatencyError("p99 is not above the median".into())),
             },
             _ => Err(LatencyError(format!("{text:?} is not a latency"))),
         }
     }
-}
-
-fn positive(duration: Duration) -> Result<Duration, LatencyError> {
-    if duration.is_zero() { Err(LatencyError("it must be above zero".into())) } else { Ok(duration) }
 }
 
 impl fmt::Display for Latency {

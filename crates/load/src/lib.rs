@@ -6,14 +6,13 @@
 
 mod generator;
 mod goose;
-mod lag;
 pub mod net;
 mod pace;
-mod rate;
 mod recorder;
 mod requests;
 mod series;
 mod shared;
+mod shared_histogram;
 mod user;
 mod watch;
 

@@ -21,14 +21,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::generator::Outcome;
-use crate::lag::Lag;
 use crate::net::{Endpoint, Exchange, Failure};
-use crate::rate::Rates;
 use crate::recorder::Recorder;
 use crate::requests::Requests;
+use crate::shared_histogram::SharedHistogram;
 
 /// No time yet: before the window is set, and for a user without a request in flight.
 const NEVER: u64 = u64::MAX;
+const LAG_DIGITS: u8 = 2;
+const RATE_DIGITS: u8 = 4;
 
 /// What the users are doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,9 +101,10 @@ pub(crate) struct Shared {
     failures_before: Failures,
     failures: Failures,
     shortage: Shortage,
-    /// How late the load generator is to read answers.
-    pub(crate) lag: Lag,
-    pub(crate) rates: Rates,
+    /// How late the load generator is to read answers within the window: see [`watch::lag`](crate::watch::lag).
+    pub(crate) lag_us: SharedHistogram,
+    /// Answers per second within the window, as [`watch::rates`](crate::watch::rates) counts them.
+    pub(crate) rates: SharedHistogram,
 }
 
 /// What this machine ran out of.
@@ -167,8 +169,8 @@ impl Shared {
             failures_before: Failures::default(),
             failures: Failures::default(),
             shortage: Shortage::default(),
-            lag: Lag::default(),
-            rates: Rates::default(),
+            lag_us: SharedHistogram::new(LAG_DIGITS),
+            rates: SharedHistogram::new(RATE_DIGITS),
             spec,
         }
     }
@@ -355,7 +357,7 @@ impl Shared {
         Outcome {
             latencies: self.recorder.merged(),
             uncorrected: self.uncorrected.as_ref().map_or_else(Latencies::new, Recorder::merged),
-            rates: self.rates.histogram(),
+            rates: self.rates.snapshot(),
             answers: self.answers(),
             bytes: self.bytes.load(Relaxed),
             in_flight: self.in_flight_at_end.load(SeqCst),
@@ -365,7 +367,7 @@ impl Shared {
             errors: self.failures.sum(),
             port_shortages: self.shortage.ports.load(Relaxed),
             descriptor_shortages: self.shortage.descriptors.load(Relaxed),
-            lag_p99_us: Some(self.lag.histogram().value_at_quantile(0.99)),
+            lag_p99_us: Some(self.lag_us.snapshot().value_at_quantile(0.99)),
             window: self.window(),
             is_closed_loop: self.spec.is_closed_loop(),
         }

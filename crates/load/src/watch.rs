@@ -12,13 +12,15 @@ const NAP: Duration = Duration::from_millis(10);
 /// How often to count answers, as in wrk.
 const RATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sleeps, and records how late it wakes up, while the users run.
+/// Sleeps, and records how late it wakes up, while the users run: that late is the load generator itself, and it adds to
+/// every latency that it measures. An answer that has arrived waits until a thread of the load generator reads it. A timer
+/// waits in the same way, and unlike an answer it is known when it was due.
 pub(crate) async fn lag(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         let start = Instant::now();
         sleep(NAP).await;
         if shared.is_measuring() {
-            shared.lag.record(start.elapsed().saturating_sub(NAP));
+            shared.lag_us.record(start.elapsed().saturating_sub(NAP).as_micros() as u64);
         }
     }
 }
@@ -31,7 +33,7 @@ pub(crate) async fn rates(shared: Arc<Shared>) {
         let now = (shared.answers(), Instant::now());
         // As in wrk, an interval without an answer is extended.
         if shared.is_measuring() && now.0 > last.0 {
-            shared.rates.record((now.0 - last.0) as f64 / (now.1 - last.1).as_secs_f64());
+            shared.rates.record(((now.0 - last.0) as f64 / (now.1 - last.1).as_secs_f64()) as u64);
             last = now;
         }
     }

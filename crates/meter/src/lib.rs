@@ -25,7 +25,7 @@
 mod cgroup;
 mod error;
 mod ledger;
-mod machine;
+pub mod machine;
 mod process;
 mod sockets;
 mod tree;
@@ -33,6 +33,5 @@ mod tree;
 pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
-pub use machine::{CpuTicks, Machine, machine};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads};
 pub use tree::process_tree;

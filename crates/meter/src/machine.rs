@@ -4,18 +4,6 @@ use std::fs;
 
 use procfs::{CpuTime, Current as _, CurrentSI as _, KernelStats, Meminfo};
 
-/// The machine at one moment. What could not be read is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
-    /// Total RAM, in bytes: `MemTotal` of `/proc/meminfo`.
-    pub ram_bytes: Option<u64>,
-    /// CPU time: the first line of `/proc/stat`.
-    pub cpu: Option<CpuTicks>,
-    /// Connections dropped since boot because a backlog was full, in this network namespace: `ListenOverflows` of
-    /// `/proc/net/netstat`.
-    pub listen_overflows: Option<u64>,
-}
-
 /// Time of all CPUs together since boot, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
@@ -25,13 +13,20 @@ pub struct CpuTicks {
     pub idle: u64,
 }
 
-/// Reads the machine's figures.
-pub fn machine() -> Machine {
-    Machine {
-        ram_bytes: Meminfo::current().ok().map(|meminfo| meminfo.mem_total),
-        cpu: KernelStats::current().ok().map(|stats| CpuTicks::new(&stats.total)),
-        listen_overflows: fs::read_to_string("/proc/net/netstat").ok().and_then(|text| listen_overflows(&text)),
-    }
+/// Total RAM, in bytes: `MemTotal` of `/proc/meminfo`. `None`, as for all these figures, if it cannot be read.
+pub fn ram_bytes() -> Option<u64> {
+    Meminfo::current().ok().map(|meminfo| meminfo.mem_total)
+}
+
+/// CPU time: the first line of `/proc/stat`.
+pub fn cpu_ticks() -> Option<CpuTicks> {
+    KernelStats::current().ok().map(|stats| CpuTicks::new(&stats.total))
+}
+
+/// Connections dropped since boot because a backlog was full, in this network namespace: `ListenOverflows` of
+/// `/proc/net/netstat`.
+pub fn listen_overflows() -> Option<u64> {
+    parse_listen_overflows(&fs::read_to_string("/proc/net/netstat").ok()?)
 }
 
 impl CpuTicks {
@@ -44,7 +39,7 @@ impl CpuTicks {
 }
 
 /// Parses `/proc/net/netstat`, which the procfs crate does not.
-fn listen_overflows(netstat: &str) -> Option<u64> {
+fn parse_listen_overflows(netstat: &str) -> Option<u64> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
     let index = lines.next()?.split(' ').position(|name| name == "ListenOverflows")?;
     lines.next()?.split(' ').nth(index)?.parse().ok()
@@ -57,15 +52,15 @@ mod tests {
     #[test]
     fn overflows_are_found_by_name() {
         let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 23 4\nIpExt: InOctets\nIpExt: 9\n";
-        assert_eq!(listen_overflows(netstat), Some(23));
-        assert_eq!(listen_overflows(""), None);
+        assert_eq!(parse_listen_overflows(netstat), Some(23));
+        assert_eq!(parse_listen_overflows(""), None);
     }
 
     #[test]
     fn this_machine_has_ram_and_its_cpu_time_grows() {
-        let (earlier, later) = (machine(), machine());
-        assert!(earlier.ram_bytes > Some(1 << 20));
-        let ticks = |machine: Machine| machine.cpu.map(|cpu| cpu.busy + cpu.idle);
-        assert!(ticks(earlier) > Some(0) && ticks(later) >= ticks(earlier), "{earlier:?} {later:?}");
+        assert!(ram_bytes() > Some(1 << 20));
+        let ticks = || cpu_ticks().map(|cpu| cpu.busy + cpu.idle);
+        let (earlier, later) = (ticks(), ticks());
+        assert!(earlier > Some(0) && later >= earlier, "{earlier:?} {later:?}");
     }
 }

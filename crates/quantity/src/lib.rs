@@ -20,6 +20,8 @@ const BYTES_ADVICE: &str = "write 4096, 64K, 64KiB, 64MB or 1.5GB";
 const DURATION_ADVICE: &str = "write 500us, 250ms, 10s, 2m or 1h";
 
 const NS_PER_S: u128 = 1_000_000_000;
+/// Each is 1000 or 1024 times the one before.
+const PREFIXES: [&str; 6] = ["", "k", "m", "g", "t", "p"];
 
 /// Parses a number that need not be whole: `0.5`, `9.9k`.
 ///
@@ -136,8 +138,8 @@ fn checked_digits(number: &str) -> Option<&str> {
 fn scaled(number: &str, scale: u128) -> Option<(u128, bool)> {
     let (before, after) = checked_digits(number)?.split_once('.').unwrap_or((number, ""));
     let divisor = 10_u128.checked_pow(u32::try_from(after.len()).ok()?)?;
-    let digits = before.bytes().chain(after.bytes()).map(|digit| u128::from(digit - b'0'));
-    let value = digits.into_iter().try_fold(0_u128, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
+    let mut digits = before.bytes().chain(after.bytes()).map(|digit| u128::from(digit - b'0'));
+    let value = digits.try_fold(0_u128, |value, digit| value.checked_mul(10)?.checked_add(digit))?;
     let value = value.checked_mul(scale)?;
     Some(((value + divisor / 2) / divisor, value % divisor == 0))
 }
@@ -147,28 +149,21 @@ fn whole(text: &str, (value, is_whole): (u128, bool)) -> Result<u128, String> {
 }
 
 fn count_scale(unit: &str) -> Option<u128> {
-    let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| unit.eq_ignore_ascii_case(known))?;
+    let exponent = PREFIXES.iter().position(|known| unit.eq_ignore_ascii_case(known))?;
     Some(1000_u128.pow(exponent as u32))
 }
 
 fn bytes_scale(unit: &str) -> Option<u128> {
-    // A size without B is binary.
-    let is_binary = |prefix: &str, rest: &str| match rest {
-        _ if rest.eq_ignore_ascii_case("ib") => !prefix.is_empty(),
-        _ => rest.is_empty(),
+    let unit = unit.to_ascii_lowercase();
+    let (prefix, base) = match (unit.strip_suffix("ib"), unit.strip_suffix('b')) {
+        // "iB" alone is not a unit.
+        (Some(""), _) => return None,
+        (Some(prefix), _) => (prefix, 1024_u128),
+        (None, Some(prefix)) => (prefix, 1000),
+        (None, None) => (unit.as_str(), 1024),
     };
-    let prefixes = ["", "k", "m", "g", "t", "p"].iter().enumerate();
-    let scale = |(exponent, prefix): (usize, &&str)| {
-        let (start, rest) = unit.split_at_checked(prefix.len())?;
-        let base = match () {
-            () if !start.eq_ignore_ascii_case(prefix) => return None,
-            () if is_binary(prefix, rest) => 1024_u128,
-            () if rest.eq_ignore_ascii_case("b") => 1000,
-            () => return None,
-        };
-        Some(base.pow(exponent as u32))
-    };
-    prefixes.filter_map(scale).next()
+    let exponent = PREFIXES.iter().position(|known| *known == prefix)?;
+    Some(base.pow(exponent as u32))
 }
 
 fn duration_scale_ns(unit: &str) -> Option<u128> {

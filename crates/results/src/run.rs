@@ -201,10 +201,15 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// How long every query takes, possibly no time; `None` if that is random or unknown.
+    pub fn duration(&self) -> Option<Duration> {
+        // A random wait does not parse as a time.
+        quantity::duration(&self.spec).ok()
+    }
+
     /// How long every query takes; `None` if that is random, zero or unknown.
     pub fn fixed(&self) -> Option<Duration> {
-        // A random wait does not parse as a time.
-        quantity::duration(&self.spec).ok().filter(|wait| !wait.is_zero())
+        self.duration().filter(|wait| !wait.is_zero())
     }
 
     /// `, database wait 1s`, to append to other text; empty if the wait is unknown.

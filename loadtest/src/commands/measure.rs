@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use common::limits;
 use report::text;
-use results::event::Sinks;
 use results::{RunResult, Target};
 
 use super::target_choice::TargetChoice;
@@ -16,7 +15,6 @@ use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
-use crate::output::progress::ProgressSink;
 use crate::subject::build;
 use crate::subject::remote::Remote;
 
@@ -73,9 +71,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
-    let mut sinks = Sinks::default();
-    options.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(ProgressSink::new());
+    let mut sinks = options.events.sinks(&outputs)?;
     let targets = options.targets();
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
     let Some(executables) = build::build(&local, interrupt)? else { return Ok(Vec::new()) };

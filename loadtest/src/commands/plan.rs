@@ -15,7 +15,6 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use common::db::Latency;
 use common::limits;
-use results::event::Sinks;
 use results::run::SweepPlan;
 use results::{RunResult, Target, file};
 
@@ -27,9 +26,9 @@ use super::sweep::bench::{Bench, SweepCell};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
+use crate::output::events::EventArgs;
 use crate::output::file::OutputFile;
 use crate::output::files::{OutputArgs, Outputs};
-use crate::output::progress::ProgressSink;
 use crate::subject::build;
 
 /// The most connections of a quick measurement.
@@ -146,9 +145,8 @@ fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
     let interrupt = Interrupt::install()?;
     let Some(executables) = build::build(&Target::ALL, &interrupt)? else { return Ok(None) };
     say("no --from: measuring a small sweep");
-    let mut sinks = Sinks::default();
-    sinks.push(ProgressSink::new());
     let outputs = Outputs::prepare(&OutputArgs::default(), true)?;
+    let sinks = EventArgs::default().sinks(&outputs)?;
     let mut bench = Bench::new(&plan, Latency::Fixed(args.wait), &executables, outputs, &interrupt, sinks, Vec::new());
     let cells = Target::ALL.into_iter().flat_map(|target| {
         plan.connections.iter().map(move |&connections| SweepCell { target, connections, round: 1 })

@@ -20,7 +20,6 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
 use results::Target;
-use results::event::Sinks;
 use results::run::SweepPlan;
 
 use self::bench::{Bench, SweepCell};
@@ -32,7 +31,6 @@ use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::print;
 use crate::output::events::EventArgs;
 use crate::output::files::{OutputArgs, Outputs};
-use crate::output::progress::ProgressSink;
 use crate::subject::build;
 use crate::subject::memory::MemorySource;
 
@@ -110,9 +108,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let outputs = args.outputs.clone().or_json(args.resume.as_deref());
     let outputs = Outputs::prepare(&outputs, true)?;
     let interrupt = Interrupt::install()?;
-    let mut sinks = Sinks::default();
-    args.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(ProgressSink::new());
+    let sinks = args.events.sinks(&outputs)?;
     let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let mut bench = Bench::new(&plan, args.db_wait, &executables, outputs, &interrupt, sinks, results);
     let measured = match args.ram_limit {

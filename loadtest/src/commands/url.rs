@@ -11,7 +11,7 @@ use load::net::Url;
 use load::{GooseGenerator, LoadSpec, Outcome, Requests};
 use report::text;
 use results::RunResult;
-use results::event::Sinks;
+use results::run::{Errors, Wait};
 
 use crate::machine::cpus::Split;
 use crate::machine::host;
@@ -21,7 +21,6 @@ use crate::measure::run::{self, Ready, RunSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
-use crate::output::progress::ProgressSink;
 use crate::subject::{self, MeteredServer, Subject};
 use crate::wrk::printout::{self, Printout};
 use crate::wrk::script::{Script, ScriptSummary, Thread};
@@ -72,9 +71,7 @@ pub(crate) struct UrlOptions {
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
     let outputs = Outputs::prepare(&options.outputs, false)?;
-    let mut sinks = Sinks::default();
-    options.events.open(&outputs)?.into_iter().for_each(|events| sinks.push(events));
-    sinks.push(ProgressSink::new());
+    let mut sinks = options.events.sinks(&outputs)?;
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let server_cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
@@ -91,7 +88,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)), own: None };
     let result = run::start(&spec, &mut sinks);
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
-    let printout = options.printout(&outcome);
+    let printout = options.printout(&outcome, result.errors);
     print_printout(&printout, setup.as_ref())?;
     print_to_stderr(&text::run(&result));
     let results = slice::from_ref(&result);
@@ -126,7 +123,7 @@ impl UrlOptions {
             command: subject::command(&self.server),
             connections: self.users(),
             duration: self.duration,
-            wait: String::new(),
+            wait: Wait::default(),
             threads: self.threads,
             round: None,
             late_after: Some(self.timeout),
@@ -135,15 +132,11 @@ impl UrlOptions {
     }
 
     /// wrk's output. Timeouts are not in the latencies, except with a rate, as in wrk2.
-    fn printout(&self, outcome: &Outcome) -> Printout {
-        let answers = || outcome.latencies.all_answers();
-        let in_time = Stats::up_to(self.timeout.as_micros() as u64, answers());
-        let all = Stats::up_to(u64::MAX, answers());
-        let mut errors = outcome.errors;
-        errors.timeout += all.count() - in_time.count();
+    fn printout(&self, outcome: &Outcome, errors: Errors) -> Printout {
+        let limit_us = if self.rate.is_some() { u64::MAX } else { self.timeout.as_micros() as u64 };
+        let mut latency = Stats::up_to(limit_us, outcome.latencies.all_answers());
         let runtime = outcome.window.unwrap_or_default();
         let summary = ScriptSummary { runtime, complete: outcome.answers, bytes: outcome.bytes, errors };
-        let mut latency = if self.rate.is_some() { all } else { in_time };
         // wrk's correction for coordinated omission assumes that each connection should have sent at its mean rate.
         if self.rate.is_none()
             && let Some(each @ 1..) = summary.complete.checked_div(self.users() as u64)

@@ -20,7 +20,7 @@ pub(crate) fn describe() -> Host {
     Host {
         kernel: kernel.map(|release| release.trim().to_owned()),
         cpus: thread::available_parallelism().map_or(1, |count| count.get() as u64),
-        ram_bytes: meter::machine().ram_bytes,
+        ram_bytes: meter::machine::ram_bytes(),
         // The hard limit, which every run raises the soft one to.
         nofile: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard),
         somaxconn: read_number("/proc/sys/net/core/somaxconn"),

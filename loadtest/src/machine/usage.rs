@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use meter::CpuTicks;
+use meter::machine::CpuTicks;
 use results::{Warning, WarningKind};
 
 /// Other programs may use this share of all CPU time without a warning.
@@ -30,7 +30,11 @@ impl Usage {
     /// Usage up to now.
     pub(crate) fn now() -> Self {
         let own_cpu = meter::cpu_time(std::process::id() as i32);
-        Self { at: Instant::now(), cpu: meter::machine().cpu, own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()) }
+        Self {
+            at: Instant::now(),
+            cpu: meter::machine::cpu_ticks(),
+            own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()),
+        }
     }
 
     /// CPU time of this process since `earlier`, in seconds.

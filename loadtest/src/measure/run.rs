@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
 use results::event::{Event, RunPhase, Sink};
-use results::run::Second;
+use results::run::{Second, Wait};
 use results::{Cause, RunResult};
 
 use super::cause::{self, Circumstances, Ending};
@@ -54,8 +54,8 @@ pub(crate) struct RunSpec {
     pub(crate) connections: usize,
     /// How long to measure.
     pub(crate) duration: Duration,
-    /// How long a database query takes in the server, as for `--db-wait`; empty if unknown.
-    pub(crate) wait: String,
+    /// The server's simulated database.
+    pub(crate) wait: Wait,
     /// Threads of the load generator.
     pub(crate) threads: usize,
     /// The round of the sweep, counted from 1.
@@ -64,14 +64,6 @@ pub(crate) struct RunSpec {
     pub(crate) late_after: Option<Duration>,
     /// How long the server may take to stop.
     pub(crate) stop_timeout: Duration,
-}
-
-impl RunSpec {
-    /// How long every query takes, possibly no time; `None` if random or unknown.
-    fn fixed_wait(&self) -> Option<Duration> {
-        // A random wait does not parse as a time.
-        quantity::duration(&self.wait).ok()
-    }
 }
 
 /// A server that listens, and a load ready to start.
@@ -112,7 +104,7 @@ pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
     let (target, connections, round) = (spec.name.clone(), spec.connections, spec.round);
     sink.take(&Event::Started { target, connections, round, started_at: started_at.clone() });
     let mut result = RunResult::new(&spec.name, spec.command.clone(), spec.connections, host::describe(), started_at);
-    (result.wait.spec, result.round) = (spec.wait.clone(), spec.round);
+    (result.wait, result.round) = (spec.wait.clone(), spec.round);
     result
 }
 
@@ -281,7 +273,7 @@ impl Run<'_> {
     fn hold(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Holding);
         let established = self.generator.progress().established;
-        let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or(HOLD_TIMEOUT);
+        let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.wait.duration().unwrap_or(HOLD_TIMEOUT);
         self.generator.go();
         loop {
             self.record_held(own, result)?;
@@ -298,7 +290,7 @@ impl Run<'_> {
     /// them anyway.
     fn settle(&mut self) -> Result<(), Stopped> {
         self.enter(RunPhase::Settling);
-        let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.fixed_wait().unwrap_or_default();
+        let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.wait.duration().unwrap_or_default();
         loop {
             let progress = self.generator.progress();
             self.report(progress.settled, progress.established);

@@ -11,6 +11,7 @@ use common::limits::DEFAULT_MAX_CONNECTIONS;
 use load::net::Endpoint;
 use load::{GooseGenerator, LoadSpec, Requests};
 use results::event::Sink;
+use results::run::Wait;
 use results::{RunResult, Target};
 
 use super::run::{self, OwnServer, Ready, RunSpec};
@@ -70,7 +71,7 @@ pub(crate) fn run(
         command,
         connections: spec.connections,
         duration: spec.duration,
-        wait: spec.db_wait.to_string(),
+        wait: Wait { spec: spec.db_wait.to_string() },
         threads: threads(),
         round: spec.round,
         late_after: None,

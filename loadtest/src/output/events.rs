@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use results::event::{Event, Sink};
+use results::event::{Event, Sink, Sinks};
 use serde::Serialize;
 
 use super::files::Outputs;
+use super::progress::ProgressSink;
 use crate::machine::terminal::{reserve_stdout, say};
 
 /// The flag for events.
@@ -24,11 +25,18 @@ pub(crate) struct EventArgs {
 }
 
 impl EventArgs {
-    /// The sink that writes events, if requested.
+    /// Everything that watches a run: the progress bar, and the sink that writes events, if requested.
     ///
     /// # Errors
     /// The file cannot be created, or a result is written to it.
-    pub(crate) fn open(&self, outputs: &Outputs) -> Result<Option<JsonLines>> {
+    pub(crate) fn sinks(&self, outputs: &Outputs) -> Result<Sinks> {
+        let mut sinks = Sinks::default();
+        self.open(outputs)?.into_iter().for_each(|events| sinks.push(events));
+        sinks.push(ProgressSink::new());
+        Ok(sinks)
+    }
+
+    fn open(&self, outputs: &Outputs) -> Result<Option<JsonLines>> {
         let Some(path) = &self.events else { return Ok(None) };
         let to: Box<dyn Write> = if path.as_os_str() == "-" {
             reserve_stdout();
@@ -43,7 +51,7 @@ impl EventArgs {
 }
 
 /// Writes each event on a line of its own as soon as it happens.
-pub(crate) struct JsonLines {
+struct JsonLines {
     start: Instant,
     /// `None` after a failed write.
     to: Option<Box<dyn Write>>,

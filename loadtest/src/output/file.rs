@@ -35,12 +35,7 @@ impl OutputFile {
         self.replace(content).with_context(|| self.error_context())
     }
 
-    /// Whether both are the same file, so that one would overwrite the other.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.is_at(&other.path)
-    }
-
-    /// Whether this is where it is written, so that one would overwrite the other.
+    /// Whether it is the file at `path`, which would be overwritten.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         self.path == canonical(path) && !self.is_device()
     }

@@ -111,15 +111,13 @@ impl Outputs {
     /// # Errors
     /// A directory is missing, read-only or full, or two files are the same.
     pub(crate) fn prepare(args: &OutputArgs, is_list: bool) -> Result<Self> {
-        let mut files: Vec<(Format, OutputFile)> = Vec::new();
+        let mut outputs = Self { files: Vec::new(), is_list };
         for (format, flag, path) in args.files() {
             let file = OutputFile::prepare(flag, path)?;
-            if let Some((_, other)) = files.iter().find(|(_, other)| other.is_same(&file)) {
-                bail!("{} and {} are the same file: name two", other.name(), file.name());
-            }
-            files.push((format, file));
+            outputs.ensure_apart(flag, path)?;
+            outputs.files.push((format, file));
         }
-        Ok(Self { files, is_list })
+        Ok(outputs)
     }
 
     /// Checks that no result is written to this file.

@@ -16,7 +16,6 @@ const PLAN_STYLE: &str = "{prefix:11} {wide_bar} {pos:>6}/{len} {elapsed:>4} {ms
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shows the progress of a run, and of several runs.
-#[derive(Clone)]
 pub(crate) struct ProgressSink {
     terminal: MultiProgress,
     run: Option<ProgressBar>,

@@ -125,21 +125,21 @@ impl MemorySource {
     /// Reads the RAM before the first connection.
     pub(crate) fn read_idle(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
         memory.source = self.source().map(str::to_owned);
-        memory.idle_bytes =
-            match self {
-                MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
-                MemorySource::Processes { why } => {
-                    warnings.push(Warning::new(WarningKind::Meter, format!(
+        memory.idle_bytes = match self {
+            MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
+            MemorySource::Processes { why } => {
+                let text = format!(
                     "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the \
                      measured time, which leaves out other kernel memory. There is no true peak, and the CPU time of \
                      ended threads is missing"
-                )));
-                    pid.and_then(|pid| meter::ledger(pid).ok())
-                        .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
-                }
-                MemorySource::Remote(remote) => remote.current_bytes(),
-                MemorySource::Nothing => None,
-            };
+                );
+                warnings.push(Warning::new(WarningKind::Meter, text));
+                pid.and_then(|pid| meter::ledger(pid).ok())
+                    .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
+            }
+            MemorySource::Remote(remote) => remote.current_bytes(),
+            MemorySource::Nothing => None,
+        };
     }
 
     /// Reads the figures at the end of the window.

@@ -28,11 +28,6 @@ impl Stats {
         Self { values, count }
     }
 
-    /// How many values there are.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The smallest value; without any, the largest possible number, as in wrk.
     pub(crate) fn min(&self) -> u64 {
         self.values.first().map_or(u64::MAX, |value| value.0)
@@ -124,7 +119,7 @@ mod tests {
     #[test]
     fn figures_match_wrk() {
         let stats = stats(&[2, 4, 4, 4, 5, 5, 7, 9]);
-        assert_eq!((stats.count(), stats.max(), stats.mean()), (8, 9, 5.0));
+        assert_eq!((stats.count, stats.max(), stats.mean()), (8, 9, 5.0));
         assert!((stats.stdev() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
         assert_eq!(stats.within_stdev_percent(), 75.0);
         assert_eq!([50.0, 75.0, 90.0, 99.0].map(|percent| stats.percentile(percent)), [5, 7, 9, 9]);
@@ -136,7 +131,7 @@ mod tests {
         histogram.record_n(100, 3).unwrap();
         histogram.record_n(3_000_000, 2).unwrap();
         let stats = Stats::up_to(2_000_000, [&histogram, &histogram]);
-        assert_eq!((stats.count(), stats.max()), (6, 100));
+        assert_eq!((stats.count, stats.max()), (6, 100));
     }
 
     #[test]
@@ -145,7 +140,7 @@ mod tests {
         stats.correct(30);
         // 100 adds 70 and 40; a wait of 10 is not above the interval.
         assert_eq!(stats.values, [(10, 1), (40, 1), (70, 1), (100, 1)]);
-        assert_eq!(stats.count(), 4);
+        assert_eq!(stats.count, 4);
     }
 
     #[test]

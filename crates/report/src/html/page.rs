@@ -121,7 +121,7 @@ fn cost_in_words(model: &Model<'_>, cell: &Rounds<'_>) -> Option<Markup> {
 
 /// The distinct warnings of each model; in a sweep with the connections where each was seen.
 fn doubts_by_model<'a>(study: &Study<'a>) -> Vec<(&'a str, Vec<String>)> {
-    let model_figures = |model: &Model<'_>| {
+    let distinct_warnings = |model: &Model<'_>| {
         let warnings = model.cells().flat_map(|(_, cell)| warnings_of(cell));
         words::distinct(warnings)
             .into_iter()
@@ -132,7 +132,7 @@ fn doubts_by_model<'a>(study: &Study<'a>) -> Vec<(&'a str, Vec<String>)> {
             })
             .collect()
     };
-    let models = study.models.iter().map(|model| (model.name, model_figures(model)));
+    let models = study.models.iter().map(|model| (model.name, distinct_warnings(model)));
     models.filter(|(_, warnings): &(_, Vec<String>)| !warnings.is_empty()).collect()
 }
 
