@@ -10,7 +10,14 @@
 //! The start of the window has the same trap. Of the requests sent before it, the quick ones ended unseen, so counting
 //! the rest from age 0 would show too many slow ones. They count as open only from the age they had when the window
 //! opened (left truncation).
+//!
+//! That is right as long as latency does not depend on when a request was sent. A server that stalls and recovers breaks
+//! it: the requests from before the window are slow, those from within it are quick, and the quick ones have all ended
+//! before the slow ones count. So where the requests that do not count yet outnumber those that do, the estimate is
+//! compared with a second one, which counts all requests from age 0. What lies between the two is uncertain: a figure is
+//! then a lower bound, and its upper end is that of the second estimate.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::ops::AddAssign;
 
@@ -124,27 +131,37 @@ impl Latencies {
         if self.answered.is_empty() {
             return None;
         }
+        let (curve, is_outnumbered) = self.curve(&self.left_truncated);
+        let slowest_us = self.answered.max().max(if self.unanswered.is_empty() { 0 } else { self.unanswered.max() });
+        let pooled = is_outnumbered.then(|| self.curve(&Self::empty_histogram()).0);
+        Some(Distribution { curve, pooled, min_us: self.answered.min(), slowest_us })
+    }
+
+    /// The share of requests that takes each time, when those that are `left_truncated` count only from their age then
+    /// on, and whether those that did not count yet ever outnumbered the others.
+    fn curve(&self, left_truncated: &Histogram<u64>) -> (Curve, bool) {
         let all = self.answered.len() + self.refused.len() + self.unanswered.len();
-        // A file that another program wrote may not add up: neither subtraction may fail for it.
-        let mut open = all.saturating_sub(self.left_truncated.len());
-        let mut joining = counts(&self.left_truncated).peekable();
-        let mut share_slower = 1.0;
+        let mut to_join = left_truncated.len();
+        // A file that another program wrote may not add up: no subtraction may fail for it.
+        let mut open = all.saturating_sub(to_join);
+        let mut joining = counts(left_truncated).peekable();
+        let (mut share_slower, mut is_outnumbered) = (1.0, false);
         let mut steps = Vec::new();
         for (value_us, answered, unanswered) in self.by_value() {
-            while let Some((_, left_truncated)) = joining.next_if(|at| at.0 <= value_us) {
-                open += left_truncated;
+            while let Some((_, count)) = joining.next_if(|at| at.0 <= value_us) {
+                (open, to_join) = (open + count, to_join - count);
             }
             // With so few requests at risk, a step would say nothing about those yet to join.
-            let is_representative = open > all / 100 || joining.peek().is_none();
+            let is_representative = open > all / 100 || to_join == 0;
             if answered > 0 && is_representative {
+                is_outnumbered |= to_join > open;
                 let still_slower = share_slower * (1.0 - (answered as f64 / open as f64).min(1.0));
                 steps.push(Step { value_us, share: share_slower - still_slower });
                 share_slower = still_slower;
             }
             open = open.saturating_sub(answered + unanswered);
         }
-        let slowest_us = self.answered.max().max(if self.unanswered.is_empty() { 0 } else { self.unanswered.max() });
-        Some(Distribution { steps, min_us: self.answered.min(), slowest_us, share_open: share_slower.max(0.0) })
+        (Curve { steps, share_open: share_slower.max(0.0) }, is_outnumbered)
     }
 
     /// Each recorded value, ascending, with how many requests were answered and left unanswered at it. A refusal counts
@@ -202,15 +219,23 @@ struct Step {
     share: f64,
 }
 
+/// What share of requests takes how long.
+#[derive(Clone, Debug)]
+struct Curve {
+    steps: Vec<Step>,
+    /// The share of requests known only to take longer than any of the steps.
+    share_open: f64,
+}
+
 /// The distribution of latencies.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    steps: Vec<Step>,
+    curve: Curve,
+    /// The estimate that counts all requests from age 0, where the other may be too low.
+    pooled: Option<Curve>,
     min_us: u64,
     /// The longest latency or age seen.
     slowest_us: u64,
-    /// The share of requests known only to take longer than [`Self::slowest_us`].
-    share_open: f64,
 }
 
 /// A figure that may be only a lower bound.
@@ -222,6 +247,30 @@ pub struct Bounded<T> {
     pub is_lower_bound: bool,
 }
 
+/// How far apart two estimates may be before the figure counts as uncertain.
+const AGREEMENT: f64 = 0.01;
+
+impl Curve {
+    /// The time that the share `quantile` does not exceed; `None` beyond the last step.
+    fn quantile_us(&self, quantile: f64) -> Option<u64> {
+        // Shares are sums of many small steps, so allow for rounding.
+        let mut missing = quantile - 1e-9;
+        self.steps.iter().find_map(|step| {
+            missing -= step.share;
+            (missing <= 0.0).then_some(step.value_us)
+        })
+    }
+
+    fn expectation(&self, open_us: u64, function: impl Fn(f64) -> f64) -> f64 {
+        let known: f64 = self.steps.iter().map(|step| step.share * function(step.value_us as f64)).sum();
+        known + self.share_open * function(open_us as f64)
+    }
+
+    fn is_open(&self) -> bool {
+        self.share_open > 1e-9
+    }
+}
+
 impl Distribution {
     /// The fastest answer.
     pub fn min_us(&self) -> u64 {
@@ -230,62 +279,68 @@ impl Distribution {
 
     /// The longest that any request took, or had waited so far.
     pub fn max_us(&self) -> Bounded<u64> {
-        Bounded { value: self.slowest_us, is_lower_bound: self.is_open() }
+        let is_open = self.curve.is_open() || self.pooled.as_ref().is_some_and(Curve::is_open);
+        Bounded { value: self.slowest_us, is_lower_bound: is_open }
     }
 
     /// The latency that the share `quantile` of all requests does not exceed.
     pub fn quantile_us(&self, quantile: f64) -> Bounded<u64> {
-        // Shares are sums of many small steps, so allow for rounding.
-        let mut missing = quantile - 1e-9;
-        for step in &self.steps {
-            missing -= step.share;
-            if missing <= 0.0 {
-                return Bounded { value: step.value_us.min(self.slowest_us), is_lower_bound: false };
-            }
-        }
-        self.max_us()
+        let Some(value_us) = self.curve.quantile_us(quantile) else { return self.max_us() };
+        let value = value_us.min(self.slowest_us);
+        let is_disputed = |pooled: &Curve| match pooled.quantile_us(quantile) {
+            Some(upper_us) => differs(value as f64, upper_us as f64),
+            None => true,
+        };
+        Bounded { value, is_lower_bound: self.pooled.as_ref().is_some_and(is_disputed) }
+    }
+
+    /// Where a quantile is uncertain, but not open: what it does not exceed.
+    fn upper_end_us(&self, quantile: f64) -> Option<f64> {
+        let upper_us = self.pooled.as_ref()?.quantile_us(quantile)?.min(self.slowest_us);
+        self.quantile_us(quantile).is_lower_bound.then_some(upper_us as f64)
     }
 
     /// The mean, with open requests counted at the longest time seen.
     pub fn mean_us(&self) -> Bounded<f64> {
-        let mean = self.expectation(|value_us| value_us);
-        Bounded { value: mean, is_lower_bound: self.is_open() }
+        let mean = |curve: &Curve| curve.expectation(self.slowest_us, |value_us| value_us);
+        let value = mean(&self.curve);
+        let is_disputed = self.pooled.as_ref().is_some_and(|pooled| pooled.is_open() || differs(value, mean(pooled)));
+        Bounded { value, is_lower_bound: self.curve.is_open() || is_disputed }
     }
 
     /// The standard deviation around [`mean_us`](Self::mean_us).
     pub fn stdev_us(&self) -> f64 {
         let mean = self.mean_us().value;
-        self.expectation(|value_us| (value_us - mean).powi(2)).sqrt()
+        self.curve.expectation(self.slowest_us, |value_us| (value_us - mean).powi(2)).sqrt()
     }
 
     /// The percentiles for the result, and which of them are lower bounds.
     pub fn summary(&self) -> LatencySummary {
-        let mut lower_bounds = Vec::new();
-        let mut quantile = |name, quantile| {
+        let (mut lower_bounds, mut upper_ends) = (Vec::new(), BTreeMap::new());
+        let mut quantile = |name: &str, quantile| {
             let bounded = self.quantile_us(quantile);
             if bounded.is_lower_bound {
-                lower_bounds.push(String::from(name));
+                lower_bounds.push(name.to_owned());
             }
+            upper_ends.extend(self.upper_end_us(quantile).map(|upper_us| (name.to_owned(), upper_us)));
             bounded.value
         };
         let (p50, p75, p90) = (quantile("p50", 0.5), quantile("p75", 0.75), quantile("p90", 0.9));
         let (p99, p999) = (quantile("p99", 0.99), quantile("p999", 0.999));
         let (mean, max) = (self.mean_us(), self.max_us());
         if max.is_lower_bound {
-            lower_bounds.extend(["max", "mean", "stdev"].map(String::from));
+            lower_bounds.push("max".into());
+        }
+        if mean.is_lower_bound {
+            lower_bounds.extend(["mean", "stdev"].map(String::from));
         }
         let (min, stdev, mean, max) = (self.min_us(), self.stdev_us(), mean.value, max.value);
-        LatencySummary { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds }
+        LatencySummary { min, mean, stdev, p50, p75, p90, p99, p999, max, lower_bounds, upper_ends }
     }
+}
 
-    fn expectation(&self, function: impl Fn(f64) -> f64) -> f64 {
-        let known: f64 = self.steps.iter().map(|step| step.share * function(step.value_us as f64)).sum();
-        known + self.share_open * function(self.slowest_us as f64)
-    }
-
-    fn is_open(&self) -> bool {
-        self.share_open > 1e-9
-    }
+fn differs(lower: f64, upper: f64) -> bool {
+    upper > lower * (1.0 + AGREEMENT)
 }
 
 #[cfg(test)]
@@ -388,6 +443,40 @@ mod tests {
             assert!((found_s / expected_s - 1.0).abs() < 0.05, "{quantile}: {found_s}, not {expected_s}");
         }
         assert!((distribution.mean_us().value / 1e6 - 1.0).abs() < 0.05);
+    }
+
+    /// A window of 8 s that opens while a server stalls: 300 requests from 2.4 s before it are answered after 6.4 s, and
+    /// from then on each of the 300 users gets an answer every 500 ms. So 11 % of the answers took 6.4 s.
+    fn after_a_stall() -> Latencies {
+        let mut latencies = Latencies::new();
+        for user in 0..300 {
+            latencies.record_left_truncated(2_400_000 + user);
+            latencies.record_answered(6_400_000 + user, true);
+            (0..8).for_each(|_| latencies.record_answered(500_000 + user * 30, true));
+        }
+        latencies
+    }
+
+    #[test]
+    fn a_stall_from_before_the_window_does_not_vanish() {
+        let summary = after_a_stall().distribution().unwrap().summary();
+        assert!(!summary.is_lower_bound("p50") && summary.p50 < 510_000, "{summary:?}");
+        for name in ["p90", "p99", "mean", "stdev"] {
+            assert!(summary.is_lower_bound(name), "{name} of {summary:?}");
+        }
+        assert!((summary.upper_ends["p90"] / 6_400_000.0 - 1.0).abs() < 0.001, "{summary:?}");
+        assert!(!summary.upper_ends.contains_key("p50"));
+    }
+
+    #[test]
+    fn requests_from_before_the_window_that_never_end_leave_no_upper_end() {
+        let mut latencies = Latencies::new();
+        (0..380).for_each(|_| latencies.record_left_truncated(2_000_000));
+        (0..380).for_each(|_| latencies.record_unanswered(4_000_000));
+        (0..133).for_each(|_| latencies.record_answered(301_000, true));
+        let summary = latencies.distribution().unwrap().summary();
+        assert!(summary.is_lower_bound("p50") && summary.p50 < 302_000, "{summary:?}");
+        assert!(summary.upper_ends.is_empty() && summary.is_lower_bound("max"), "{summary:?}");
     }
 
     #[test]

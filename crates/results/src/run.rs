@@ -1,5 +1,6 @@
 //! The result of one run. These structs are the JSON, field by field; what could not be measured is null.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -276,8 +277,12 @@ pub struct LatencySummary {
     pub p999: u64,
     /// The slowest.
     pub max: u64,
-    /// The fields that are lower bounds, because requests were unanswered when the window closed.
+    /// The fields that are lower bounds, because requests were unanswered when the window closed, or because the requests
+    /// sent before the window disagree with those sent within it.
     pub lower_bounds: Vec<String>,
+    /// For lower bounds of the second kind: what these fields do not exceed.
+    #[serde(default)]
+    pub upper_ends: BTreeMap<String, f64>,
 }
 
 impl LatencySummary {
