@@ -3,5 +3,6 @@
 
 mod cause;
 mod conclude;
+mod doubts;
 pub(crate) mod run;
 pub(crate) mod target;

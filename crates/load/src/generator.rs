@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use results::latency::Latencies;
-use results::run::Errors;
+use results::run::{ErrorReason, Errors, Rate};
 
 /// A load generator.
 ///
@@ -73,6 +73,10 @@ pub struct Snapshot {
 pub struct Outcome {
     /// The latencies of answers within the window, and the ages of unanswered requests.
     pub latencies: Latencies,
+    /// The time that requests were in flight within the window, added up, in microseconds.
+    pub in_flight_time_us: f64,
+    /// With a rate: what became of the requests that were due.
+    pub rate: Option<Rate>,
     /// With a rate: latencies from when requests were sent, although they were due earlier.
     pub uncorrected: Latencies,
     /// Answers per second of each thread, sampled every tenth of a second.
@@ -85,12 +89,20 @@ pub struct Outcome {
     pub in_flight: u64,
     /// Users that got a connection.
     pub established: usize,
+    /// How long after the start of the window users were connected, added up, in microseconds.
+    pub established_late_us: u64,
+    /// Users with a connection, but without any answer within the window.
+    pub never_answered: u64,
     /// Connections that were lost and replaced.
     pub reconnected: u64,
+    /// How often a user paused because it could not connect.
+    pub connect_pauses: u64,
     /// Failures before the window.
     pub errors_before: Errors,
     /// Failures within the window.
     pub errors: Errors,
+    /// The reasons of all failures.
+    pub error_reasons: Vec<ErrorReason>,
     /// How often no port was left to connect from.
     pub port_shortages: u64,
     /// How often no file descriptor was left to connect with.
@@ -108,15 +120,21 @@ impl Outcome {
     pub(crate) fn empty() -> Self {
         Self {
             latencies: Latencies::new(),
+            in_flight_time_us: 0.0,
+            rate: None,
             uncorrected: Latencies::new(),
             rates: Latencies::empty_histogram(),
             answers: 0,
             bytes: 0,
             in_flight: 0,
             established: 0,
+            established_late_us: 0,
+            never_answered: 0,
             reconnected: 0,
+            connect_pauses: 0,
             errors_before: Errors::default(),
             errors: Errors::default(),
+            error_reasons: Vec::new(),
             port_shortages: 0,
             descriptor_shortages: 0,
             lag_p99_us: None,
@@ -136,7 +154,13 @@ impl Add for Outcome {
         self.rates += &other.rates;
         self.errors_before += other.errors_before;
         self.errors += other.errors;
+        self.error_reasons.extend(other.error_reasons);
         Self {
+            in_flight_time_us: self.in_flight_time_us + other.in_flight_time_us,
+            rate: self.rate.map_or(other.rate, |rate| other.rate.map(|other| rate + other)),
+            established_late_us: self.established_late_us + other.established_late_us,
+            never_answered: self.never_answered + other.never_answered,
+            connect_pauses: self.connect_pauses + other.connect_pauses,
             answers: self.answers + other.answers,
             bytes: self.bytes + other.bytes,
             in_flight: self.in_flight + other.in_flight,

@@ -22,7 +22,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::generator::{Generator, Outcome, Progress, Snapshot};
-use crate::shared::{LoadSpec, Shared, Stage};
+use crate::shared::{Shared, Stage};
+use crate::spec::LoadSpec;
 use crate::{user, watch};
 
 /// goose starts users one by one at this rate; connect permits then hold them to the pace at which the server accepts.
@@ -47,9 +48,12 @@ struct Running {
 
 impl GooseGenerator {
     /// A generator that has not started. The users of each spec get threads of their own.
-    pub fn new(specs: impl IntoIterator<Item = LoadSpec>) -> Self {
-        let shares = specs.into_iter().map(|spec| Arc::new(Shared::new(spec))).collect();
-        Self { shares, running: Vec::new() }
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn new(specs: impl IntoIterator<Item = LoadSpec>) -> Result<Self> {
+        let share = |spec| Shared::new(spec).map(Arc::new).context("cannot make a timer");
+        Ok(Self { shares: specs.into_iter().map(share).collect::<Result<_>>()?, running: Vec::new() })
     }
 
     fn total<T: Sum>(&self, count: impl Fn(&Shared) -> T) -> T {
@@ -85,7 +89,7 @@ impl Generator for GooseGenerator {
 
     fn progress(&self) -> Progress {
         Progress {
-            established: self.total(Shared::established),
+            established: self.total(|shared| shared.observations.established()),
             greeted: self.total(Shared::greeted),
             settled: self.total(Shared::settled),
         }
@@ -93,8 +97,8 @@ impl Generator for GooseGenerator {
 
     fn snapshot(&self) -> Snapshot {
         let mut good_answers = Latencies::empty_histogram();
-        self.shares.iter().for_each(|shared| good_answers += &shared.good_answers());
-        Snapshot { good_answers, errors: self.total(|shared| shared.errors().1.total()) }
+        self.shares.iter().for_each(|shared| good_answers += &shared.observations.good_answers());
+        Snapshot { good_answers, errors: self.total(|shared| shared.observations.failures.within().total()) }
     }
 
     fn failure(&mut self) -> Option<String> {
@@ -120,6 +124,7 @@ impl Running {
         let runtime = builder.worker_threads(shared.spec.threads).enable_all().thread_name("load").build();
         let runtime = runtime.context("cannot start the load generator's threads")?;
         let attack = attack(shared).context("cannot start goose")?;
+        runtime.spawn(watch::timer(shared.clone()));
         runtime.spawn(watch::lag(shared.clone()));
         runtime.spawn(watch::rates(shared.clone()));
         let goose = runtime.spawn(async { attack.execute().await.map(drop) });
@@ -145,9 +150,9 @@ fn attack(shared: &Arc<Shared>) -> Result<GooseAttack, GooseError> {
     let shared_by_users = shared.clone();
     let function: TransactionFunction = Arc::new(move |_| {
         let shared = shared_by_users.clone();
-        let user = next_user.fetch_add(1, Ordering::Relaxed);
+        let number = next_user.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            user::run(&shared, user).await;
+            user::run(&shared, number).await;
             // Otherwise goose starts the transaction again.
             pending().await
         })

@@ -4,20 +4,25 @@
 
 #![forbid(unsafe_code)]
 
+mod failures;
 mod generator;
 mod goose;
 pub mod net;
+mod observations;
 mod pace;
 mod recorder;
 mod requests;
 mod series;
 mod shared;
 mod shared_histogram;
+mod spec;
+mod timer;
 mod user;
 mod watch;
+mod window;
 
 pub use generator::{Generator, Outcome, Progress, Snapshot};
 pub use goose::GooseGenerator;
 pub use requests::{RequestSource, Requests};
 pub use series::Series;
-pub use shared::LoadSpec;
+pub use spec::LoadSpec;

@@ -4,6 +4,6 @@ mod connection;
 mod stream;
 mod url;
 
-pub(crate) use connection::{Connection, Exchange, Failure};
+pub(crate) use connection::Connection;
 pub use stream::Endpoint;
 pub use url::Url;

@@ -5,11 +5,33 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+/// When the requests of all users are due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    /// How often each user sends.
+    interval_us: f64,
+    users: f64,
+}
 
-use crate::shared::Shared;
+impl Schedule {
+    /// Each of `users` sends every `interval`; they take turns within it.
+    pub(crate) fn new(interval: Duration, users: usize) -> Self {
+        Self { interval_us: interval.as_secs_f64() * 1e6, users: users as f64 }
+    }
 
-/// When one user's requests are due.
+    /// When the first request of `user` is due, who may send from `start_us` on.
+    pub(crate) fn first_due_us(&self, user: usize, start_us: u64) -> f64 {
+        start_us as f64 + self.interval_us * (user as f64 / self.users)
+    }
+
+    /// When the requests of a user are due, if the first one is at `first_us`.
+    pub(crate) fn from(&self, first_us: f64) -> impl Iterator<Item = f64> {
+        let interval_us = self.interval_us;
+        (0_u64..).map(move |number| first_us + interval_us * number as f64)
+    }
+}
+
+/// Which request of one user is due next.
 #[derive(Debug)]
 pub(crate) struct Pace {
     first_us: f64,
@@ -18,20 +40,18 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The pace of `user`, who sends every `interval` from now on; the users take turns within it.
-    pub(crate) fn new(shared: &Shared, user: usize, interval: Duration) -> Self {
-        let interval_us = interval.as_secs_f64() * 1e6;
-        let share = user as f64 / shared.spec.users as f64;
-        Self { first_us: shared.now_us() as f64 + interval_us * share, interval_us, sent: 0 }
+    /// The pace of `user`, who may send from `now_us` on.
+    pub(crate) fn new(schedule: Schedule, user: usize, now_us: u64) -> Self {
+        Self { first_us: schedule.first_due_us(user, now_us), interval_us: schedule.interval_us, sent: 0 }
     }
 
-    /// Waits until the next request is due and returns that time by the load's clock; returns at once if it is overdue.
-    pub(crate) async fn next(&mut self, shared: &Shared) -> u64 {
-        let due_us = (self.first_us + self.interval_us * self.sent as f64) as u64;
+    /// When the next request is due, by the load's clock.
+    pub(crate) fn due_us(&self) -> u64 {
+        (self.first_us + self.interval_us * self.sent as f64) as u64
+    }
+
+    /// Counts a request as sent.
+    pub(crate) fn advance(&mut self) {
         self.sent += 1;
-        if let Some(early_us @ 1..) = due_us.checked_sub(shared.now_us()) {
-            sleep(Duration::from_micros(early_us)).await;
-        }
-        due_us
     }
 }

@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use common::http::reply::Content;
 
 /// What users send.
@@ -39,22 +37,24 @@ pub trait RequestSource: fmt::Debug + Send + Sync {
 }
 
 impl Requests {
-    /// Waits for the source's delay, then returns the next request; `None` if there are no more.
-    pub(crate) async fn next(&self) -> Option<Cow<'_, [u8]>> {
+    /// How long to wait before the next request.
+    pub(crate) fn delay(&self) -> Duration {
         match self {
-            Requests::Same(request) => Some(Cow::Borrowed(request)),
-            Requests::From(source) => {
-                let delay = source.delay();
-                if !delay.is_zero() {
-                    sleep(delay).await;
-                }
-                source.next_request().map(Cow::Owned)
-            }
+            Requests::Same(_) => Duration::ZERO,
+            Requests::From(source) => source.delay(),
         }
     }
 
-    /// How many answers to expect for each call of [`next`](Self::next).
-    pub(crate) fn answers(&self) -> u64 {
+    /// The next request, or several pipelined ones; `None` if there are no more.
+    pub(crate) fn next(&self) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Requests::Same(request) => Some(Cow::Borrowed(request)),
+            Requests::From(source) => source.next_request().map(Cow::Owned),
+        }
+    }
+
+    /// How many requests each call of [`next`](Self::next) returns.
+    pub(crate) fn at_once(&self) -> u64 {
         match self {
             Requests::Same(_) => 1,
             Requests::From(source) => source.requests_at_once(),

@@ -1,109 +1,152 @@
 //! The life of one user: connect, wait for the others, send and read until the run stops.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::http::reply::Answer;
 use tokio::time::sleep;
 
 use crate::net::Connection;
+use crate::observations::Sent;
 use crate::pace::Pace;
-use crate::shared::{Shared, Stage};
+use crate::shared::Shared;
 
 /// The pauses between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The whole life of user number `user`.
-pub(crate) async fn run(shared: &Shared, user: usize) {
-    let mut stages = shared.stages();
-    match shared.connect_permits.acquire().await {
+/// The whole life of user number `number`.
+pub(crate) async fn run(shared: &Shared, number: usize) {
+    let spec = &shared.spec;
+    let connection = Connection::new(spec.timeout, spec.requests.wants_content());
+    let mut user = User { shared, number, connection };
+    // It ends early where the run stops while it has no connection.
+    let _ = user.live().await;
+    user.connection.closed().await;
+}
+
+struct User<'a> {
+    shared: &'a Shared,
+    number: usize,
+    connection: Connection,
+}
+
+/// Each of its functions returns `None` once the run stops and there is nothing more to do.
+impl User<'_> {
+    async fn live(&mut self) -> Option<()> {
+        let shared = self.shared;
         // Permits follow the server's progress and are never given back.
-        Ok(permit) => permit.forget(),
-        Err(_) => return,
+        shared.connect_permits.acquire().await.ok()?.forget();
+        self.connect().await?;
+        shared.observations.count_established(shared.now_us());
+        self.greet().await?;
+        self.idle(|| shared.wait_for_go()).await?;
+        let mut pace = shared.spec.schedule().map(|schedule| Pace::new(schedule, self.number, shared.now_us()));
+        let mut is_first = true;
+        while !shared.is_stopping() {
+            self.delay(shared.spec.requests.delay()).await?;
+            let due_us = match &mut pace {
+                Some(pace) => Some(self.wait_until_due(pace).await?),
+                None => None,
+            };
+            let bytes = shared.spec.requests.next()?;
+            self.request(&bytes, shared.spec.requests.at_once(), due_us).await?;
+            if std::mem::take(&mut is_first) {
+                self.delay(shared.settling_pause(self.number)).await?;
+                shared.count_settled();
+            }
+        }
+        Some(())
     }
-    let Some(mut connection) = connect(shared).await else { return };
-    shared.count_established();
-    let is_usable = greet(shared, user, &mut connection).await;
-    if stages.wait_for(|stage| *stage != Stage::Connect).await.is_err() {
-        return;
+
+    /// Sends the greeting, if there is one.
+    async fn greet(&mut self) -> Option<()> {
+        let Some(greeting) = &self.shared.spec.greeting else { return Some(()) };
+        let outcome = self.request(greeting, 1, None).await;
+        self.shared.count_greeted();
+        outcome
     }
-    drop(stages);
-    if !is_usable && !replace(shared, &mut connection).await {
-        return;
+
+    /// Waits until a request is due, and returns that time.
+    async fn wait_until_due(&mut self, pace: &mut Pace) -> Option<u64> {
+        let (shared, due_us) = (self.shared, pace.due_us());
+        shared.observations.note_next_due(self.number, due_us);
+        if due_us > shared.now_us() {
+            self.idle(|| shared.timer.wait_until(shared.instant(due_us))).await?;
+            shared.observations.record_lag(due_us, shared.now_us());
+        }
+        pace.advance();
+        shared.observations.note_next_due(self.number, pace.due_us());
+        Some(due_us)
     }
-    let mut is_first = true;
-    let mut pace = shared.spec.interval.map(|interval| Pace::new(shared, user, interval));
-    while !shared.is_stopping() {
-        let Some(bytes) = shared.spec.requests.next().await else { break };
-        let due_us = match &mut pace {
-            Some(pace) => Some(pace.next(shared).await),
-            None => None,
+
+    async fn delay(&mut self, time: Duration) -> Option<()> {
+        if time.is_zero() {
+            return Some(());
+        }
+        let (shared, end) = (self.shared, Instant::now() + time);
+        self.idle(|| shared.timer.wait_until(end)).await
+    }
+
+    /// Waits, and replaces the connection if the server closes it meanwhile.
+    async fn idle<T, W: Future<Output = T>>(&mut self, wait: impl Fn() -> W) -> Option<T> {
+        loop {
+            if let Some(outcome) = self.connection.idle(wait()).await {
+                return Some(outcome);
+            }
+            // Do not connect in a tight loop to a server that closes each connection at once.
+            if !self.connection.has_answered() {
+                self.pause(FIRST_PAUSE).await;
+            }
+            self.reconnect().await?;
+        }
+    }
+
+    /// Sends one request or several at once, reads the answers, and replaces the connection if it can carry no more.
+    async fn request(&mut self, bytes: &[u8], requests: u64, due_us: Option<u64>) -> Option<()> {
+        let (shared, observations) = (self.shared, &self.shared.observations);
+        let sent_us = shared.now_us();
+        let sent = Sent { user: self.number, requests, due_us: due_us.unwrap_or(sent_us), sent_us };
+        observations.record_sent(sent);
+        let record = |answer: Answer, bytes| {
+            observations.record_answer(sent, shared.now_us(), answer.status, answer.is_success(), bytes);
         };
-        let is_usable = request(shared, user, &bytes, due_us, &mut connection).await;
-        if std::mem::take(&mut is_first) {
-            shared.settle(user).await;
-        }
-        if is_usable {
-            continue;
-        }
-        // No replacement while stopping: the server closes the connection, or already has.
-        if shared.is_stopping() {
-            break;
-        }
-        if !replace(shared, &mut connection).await {
-            return;
+        let outcome = self.connection.exchange(bytes, requests, record).await;
+        let is_persistent = *outcome.as_ref().unwrap_or(&false);
+        // Failures while the server stops are our doing.
+        let failure = outcome.err().filter(|_| !shared.is_stopping());
+        observations.record_end(sent, shared.now_us(), failure);
+        shared.spec.requests.respond(self.connection.take_contents());
+        match is_persistent {
+            true => Some(()),
+            // The server closes the connection, or already has.
+            false if shared.is_stopping() => None,
+            false => self.reconnect().await,
         }
     }
-    connection.closed().await;
-}
 
-/// Sends the greeting, if there is one. Returns whether the connection can carry another request.
-async fn greet(shared: &Shared, user: usize, connection: &mut Connection) -> bool {
-    let Some(greeting) = &shared.spec.greeting else { return true };
-    let is_usable = request(shared, user, greeting, None, connection).await;
-    shared.count_greeted();
-    is_usable
-}
-
-/// One request and its answer, timed from when the request was due, or else from when it is sent. Returns whether the
-/// connection can carry another request.
-async fn request(shared: &Shared, user: usize, bytes: &[u8], due_us: Option<u64>, connection: &mut Connection) -> bool {
-    let now_us = shared.now_us();
-    let sent_us = due_us.unwrap_or(now_us);
-    shared.record_sent(user, sent_us);
-    let outcome = connection.exchange(bytes, shared.spec.requests.answers()).await;
-    let ended_us = shared.now_us();
-    shared.record_outcome(user, sent_us, ended_us, outcome);
-    if due_us.is_some() && outcome.is_ok() {
-        shared.record_uncorrected(user, ended_us - now_us);
+    /// Replaces a connection that can carry no more requests.
+    async fn reconnect(&mut self) -> Option<()> {
+        self.connect().await?;
+        self.shared.observations.count_reconnected();
+        Some(())
     }
-    shared.spec.requests.respond(connection.take_contents());
-    let is_usable = outcome.is_ok_and(|exchange| exchange.is_persistent);
-    let is_refused = !outcome.is_ok_and(|exchange| exchange.refusals == 0);
-    if !is_usable && is_refused {
-        // Do not ask a server that refuses everyone in a tight loop.
-        sleep(FIRST_PAUSE).await;
-    }
-    is_usable
-}
 
-/// Replaces an unusable connection. Returns false once the run stops.
-async fn replace(shared: &Shared, connection: &mut Connection) -> bool {
-    let Some(replacement) = connect(shared).await else { return false };
-    shared.count_reconnected();
-    *connection = replacement;
-    true
-}
-
-/// Connects, with as many attempts as it takes; `None` once the run stops.
-async fn connect(shared: &Shared) -> Option<Connection> {
-    let mut pause = FIRST_PAUSE;
-    while !shared.is_stopping() {
-        match Connection::open(&shared.spec.endpoint, shared.spec.timeout, shared.spec.requests.wants_content()).await {
-            Ok(connection) => return Some(connection),
-            Err(error) => shared.count_connect_failure(&error),
+    /// Connects, with as many attempts as it takes.
+    async fn connect(&mut self) -> Option<()> {
+        let mut pause = FIRST_PAUSE;
+        while !self.shared.is_stopping() {
+            match self.connection.open(&self.shared.spec.endpoint).await {
+                Ok(()) => return Some(()),
+                Err(failure) => self.shared.count_failure(failure),
+            }
+            self.pause(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        None
     }
-    None
+
+    async fn pause(&self, time: Duration) {
+        self.shared.observations.count_connect_pause();
+        sleep(time).await;
+    }
 }

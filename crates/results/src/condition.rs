@@ -118,6 +118,10 @@ fn parse_limit(text: &str, unit: Unit) -> Result<f64, String> {
         Unit::Micros => quantity::duration(text).map(|time| time.as_nanos() as f64 / 1e3),
         Unit::Seconds => quantity::duration(text).map(|time| time.as_secs_f64()),
         Unit::Bytes => quantity::bytes(text).map(|bytes| bytes as f64),
+        Unit::Share => match text.strip_suffix('%') {
+            Some(percent) => quantity::number(percent.trim_end()).map(|percent| percent / 100.0),
+            None => quantity::number(text),
+        },
         Unit::Count => quantity::number(text),
     }
 }
@@ -147,6 +151,8 @@ mod tests {
             ("rps < 9.9k", 9_900.0),
             ("requests < 1M", 1e6),
             ("errors != 0", 0.0),
+            ("rate < 99%", 0.99),
+            ("rate.sent_share >= 0.5", 0.5),
             ("p50 == 0", 0.0),
         ] {
             assert_eq!(condition(text).limit, limit, "{text}");

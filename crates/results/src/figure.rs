@@ -14,19 +14,23 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 71] = [
+const FIGURES: [(&str, &str); 79] = [
     ("host.cpus", ""),
     ("host.ram_bytes", ""),
     ("host.nofile", ""),
     ("host.somaxconn", ""),
     ("connections.requested", "connections"),
     ("connections.established", "established"),
+    ("connections.established_mean", ""),
+    ("connections.in_flight_mean", ""),
+    ("connections.never_answered", "never_answered"),
     ("connections.open_peak", "open"),
     ("connections.held_peak", "held"),
     ("connections.held_mean", "held.mean"),
     ("connections.waiting_peak", "waiting"),
     ("connections.queued_peak", "queued"),
     ("connections.reconnected", "reconnected"),
+    ("connections.connect_pauses", "connect_pauses"),
     ("duration_s", ""),
     ("requests", ""),
     ("rps", ""),
@@ -44,6 +48,10 @@ const FIGURES: [(&str, &str); 71] = [
     ("errors.write", ""),
     ("errors.timeout", ""),
     ("errors.status", ""),
+    ("rate.due", ""),
+    ("rate.sent", ""),
+    ("rate.answered", ""),
+    ("rate.sent_share", "rate"),
     ("latency_us.min", "min"),
     ("latency_us.mean", "mean"),
     ("latency_us.stdev", "stdev"),
@@ -97,6 +105,8 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
+    /// A part of a whole: 1 is all.
+    Share,
     /// A plain number, or a number per second.
     Count,
 }
@@ -130,6 +140,7 @@ impl Figure {
             _ if ends("_us") => Unit::Micros,
             _ if ends("_bytes") => Unit::Bytes,
             _ if ends("_s") => Unit::Seconds,
+            _ if ends("_share") => Unit::Share,
             _ => Unit::Count,
         }
     }
@@ -143,6 +154,7 @@ impl Figure {
             Unit::Micros => time(value / 1e6),
             Unit::Seconds => time(value),
             Unit::Bytes => format::bytes(Some(value as u64)),
+            Unit::Share => format!("{:.1} %", value * 100.0),
             Unit::Count => format::count(value),
         };
         if is_lower_bound { format!("≥ {text}") } else { text }

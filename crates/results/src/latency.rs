@@ -80,6 +80,13 @@ impl Latencies {
         record(&mut self.left_truncated, age_us);
     }
 
+    /// How long requests were in flight within the window, added up, in microseconds.
+    pub fn time_in_flight_us(&self) -> f64 {
+        let sum = |histogram| counts(histogram).map(|(value_us, count)| value_us as f64 * count as f64).sum::<f64>();
+        let ages_us = [&self.answered, &self.refused, &self.unanswered].map(sum).iter().sum::<f64>();
+        (ages_us - sum(&self.left_truncated)).max(0.0)
+    }
+
     /// The latencies of the good answers.
     pub fn good_answers(&self) -> &Histogram<u64> {
         &self.answered
@@ -119,6 +126,16 @@ impl Latencies {
     /// How many requests got a good answer.
     pub fn answered(&self) -> u64 {
         self.answered.len()
+    }
+
+    /// How many were answered with a refusal.
+    pub fn refused(&self) -> u64 {
+        self.refused.len()
+    }
+
+    /// How many got no answer.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.len()
     }
 
     /// The latencies of all answers: the good ones, and the refusals.

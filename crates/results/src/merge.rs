@@ -2,13 +2,14 @@
 //!
 //! Percentiles cannot be averaged, so the histograms are added up and the percentiles computed again.
 
+use std::ops::Add as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::file::Source;
 use crate::latency::Latencies;
-use crate::run::{ClientSummary, Connections, Errors, Memory, RunResult, Second, ServerSummary};
+use crate::run::{ClientSummary, Connections, ErrorReason, Errors, Memory, Rate, RunResult, Second, ServerSummary};
 use crate::warning::{Warning, WarningKind};
 
 /// Merges the first run of each file, the second run of each file, and so on.
@@ -68,6 +69,8 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         in_flight: runs.iter().map(|run| run.in_flight).sum(),
         errors_before: total(runs.iter().map(|run| run.errors_before)),
         errors: total(runs.iter().map(|run| run.errors)),
+        error_reasons: ErrorReason::merge(runs.iter().flat_map(|run| &run.error_reasons)),
+        rate: rate(runs),
         latency_us: None,
         above_wait_us: None,
         histograms: Some(latencies.encode()?),
@@ -116,6 +119,10 @@ fn connections(runs: &[&RunResult]) -> Connections {
         waiting_peak: most(|each| each.waiting_peak),
         queued_peak: most(|each| each.queued_peak),
         reconnected: each().map(|each| each.reconnected).sum(),
+        connect_pauses: each().map(|each| each.connect_pauses).sum(),
+        established_mean: each().map(|each| each.established_mean).sum(),
+        in_flight_mean: each().map(|each| each.in_flight_mean).sum(),
+        never_answered: each().map(|each| each.never_answered).sum(),
     }
 }
 
@@ -124,6 +131,10 @@ fn total(errors: impl Iterator<Item = Errors>) -> Errors {
         sum += errors;
         sum
     })
+}
+
+fn rate(runs: &[&RunResult]) -> Option<Rate> {
+    runs.iter().map(|run| run.rate).collect::<Option<Vec<_>>>()?.into_iter().reduce(Rate::add)
 }
 
 /// The server's RAM as seen by the load generator with the highest peak; parts from different ones would not add up.

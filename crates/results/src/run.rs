@@ -1,7 +1,8 @@
 //! The result of one run. These structs are the JSON, field by field; what could not be measured is null.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
+use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
 use quantity::format;
@@ -58,6 +59,12 @@ pub struct RunResult {
     pub errors_before: Errors,
     /// What failed within the window.
     pub errors: Errors,
+    /// The reasons of all failures, before the window and within it.
+    #[serde(default)]
+    pub error_reasons: Vec<ErrorReason>,
+    /// With a rate: what became of it; null without one.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// From the first byte sent to the last byte received; null without an answer.
     pub latency_us: Option<LatencySummary>,
     /// The same less the database wait; null if the wait is random.
@@ -99,6 +106,8 @@ impl RunResult {
             in_flight: 0,
             errors_before: Errors::default(),
             errors: Errors::default(),
+            error_reasons: Vec::new(),
+            rate: None,
             latency_us: None,
             above_wait_us: None,
             histograms: None,
@@ -180,6 +189,15 @@ pub struct Connections {
     pub requested: usize,
     /// Connected.
     pub established: usize,
+    /// How many were connected on average within the window.
+    #[serde(default)]
+    pub established_mean: Option<f64>,
+    /// How many had a request in flight on average within the window; null with a rate or a script.
+    #[serde(default)]
+    pub in_flight_mean: Option<f64>,
+    /// Connected, but without any answer within the window.
+    #[serde(default)]
+    pub never_answered: Option<u64>,
     /// The most open at once, by the server's count.
     pub open_peak: u64,
     /// The most requests held at once, waiting for the database or for a worker, by the server's count.
@@ -192,6 +210,9 @@ pub struct Connections {
     pub queued_peak: u64,
     /// Lost and replaced.
     pub reconnected: u64,
+    /// How often a user paused (10 ms to 1 s) because it could not connect.
+    #[serde(default)]
+    pub connect_pauses: u64,
 }
 
 /// The simulated database.
@@ -253,6 +274,76 @@ impl Errors {
     pub fn total(&self) -> u64 {
         let Errors { connect, read, write, timeout, status } = self;
         connect + read + write + timeout + status
+    }
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No connection could be made.
+    Connect,
+    /// The answer is incomplete, or is not HTTP.
+    Read,
+    /// The request could not be sent.
+    Write,
+    /// The answer took too long.
+    Timeout,
+    /// The answer's status is 400 or above.
+    Status,
+}
+
+/// Why something failed, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorReason {
+    /// What failed.
+    pub kind: ErrorKind,
+    /// Why: an error of the operating system, a TLS alert, what is wrong with the answer, or its status.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl ErrorReason {
+    /// Each reason once with the sum of its counts, the most frequent first.
+    pub fn merge<'a>(reasons: impl IntoIterator<Item = &'a ErrorReason>) -> Vec<ErrorReason> {
+        let mut sums = BTreeMap::new();
+        for ErrorReason { kind, reason, count } in reasons {
+            *sums.entry((*kind, reason)).or_default() += count;
+        }
+        let sum = |((kind, reason), count): ((_, &String), _)| ErrorReason { kind, reason: reason.clone(), count };
+        let mut merged: Vec<_> = sums.into_iter().map(sum).collect();
+        merged.sort_by_key(|reason| Reverse(reason.count));
+        merged
+    }
+}
+
+/// What became of the requests that were due at a fixed rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rate {
+    /// Requests that were due within the window.
+    pub due: u64,
+    /// How many of them were sent.
+    pub sent: u64,
+    /// Answers within the window, whatever their status.
+    pub answered: u64,
+    /// Sent, as a share of those that were due.
+    pub sent_share: Option<f64>,
+}
+
+impl Rate {
+    /// A rate of which so many requests were due, sent and answered.
+    pub fn new(due: u64, sent: u64, answered: u64) -> Self {
+        let sent_share = (due > 0).then(|| sent as f64 / due as f64);
+        Self { due, sent, answered, sent_share }
+    }
+}
+
+impl Add for Rate {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self::new(self.due + other.due, self.sent + other.sent, self.answered + other.answered)
     }
 }
 

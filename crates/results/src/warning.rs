@@ -26,6 +26,12 @@ pub enum WarningKind {
     NothingAnswered,
     /// Some figures are only lower bounds, because too few requests were answered.
     LowerBounds,
+    /// Requests from before the window were slower than those sent within it, so that some figures are uncertain.
+    EstimatesDisagree,
+    /// Some connections got no answer at all within the window.
+    NeverAnswered,
+    /// Fewer requests were sent than the rate asked for.
+    RateMissed,
     /// An answer arrived sooner than the database could have answered.
     TooFast,
     /// More requests were answered than the requests held can explain.

@@ -85,7 +85,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     print(&printout::heading(url.as_str(), options.duration, options.threads, options.connections))?;
 
     let spec = options.run_spec(&url);
-    let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)), own: None };
+    let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)?), own: None };
     let result = run::start(&spec, &mut sinks);
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let printout = options.printout(&outcome, result.errors);

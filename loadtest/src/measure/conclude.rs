@@ -1,26 +1,30 @@
-//! Computes the figures of the result, and warns where they are doubtful.
+//! Computes the figures of the result.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use load::Outcome;
-use results::run::{Connections, RunResult};
+use results::run::{ErrorReason, RunResult};
 use results::{Warning, WarningKind};
 
-use crate::machine::usage;
-
-/// The optimisation level of this program: see `build.rs`.
-const OPT_LEVEL: &str = env!("OPT_LEVEL");
-/// How far off Little's law may be, because of the ends of the window and the time between an answer and the next
-/// request.
-const LITTLE_TOLERANCE: f64 = 0.1;
+use super::doubts;
 
 /// Computes the figures of the result, once the users have ended. With `late_after`, slower answers count as timeouts.
 pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: &mut RunResult) {
     result.in_flight = outcome.in_flight;
     result.connections.established = outcome.established;
     result.connections.reconnected = outcome.reconnected;
+    result.connections.connect_pauses = outcome.connect_pauses;
+    result.connections.never_answered = outcome.window.map(|_| outcome.never_answered);
+    result.connections.established_mean = mean_over_window(outcome, |window_us| {
+        (outcome.established as f64 * window_us) - outcome.established_late_us as f64
+    });
+    if outcome.is_closed_loop {
+        result.connections.in_flight_mean = mean_over_window(outcome, |_| outcome.in_flight_time_us);
+    }
     (result.errors_before, result.errors) = (outcome.errors_before, outcome.errors);
+    result.error_reasons = ErrorReason::merge(&outcome.error_reasons);
+    result.rate = outcome.rate;
     result.errors.timeout += late_after.map_or(0, |limit| count_later(outcome, limit));
     result.client.lag_p99_us = outcome.lag_p99_us;
     result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
@@ -36,8 +40,14 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.above_wait_us = result.latency_us.as_ref().zip(fixed_wait).map(|(latency, wait)| latency.above(wait));
     check_ceiling(fixed_wait, result);
     result.histograms = outcome.latencies.encode().ok();
-    warn_of_load(fixed_wait, result);
-    warn_of_client(outcome, result);
+    let doubts = doubts::find(outcome, fixed_wait, result);
+    result.warnings.extend(doubts);
+}
+
+/// The mean of a number of connections over the window, from its integral over the time.
+fn mean_over_window(outcome: &Outcome, integral: impl Fn(f64) -> f64) -> Option<f64> {
+    let window_us = outcome.window?.as_secs_f64() * 1e6;
+    (window_us > 0.0).then(|| (integral(window_us) / window_us).max(0.0))
 }
 
 /// How many answers took longer than `limit`.
@@ -63,92 +73,6 @@ fn check_ceiling(fixed_wait: Option<Duration>, result: &mut RunResult) {
         result.warnings.push(Warning::new(WarningKind::AboveCeiling, text.clone()));
         result.failure.get_or_insert(text);
     }
-}
-
-/// Warns about doubtful counts of connections and answers.
-fn warn_of_load(fixed_wait: Option<Duration>, result: &mut RunResult) {
-    let Connections { requested, established, held_peak, held_mean, .. } = result.connections;
-    let warnings = &mut result.warnings;
-    if established < requested {
-        let text = format!("only {established} of {requested} connections were established");
-        warnings.push(Warning::new(WarningKind::FewerEstablished, text));
-    }
-    // Only for a server that reports what it holds.
-    if result.complete && held_mean.is_some() && held_peak < established as u64 {
-        let text = format!("the server held at most {held_peak} of {established} requests at once");
-        warnings.push(Warning::new(WarningKind::FewerHeld, text));
-    }
-    let failed = result.errors_before.total() + result.errors.total();
-    if failed > 0 {
-        warnings.push(Warning::new(WarningKind::Failures, format!("{failed} requests or connections failed")));
-    }
-    if result.complete && result.requests == 0 {
-        let text = "nothing was answered within the measured time: -d and --timeout must exceed the wait";
-        warnings.push(Warning::new(WarningKind::NothingAnswered, text));
-    }
-    if let Some(latency) = &result.latency_us {
-        let bounds = &latency.lower_bounds;
-        if !bounds.is_empty() {
-            let remedy = if result.errors.timeout > 0 { "a longer --timeout" } else { "a longer -d" };
-            let text = format!(
-                "{} are only lower bounds, because too few requests were answered: try {remedy}",
-                bounds.join(", ")
-            );
-            warnings.push(Warning::new(WarningKind::LowerBounds, text));
-        }
-        let wait_us = fixed_wait.map_or(0, |wait| wait.as_micros() as u64);
-        // A histogram rounds to four digits.
-        if latency.min + latency.min / 1000 < wait_us {
-            let text = format!("an answer arrived after {} us, before the database could have answered", latency.min);
-            warnings.push(Warning::new(WarningKind::TooFast, text));
-        }
-    }
-}
-
-/// Warns about a doubtful load generator.
-fn warn_of_client(outcome: &Outcome, result: &mut RunResult) {
-    let mean_us = result.latency_us.as_ref().map(|latency| latency.mean);
-    let lag = outcome.lag_p99_us.zip(mean_us).and_then(|(lag_us, mean_us)| usage::lag_warning(lag_us, mean_us));
-    let little = littles_law(result).filter(|_| outcome.is_closed_loop);
-    let warnings = &mut result.warnings;
-    warnings.extend(lag);
-    warnings.extend(little);
-    let (ports, descriptors) = (outcome.port_shortages, outcome.descriptor_shortages);
-    if ports > 0 {
-        let text = format!(
-            "no port was left to connect from, {ports} times: net.ipv4.ip_local_port_range is too small, or ports are in \
-             TIME_WAIT because this end closed first; wait a minute, or widen the range"
-        );
-        warnings.push(Warning::new(WarningKind::ShortOfPorts, text));
-    }
-    if descriptors > 0 {
-        let text = format!("no file descriptor was left to connect with, {descriptors} times: raise `ulimit -n`");
-        warnings.push(Warning::new(WarningKind::ShortOfDescriptors, text));
-    }
-    if OPT_LEVEL == "0" {
-        let text =
-            "this load generator is a debug build and measures itself: use the dev or release profile of its workspace";
-        warnings.push(Warning::new(WarningKind::DebugBuild, text));
-    }
-}
-
-/// Requests per second times mean latency is the number of requests in flight (Little's law), which is one per
-/// connection if each sends without pause. Any other number means that the latencies miss something.
-fn littles_law(result: &RunResult) -> Option<Warning> {
-    let latency = result.latency_us.as_ref()?;
-    let connections = result.connections.established as f64;
-    let is_mean_open = latency.is_lower_bound("mean");
-    if !result.complete || is_mean_open || result.errors.total() > 0 || connections == 0.0 {
-        return None;
-    }
-    let in_flight = result.rps? * latency.mean / 1e6;
-    ((in_flight / connections - 1.0).abs() > LITTLE_TOLERANCE).then(|| {
-        let text = format!(
-            "requests/s x mean latency is {in_flight:.0}, but {connections:.0} connections sent without pause (Little's law): \
-             the latencies miss some time, or it was spent between requests"
-        );
-        Warning::new(WarningKind::LittlesLaw, text)
-    })
 }
 
 #[cfg(test)]

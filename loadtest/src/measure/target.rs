@@ -113,7 +113,7 @@ impl TargetSpec {
             }
         };
         let is_remote = matches!(location, Location::Remote(_));
-        let generator = Box::new(GooseGenerator::new([self.load_spec(address, is_remote)]));
+        let generator = Box::new(GooseGenerator::new([self.load_spec(address, is_remote)])?);
         Ok(Ready {
             subject,
             generator,

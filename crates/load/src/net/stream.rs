@@ -28,6 +28,8 @@ pub struct Endpoint {
 /// An open connection.
 #[derive(Debug)]
 pub(super) enum Stream {
+    /// Closed, or not open yet: it reads as at its end.
+    Closed,
     /// Plain TCP.
     Tcp(TcpStream),
     /// Boxed, so that 10,000 connections without TLS stay small.
@@ -78,6 +80,7 @@ impl std::fmt::Debug for Endpoint {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Stream::Closed => Poll::Ready(Ok(())),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => match Pin::new(stream).poll_read(cx, buffer) {
                 // Many servers close TCP without closing TLS first.
@@ -91,6 +94,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Stream::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -98,6 +102,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Stream::Closed => Poll::Ready(Ok(())),
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -105,6 +110,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Stream::Closed => Poll::Ready(Ok(())),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }

@@ -1,0 +1,161 @@
+//! A timer as precise as the kernel's. tokio's ticks once a millisecond, and with a rate that would be in every latency.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::os::fd::AsFd as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Zero would disarm the timer.
+const SHORTEST: Duration = Duration::from_nanos(1);
+
+/// One kernel timer for all who wait.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    fd: TimerFd,
+    alarms: Mutex<BinaryHeap<Alarm>>,
+}
+
+/// Whom to wake, and when.
+#[derive(Debug)]
+struct Alarm {
+    due: Instant,
+    waker: Waker,
+}
+
+impl Timer {
+    /// A timer without alarms.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub(crate) fn new() -> io::Result<Self> {
+        let fd = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        Ok(Self { fd, alarms: Mutex::default() })
+    }
+
+    /// Waits until `due`, while [`run`](Self::run) runs.
+    pub(crate) async fn wait_until(&self, due: Instant) {
+        let mut is_set = false;
+        poll_fn(|context| {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            if !mem::replace(&mut is_set, true) {
+                self.set(Alarm { due, waker: context.waker().clone() });
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes those who wait, for as long as it is polled.
+    ///
+    /// # Errors
+    /// The runtime cannot watch the timer.
+    pub(crate) async fn run(&self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types that could close or replace their descriptor"
+        )]
+        let fd = AsyncFd::with_interest(self.fd.as_fd(), Interest::READABLE)?;
+        loop {
+            // Setting the timer resets its count of expirations, so there is nothing to read.
+            fd.readable().await?.clear_ready();
+            self.wake_due();
+        }
+    }
+
+    fn set(&self, alarm: Alarm) {
+        let mut alarms = self.alarms();
+        let is_first = alarms.peek().is_none_or(|first| alarm.due < first.due);
+        alarms.push(alarm);
+        if is_first {
+            self.arm(&alarms);
+        }
+    }
+
+    fn wake_due(&self) {
+        let mut alarms = self.alarms();
+        let now = Instant::now();
+        while alarms.peek().is_some_and(|alarm| alarm.due <= now) {
+            alarms.pop().into_iter().for_each(|alarm| alarm.waker.wake());
+        }
+        self.arm(&alarms);
+    }
+
+    /// Sets the kernel's timer to the first alarm.
+    fn arm(&self, alarms: &BinaryHeap<Alarm>) {
+        let Some(first) = alarms.peek() else { return };
+        let left = first.due.saturating_duration_since(Instant::now()).max(SHORTEST);
+        // It fails only for invalid arguments.
+        let _ = self.fd.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty());
+    }
+
+    fn alarms(&self) -> MutexGuard<'_, BinaryHeap<Alarm>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ord for Alarm {
+    /// The earliest is the greatest, for the heap.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Alarm {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn those_who_wait_are_woken_in_order_and_never_early() {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let timer = Arc::new(Timer::new().unwrap());
+        let driver = timer.clone();
+        runtime.spawn(async move { driver.run().await });
+        let start = Instant::now();
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let waits = [30, 10, 20, 0].map(|wait_ms| {
+            let (timer, woken) = (timer.clone(), woken.clone());
+            runtime.spawn(async move {
+                let due = start + Duration::from_millis(wait_ms);
+                timer.wait_until(due).await;
+                assert!(Instant::now() >= due);
+                woken.lock().unwrap().push(wait_ms);
+            })
+        });
+        runtime.block_on(async {
+            for wait in waits {
+                wait.await.unwrap();
+            }
+        });
+        assert_eq!(*woken.lock().unwrap(), [0, 10, 20, 30]);
+    }
+}
