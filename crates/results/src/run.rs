@@ -212,7 +212,7 @@ pub struct Connections {
     pub reconnected: u64,
     /// How often a user paused (10 ms to 1 s) because it could not connect.
     #[serde(default)]
-    pub connect_pauses: u64,
+    pub connect_pauses: Option<u64>,
 }
 
 /// The simulated database.
@@ -371,8 +371,8 @@ pub struct LatencySummary {
     /// The fields that are lower bounds, because requests were unanswered when the window closed, or because the requests
     /// sent before the window disagree with those sent within it.
     pub lower_bounds: Vec<String>,
-    /// For lower bounds of the second kind: what these fields do not exceed.
-    #[serde(default)]
+    /// For lower bounds of the second kind: what these fields do not exceed. Absent where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub upper_ends: BTreeMap<String, f64>,
 }
 

@@ -14,7 +14,7 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.in_flight = outcome.in_flight;
     result.connections.established = outcome.established;
     result.connections.reconnected = outcome.reconnected;
-    result.connections.connect_pauses = outcome.connect_pauses;
+    result.connections.connect_pauses = Some(outcome.connect_pauses);
     result.connections.never_answered = outcome.window.map(|_| outcome.never_answered);
     result.connections.established_mean = mean_over_window(outcome, |window_us| {
         (outcome.established as f64 * window_us) - outcome.established_late_us as f64

@@ -62,8 +62,8 @@ fn failures(result: &RunResult) -> Option<Warning> {
     if result.error_reasons.len() > REASONS_IN_WARNING {
         text += ", and other reasons";
     }
-    if result.connections.connect_pauses > 0 {
-        text += &format!("; users paused {} times before they tried again", result.connections.connect_pauses);
+    if let Some(pauses @ 1..) = result.connections.connect_pauses {
+        text += &format!("; users paused {pauses} times before they tried again");
     }
     Some(Warning::new(WarningKind::Failures, text))
 }
@@ -150,8 +150,8 @@ fn littles_law(result: &RunResult) -> Option<Warning> {
     }
     let text = if (in_flight / connected - 1.0).abs() > LITTLE_TOLERANCE {
         let pauses = match connect_pauses {
-            0 => String::new(),
-            pauses => format!(" and {pauses} pauses after failed attempts to connect"),
+            Some(pauses @ 1..) => format!(" and {pauses} pauses after failed attempts to connect"),
+            _ => String::new(),
         };
         format!(
             "on average {in_flight:.1} of {connected:.1} connections had a request in flight: the rest of the time was spent \
