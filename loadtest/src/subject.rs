@@ -29,7 +29,7 @@ use self::process::{ServerProcess, describe_exit};
 use self::remote::RemoteMemory;
 use crate::machine::cpus::Cpus;
 use crate::machine::interrupt::Interrupt;
-use crate::machine::usage::Usage;
+use crate::machine::usage::{RunCpus, Usage};
 
 /// Which server to meter behind a URL.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub(crate) struct Subject {
     memory_source: MemorySource,
     memory: Memory,
     warnings: Vec<Warning>,
+    /// `None` if they cannot be read.
+    cpus: Option<RunCpus>,
     /// At the start of the window: this machine's usage and the server's CPU time.
     start: Option<(Usage, Option<f64>)>,
     overflows_before: Option<u64>,
@@ -88,7 +90,7 @@ impl Subject {
             Some(kills @ 1..) => error.context(OomKilled(kills)),
             _ => error,
         })?;
-        let mut subject = Self::new(Some(server.pid()), Some(server), memory_source);
+        let mut subject = Self::new(Some(server.pid()), Some(server), memory_source, cpus);
         subject.memory.limit_bytes = ram_limit_bytes;
         Ok((subject, address, admin))
     }
@@ -99,11 +101,11 @@ impl Subject {
     /// The server cannot be started, exits or does not listen, or there is no such process.
     pub(crate) fn open(choice: &MeteredServer, url: &Url, cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<Self> {
         match choice {
-            MeteredServer::Unknown => Ok(Self::new(None, None, MemorySource::Nothing)),
+            MeteredServer::Unknown => Ok(Self::new(None, None, MemorySource::Nothing, None)),
             MeteredServer::Admin(url) => Self::remote(url.connectable_address()?),
             MeteredServer::Pid(pid) => {
                 meter::ledger(*pid).with_context(|| format!("--pid {pid} cannot be metered"))?;
-                Ok(Self::new(Some(*pid), None, MemorySource::running()))
+                Ok(Self::new(Some(*pid), None, MemorySource::running(), Cpus::allowed(*pid).as_ref()))
             }
             MeteredServer::Exec(command) => {
                 if url.connectable_address().is_ok() {
@@ -113,7 +115,7 @@ impl Subject {
                 let argv = ["sh", "-c", command].map(String::from);
                 let mut server = ServerProcess::spawn("--exec", &argv, &memory_source.join_paths(), cpus, interrupt)?;
                 server.wait_until_listening(|| url.connectable_address().is_ok())?;
-                Ok(Self::new(Some(server.pid()), Some(server), memory_source))
+                Ok(Self::new(Some(server.pid()), Some(server), memory_source, cpus))
             }
         }
     }
@@ -123,7 +125,7 @@ impl Subject {
     /// # Errors
     /// It does not answer.
     pub(crate) fn remote(admin: SocketAddr) -> Result<Self> {
-        Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?))))
+        Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?)), None))
     }
 
     /// Starts the null server. Returns its URL.
@@ -137,11 +139,11 @@ impl Subject {
         let mut server = ServerProcess::spawn("the null server", &argv, &memory_source.join_paths(), cpus, interrupt)?;
         let url = format!("http://{}/", server.read_address("listening on http://")?);
         let url = Url::parse(&url).map_err(|error| anyhow!(error))?;
-        Ok((Self::new(Some(server.pid()), Some(server), memory_source), url))
+        Ok((Self::new(Some(server.pid()), Some(server), memory_source, cpus), url))
     }
 
-    /// A server that listens and has no connections yet.
-    fn new(pid: Option<i32>, server: Option<ServerProcess>, memory_source: MemorySource) -> Self {
+    /// A server that listens and has no connections yet, and may use these CPUs; with `None`, those of this thread.
+    fn new(pid: Option<i32>, server: Option<ServerProcess>, memory_source: MemorySource, cpus: Option<&Cpus>) -> Self {
         let (mut memory, mut warnings) = (Memory::default(), Vec::new());
         memory_source.read_idle(pid, &mut memory, &mut warnings);
         let overflows_before = meter::machine::listen_overflows();
@@ -151,6 +153,7 @@ impl Subject {
             memory_source,
             memory,
             warnings,
+            cpus: RunCpus::new(cpus),
             start: None,
             overflows_before,
             client_cpu_s: None,
@@ -204,18 +207,19 @@ impl Subject {
     /// Records the state at the start of the window.
     pub(crate) fn start_window(&mut self) {
         self.memory_source.start_window();
-        self.start = Some((Usage::now(), self.cpu_s()));
+        self.start = self.cpus.as_ref().map(|cpus| (Usage::now(cpus), self.cpu_s()));
     }
 
     /// Records what the server, and the load generator with its `threads`, used within the window.
     pub(crate) fn end_window(&mut self, threads: usize) {
-        let Some((start, server_before)) = self.start else { return };
-        let now = Usage::now();
+        let Some((cpus, (start, server_before))) = self.cpus.clone().zip(self.start.clone()) else { return };
+        let now = Usage::now(&cpus);
         self.refresh_memory();
         self.client_cpu_s = now.own_cpu_s_since(&start);
         self.server_cpu_s = self.cpu_s().zip(server_before).map(|(now, before)| now - before);
-        let cpu_use = now.use_since(&start, self.client_cpu_s, self.server_cpu_s);
+        let cpu_use = now.use_since(&start, &cpus, self.client_cpu_s, self.server_cpu_s);
         self.warnings.extend(cpu_use.into_iter().flat_map(|cpu_use| cpu_use.warnings(threads)));
+        self.warnings.extend(now.quota_warning(&start));
         self.memory_source.read_end(&mut self.memory, &mut self.warnings);
     }
 
@@ -255,7 +259,11 @@ impl Subject {
         if let (Some(before), Some(now)) = (self.overflows_before, meter::machine::listen_overflows())
             && now > before
         {
-            let text = format!("a full backlog dropped connections {} times, and they had to try again", now - before);
+            let text = format!(
+                "a full backlog dropped connections {} times, and they had to try again; the kernel counts this for all \
+                 listeners of this network namespace together, so it may have been another program's",
+                now - before
+            );
             self.warnings.push(Warning::new(WarningKind::BacklogOverflow, text));
         }
         result.memory = self.memory;

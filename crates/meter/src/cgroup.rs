@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::home::own_directory;
 use crate::MeterError;
 
 /// How long the kernel may take to release a directory after its last process exits.

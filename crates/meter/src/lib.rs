@@ -27,6 +27,7 @@ mod error;
 mod ledger;
 pub mod machine;
 mod process;
+mod quota;
 mod sockets;
 mod tree;
 
@@ -34,4 +35,5 @@ pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads};
+pub use quota::{CpuQuota, cpu_quota};
 pub use tree::process_tree;

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use procfs::{CpuTime, Current as _, CurrentSI as _, KernelStats, Meminfo};
+use procfs::{Current as _, Meminfo};
 
-/// Time of all CPUs together since boot, in ticks.
+/// Time of some CPUs together since boot, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
     /// Busy, including stolen time: that was not ours to use.
@@ -18,9 +18,9 @@ pub fn ram_bytes() -> Option<u64> {
     Meminfo::current().ok().map(|meminfo| meminfo.mem_total)
 }
 
-/// CPU time: the first line of `/proc/stat`.
-pub fn cpu_ticks() -> Option<CpuTicks> {
-    KernelStats::current().ok().map(|stats| CpuTicks::new(&stats.total))
+/// CPU time of those CPUs for which `is_counted` holds, by their numbers in `/proc/stat`. `None` if there are none.
+pub fn cpu_ticks(is_counted: impl Fn(usize) -> bool) -> Option<CpuTicks> {
+    parse_cpu_ticks(&fs::read_to_string("/proc/stat").ok()?, is_counted)
 }
 
 /// Connections dropped since boot because a backlog was full, in this network namespace: `ListenOverflows` of
@@ -29,13 +29,23 @@ pub fn listen_overflows() -> Option<u64> {
     parse_listen_overflows(&fs::read_to_string("/proc/net/netstat").ok()?)
 }
 
-impl CpuTicks {
-    fn new(time: &CpuTime) -> Self {
-        let CpuTime { user, nice, system, idle, iowait, irq, softirq, steal, .. } = time;
-        let interrupts = irq.unwrap_or(0) + softirq.unwrap_or(0);
-        // `user` already includes guest time.
-        Self { busy: user + nice + system + interrupts + steal.unwrap_or(0), idle: idle + iowait.unwrap_or(0) }
+/// Parses `/proc/stat`. The procfs crate numbers the CPUs by their lines, but one that is offline has no line.
+fn parse_cpu_ticks(stat: &str, is_counted: impl Fn(usize) -> bool) -> Option<CpuTicks> {
+    let mut sum = None;
+    for line in stat.lines().filter_map(|line| line.strip_prefix("cpu")) {
+        let Some((Ok(number), times)) = line.split_once(' ').map(|(number, times)| (number.parse(), times)) else {
+            continue;
+        };
+        if is_counted(number) {
+            let ticks = sum.get_or_insert(CpuTicks { busy: 0, idle: 0 });
+            // user, nice, system, idle, iowait, irq, softirq, steal; the guests' time after them is part of user.
+            for (at, time) in times.split_whitespace().take(8).enumerate() {
+                let kind = if matches!(at, 3 | 4) { &mut ticks.idle } else { &mut ticks.busy };
+                *kind += time.parse::<u64>().ok()?;
+            }
+        }
     }
+    sum
 }
 
 /// Parses `/proc/net/netstat`, which the procfs crate does not.
@@ -57,9 +67,18 @@ mod tests {
     }
 
     #[test]
+    fn only_chosen_cpus_are_counted_by_their_numbers() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 40 5 6 7 8 1 1\ncpu2 10 0 0 90 0 0 0 0 0 0\nintr 5\n";
+        let ticks = |cpus: &[usize]| parse_cpu_ticks(stat, |cpu| cpus.contains(&cpu));
+        assert_eq!(ticks(&[0]), Some(CpuTicks { busy: 27, idle: 45 }));
+        assert_eq!(ticks(&[0, 2]), Some(CpuTicks { busy: 37, idle: 135 }));
+        assert_eq!(ticks(&[1]), None);
+    }
+
+    #[test]
     fn this_machine_has_ram_and_its_cpu_time_grows() {
         assert!(ram_bytes() > Some(1 << 20));
-        let ticks = || cpu_ticks().map(|cpu| cpu.busy + cpu.idle);
+        let ticks = || cpu_ticks(|_| true).map(|cpu| cpu.busy + cpu.idle);
         let (earlier, later) = (ticks(), ticks());
         assert!(earlier > Some(0) && later >= earlier, "{earlier:?} {later:?}");
     }

@@ -14,8 +14,9 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 79] = [
+const FIGURES: [(&str, &str); 80] = [
     ("host.cpus", ""),
+    ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
     ("host.nofile", ""),
     ("host.somaxconn", ""),

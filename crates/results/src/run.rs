@@ -160,12 +160,15 @@ pub struct SweepPlan {
 }
 
 /// The machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// The kernel's release.
     pub kernel: Option<String>,
-    /// CPUs available to this process.
+    /// CPUs available to the load generator and to the server that it starts.
     pub cpus: u64,
+    /// How many of them a quota of the container or cgroup allows to be busy, such as 0.5; null without one.
+    #[serde(default)]
+    pub cpu_quota: Option<f64>,
     /// Total RAM.
     pub ram_bytes: Option<u64>,
     /// The open-file limit.
@@ -178,7 +181,8 @@ impl Host {
     /// The machine in one line.
     pub fn describe(&self) -> String {
         let kernel = self.kernel.as_ref().map_or_else(String::new, |kernel| format!(", Linux {kernel}"));
-        format!("{} CPUs, {} of RAM{kernel}", self.cpus, format::bytes(self.ram_bytes))
+        let quota = self.cpu_quota.map_or_else(String::new, |quota| format!(" (a quota of {quota:.2})"));
+        format!("{} CPUs{quota}, {} of RAM{kernel}", self.cpus, format::bytes(self.ram_bytes))
     }
 }
 

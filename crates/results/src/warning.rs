@@ -44,8 +44,10 @@ pub enum WarningKind {
     ClientLate,
     /// The load generator is not an optimised build.
     DebugBuild,
-    /// Something else used this machine's CPUs.
+    /// Something else used the CPUs of the run.
     BusyMachine,
+    /// The server and the load generator used up the CPU quota of their container or cgroup.
+    CpuQuota,
     /// The kernel dropped connections because a backlog was full.
     BacklogOverflow,
     /// The load generator ran out of ports to connect from.

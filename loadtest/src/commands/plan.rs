@@ -87,7 +87,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
         None => measure(args)?.map(|results| (results, "a quick measurement just now, so they are rough".to_owned())),
     };
     let Some((results, source)) = measured else { return Ok(ExitCode::from(EXIT_STATUS)) };
-    let here = host::describe();
+    let here = host::describe(None);
     let figures = ModelCost::for_models(&results);
     ensure!(!figures.is_empty(), "{source}: no run of a server of this project finished with its RAM metered");
     let verdicts = verdict::judge_all(&figures, &need, here.cpus)?;

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let most = *plan.connections.last().unwrap_or(&1);
     host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
     let results = match &args.resume {
-        Some(path) => resume::read(path, &mut plan, args.seed, &host::describe())?,
+        Some(path) => resume::read(path, &mut plan, args.seed, &host::describe(None))?,
         None => Vec::new(),
     };
     // Fail now if there is no cgroup, not in each cell.

@@ -123,6 +123,7 @@ impl UrlOptions {
             command: subject::command(&self.server),
             connections: self.users(),
             duration: self.duration,
+            cpus: self.cpus.clone(),
             wait: Wait::default(),
             threads: self.threads,
             round: None,

@@ -2,24 +2,27 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use results::run::Host;
 
+use super::cpus::{Cpus, Split};
+
 /// File descriptors that loadtest needs for itself.
 pub(crate) const SPARE_DESCRIPTORS: usize = 64;
 /// Ports to leave for admin connections and other programs.
 const PORTS_BESIDES: usize = 256;
 
-/// Describes this machine.
-pub(crate) fn describe() -> Host {
+/// Describes this machine, with the CPUs of this thread and those that the server gets.
+pub(crate) fn describe(split: Option<&Split>) -> Host {
+    let cpus = Cpus::allowed(0).map(|own| split.map_or(own.clone(), |split| own.union(&split.server)));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     Host {
         kernel: kernel.map(|release| release.trim().to_owned()),
-        cpus: thread::available_parallelism().map_or(1, |count| count.get() as u64),
+        cpus: cpus.map_or(1, |cpus| cpus.count() as u64),
+        cpu_quota: meter::cpu_quota().map(|quota| quota.cpus),
         ram_bytes: meter::machine::ram_bytes(),
         // The hard limit, which every run raises the soft one to.
         nofile: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard),
@@ -100,8 +103,8 @@ mod tests {
     fn the_open_file_limit_is_the_same_before_and_after_a_run_raises_it() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
-        let before = describe().nofile;
+        let before = describe(None).nofile;
         prepare_for(1, SPARE_DESCRIPTORS).unwrap();
-        assert_eq!((before, describe().nofile), (Some(hard), Some(hard)));
+        assert_eq!((before, describe(None).nofile), (Some(hard), Some(hard)));
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
+use meter::CpuQuota;
 use meter::machine::CpuTicks;
 use results::{Warning, WarningKind};
+
+use super::cpus::Cpus;
 
 /// Other programs may use this share of all CPU time without a warning.
 const FOREIGN_SHARE: f64 = 0.1;
@@ -17,22 +20,47 @@ const TAKEN_SHARE: f64 = 0.25;
 const LAG_SHARE: f64 = 0.1;
 const LAG_US: f64 = 5_000.0;
 
+/// Standing still for less than this share of the time is not worth a warning.
+const THROTTLED_SHARE: f64 = 0.01;
+
+/// The CPUs of a run. All shares are of the CPUs that the server and the load generator may use, and of no others: not
+/// of a machine on which `taskset` leaves them two of 64.
+#[derive(Clone, Debug)]
+pub(crate) struct RunCpus {
+    all: Cpus,
+    client: Cpus,
+    /// Whether the load generator can take CPU time from the server.
+    is_shared: bool,
+}
+
+impl RunCpus {
+    /// The CPUs of this thread and of a server that may use these; with `None`, those of this thread. Without the right
+    /// to ask, it is `None`.
+    pub(crate) fn new(server: Option<&Cpus>) -> Option<Self> {
+        let client = Cpus::allowed(0)?;
+        let server = server.unwrap_or(&client);
+        Some(Self { all: client.union(server), is_shared: client.overlap(server), client })
+    }
+}
+
 /// CPU time used up to one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Usage {
     at: Instant,
     cpu: Option<CpuTicks>,
+    quota: Option<CpuQuota>,
     /// CPU time of this process, in seconds.
     own_cpu_s: Option<f64>,
 }
 
 impl Usage {
-    /// Usage up to now.
-    pub(crate) fn now() -> Self {
+    /// Usage of these CPUs up to now.
+    pub(crate) fn now(cpus: &RunCpus) -> Self {
         let own_cpu = meter::cpu_time(std::process::id() as i32);
         Self {
             at: Instant::now(),
-            cpu: meter::machine::cpu_ticks(),
+            cpu: meter::machine::cpu_ticks(|cpu| cpus.all.contains(cpu)),
+            quota: meter::cpu_quota(),
             own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()),
         }
     }
@@ -42,23 +70,45 @@ impl Usage {
         Some(self.own_cpu_s? - earlier.own_cpu_s?)
     }
 
-    /// The shares of all CPU time used since `earlier`: in all, by the load generator, and by the server if its CPU
+    /// The shares of the CPU time of `cpus` used since `earlier`: in all, by the load generator, and by the server if its CPU
     /// time is known.
-    pub(crate) fn use_since(&self, earlier: &Self, client_s: Option<f64>, server_s: Option<f64>) -> Option<CpuUse> {
+    pub(crate) fn use_since(
+        &self,
+        earlier: &Self,
+        cpus: &RunCpus,
+        client_s: Option<f64>,
+        server_s: Option<f64>,
+    ) -> Option<CpuUse> {
         let (now, then) = (self.cpu?, earlier.cpu?);
         let (busy, idle) = (now.busy - then.busy, now.idle - then.idle);
         let all = (busy + idle).max(1) as f64;
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-        let seconds = (self.at - earlier.at).as_secs_f64();
-        let share = |time_s: f64| time_s / (seconds * cpus).max(1e-9);
+        let all_s = (self.at - earlier.at).as_secs_f64() * cpus.all.count() as f64;
+        let share = |time_s: f64| time_s / all_s.max(1e-9);
         let client = share(client_s?);
-        Some(CpuUse { busy: busy as f64 / all, client, server: server_s.map(share) })
+        Some(CpuUse { cpus: cpus.clone(), busy: busy as f64 / all, client, server: server_s.map(share) })
+    }
+
+    /// A warning if the cgroup that we are in, such as a container, used up its quota of CPU time since `earlier`.
+    pub(crate) fn quota_warning(&self, earlier: &Self) -> Option<Warning> {
+        let (now, then) = (self.quota?, earlier.quota?);
+        let stood_still = now.throttled.saturating_sub(then.throttled);
+        let is_much = stood_still > (self.at - earlier.at).mul_f64(THROTTLED_SHARE);
+        is_much.then(|| {
+            let text = format!(
+                "the CPU quota of this container or cgroup ({:.2} CPUs) was used up: for {:.2} s its processes had to stand \
+                 still, which is in the latencies; raise the quota, or offer less load",
+                now.cpus,
+                stood_still.as_secs_f64()
+            );
+            Warning::new(WarningKind::CpuQuota, text)
+        })
     }
 }
 
-/// Shares of all CPU time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Shares of the CPU time of a run's CPUs.
+#[derive(Clone, Debug)]
 pub(crate) struct CpuUse {
+    cpus: RunCpus,
     busy: f64,
     client: f64,
     server: Option<f64>,
@@ -67,18 +117,18 @@ pub(crate) struct CpuUse {
 impl CpuUse {
     /// Warnings about a load generator with this many threads.
     pub(crate) fn warnings(&self, threads: usize) -> Vec<Warning> {
-        let Self { busy, client, server } = *self;
+        let Self { ref cpus, busy, client, server } = *self;
         let mut warnings = Vec::new();
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let thread_share = client * cpus as f64 / threads.min(cpus) as f64;
+        let client_cpus = cpus.client.count();
+        let thread_share = client * cpus.all.count() as f64 / threads.min(client_cpus) as f64;
         if thread_share > CLIENT_SHARE {
+            let remedy = if threads < client_cpus { "more threads (-t)" } else { "more CPUs, or a machine of its own" };
             let text = format!(
-                "the load generator was the bottleneck: it used {:.0} % of the CPU time of its threads. \
-                 Give it more threads or CPUs, or a machine of its own",
+                "the load generator was the bottleneck: it used {:.0} % of the CPU time of its threads. Give it {remedy}",
                 thread_share * 100.0
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));
-        } else if busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
+        } else if cpus.is_shared && busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
             let text = format!(
                 "no CPU time was left, and the load generator used {:.0} %: with the load on another machine, the server may \
                  do more",
@@ -90,7 +140,7 @@ impl CpuUse {
             && busy - client - server > FOREIGN_SHARE
         {
             let foreign = (busy - client - server) * 100.0;
-            let text = format!("something else used {foreign:.0} % of this machine's CPU time");
+            let text = format!("something else used {foreign:.0} % of the CPU time of CPUs {}", cpus.all);
             warnings.push(Warning::new(WarningKind::BusyMachine, text));
         }
         warnings
@@ -115,14 +165,22 @@ mod tests {
 
     #[test]
     fn warnings_depend_on_who_used_the_cpus() {
-        let kinds = |busy, client, server| {
-            let warnings = CpuUse { busy, client, server }.warnings(usize::MAX);
+        let cpus = |all: &str, client: &str, is_shared| {
+            let [all, client] = [all, client].map(|cpus| cpus.parse().unwrap());
+            RunCpus { all, client, is_shared }
+        };
+        let kinds_with = |cpus, busy, client, server| {
+            let warnings = CpuUse { cpus, busy, client, server }.warnings(usize::MAX);
             warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>()
         };
+        let kinds = |busy, client, server| kinds_with(cpus("0-1", "0-1", true), busy, client, server);
         assert_eq!(kinds(0.5, 0.2, Some(0.25)), []);
         assert_eq!(kinds(0.5, 0.2, None), []);
         assert_eq!(kinds(0.7, 0.2, Some(0.25)), [WarningKind::BusyMachine]);
         assert_eq!(kinds(0.99, 0.95, Some(0.03)), [WarningKind::ClientBound]);
         assert_eq!(kinds(0.99, 0.45, Some(0.5)), [WarningKind::ClientBound]);
+        // A load generator on CPUs of its own takes nothing from the server, but has no more than these.
+        assert_eq!(kinds_with(cpus("0-1", "1", false), 0.99, 0.44, Some(0.5)), []);
+        assert_eq!(kinds_with(cpus("0-1", "1", false), 0.99, 0.46, Some(0.5)), [WarningKind::ClientBound]);
     }
 }

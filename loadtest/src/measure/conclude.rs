@@ -7,7 +7,7 @@ use load::Outcome;
 use results::run::{ErrorReason, RunResult};
 use results::{Warning, WarningKind};
 
-use super::doubts;
+use super::doubts::{self, Premises};
 
 /// Computes the figures of the result, once the users have ended. With `late_after`, slower answers count as timeouts.
 pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: &mut RunResult) {
@@ -40,7 +40,9 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.above_wait_us = result.latency_us.as_ref().zip(fixed_wait).map(|(latency, wait)| latency.above(wait));
     check_ceiling(fixed_wait, result);
     result.histograms = outcome.latencies.encode().ok();
-    let doubts = doubts::find(outcome, fixed_wait, result);
+    // Without an own limit on answers, the users wait for every one; slower ones are counted afterwards.
+    let premises = Premises { fixed_wait, users_give_up: late_after.is_none() };
+    let doubts = doubts::find(outcome, premises, result);
     result.warnings.extend(doubts);
 }
 

@@ -18,13 +18,22 @@ const LITTLE_TOLERANCE: f64 = 0.1;
 const RATE_TOLERANCE: f64 = 0.99;
 const REASONS_IN_WARNING: usize = 3;
 
-/// The reasons to doubt a result whose figures are computed. `fixed_wait` is what every query takes, if that is known.
-pub(super) fn find(outcome: &Outcome, fixed_wait: Option<Duration>, result: &RunResult) -> Vec<Warning> {
-    [of_load(result), of_latency(fixed_wait, result), of_client(outcome, result)].concat()
+/// What is known of the run apart from its figures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Premises {
+    /// What every query takes, if that is known.
+    pub(super) fixed_wait: Option<Duration>,
+    /// Whether users give up on a request after `--timeout`.
+    pub(super) users_give_up: bool,
+}
+
+/// The reasons to doubt a result whose figures are computed.
+pub(super) fn find(outcome: &Outcome, premises: Premises, result: &RunResult) -> Vec<Warning> {
+    [of_load(premises, result), of_latency(premises, result), of_client(outcome, result)].concat()
 }
 
 /// Doubtful counts of connections and answers.
-fn of_load(result: &RunResult) -> Vec<Warning> {
+fn of_load(premises: Premises, result: &RunResult) -> Vec<Warning> {
     let Connections { requested, established, held_peak, held_mean, .. } = result.connections;
     let mut warnings = Vec::new();
     if established < requested {
@@ -37,7 +46,8 @@ fn of_load(result: &RunResult) -> Vec<Warning> {
         warnings.push(Warning::new(WarningKind::FewerHeld, text));
     }
     if result.complete && result.requests == 0 {
-        let text = "nothing was answered within the measured time: -d and --timeout must exceed the wait";
+        let limits = if premises.users_give_up { "-d and --timeout" } else { "-d" };
+        let text = format!("nothing was answered within the measured time: {limits} must exceed what an answer takes");
         warnings.push(Warning::new(WarningKind::NothingAnswered, text));
     }
     let never_answered = result.connections.never_answered.unwrap_or_default();
@@ -83,12 +93,13 @@ fn rate_missed(result: &RunResult) -> Option<Warning> {
 }
 
 /// Latencies that are uncertain or impossible.
-fn of_latency(fixed_wait: Option<Duration>, result: &RunResult) -> Vec<Warning> {
+fn of_latency(premises: Premises, result: &RunResult) -> Vec<Warning> {
     let Some(latency) = &result.latency_us else { return Vec::new() };
     let mut warnings = Vec::new();
     let open: Vec<_> = latency.lower_bounds.iter().filter(|name| !latency.upper_ends.contains_key(*name)).collect();
     if !open.is_empty() {
-        let remedy = if result.errors.timeout > 0 { "a longer --timeout" } else { "a longer -d" };
+        let has_given_up = premises.users_give_up && result.errors.timeout > 0;
+        let remedy = if has_given_up { "a longer --timeout" } else { "a longer -d" };
         let names = open.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let text = format!("{names} are only lower bounds, because too few requests were answered: try {remedy}");
         warnings.push(Warning::new(WarningKind::LowerBounds, text));
@@ -105,7 +116,7 @@ fn of_latency(fixed_wait: Option<Duration>, result: &RunResult) -> Vec<Warning> 
         );
         warnings.push(Warning::new(WarningKind::EstimatesDisagree, text));
     }
-    let wait_us = fixed_wait.map_or(0, |wait| wait.as_micros() as u64);
+    let wait_us = premises.fixed_wait.map_or(0, |wait| wait.as_micros() as u64);
     // A histogram rounds to four digits.
     if latency.min + latency.min / 1000 < wait_us {
         let text = format!("an answer arrived after {} us, before the database could have answered", latency.min);

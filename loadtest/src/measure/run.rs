@@ -16,6 +16,7 @@ use results::{Cause, RunResult};
 
 use super::cause::{self, Circumstances, Ending};
 use super::conclude;
+use crate::machine::cpus::Split;
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
 use crate::subject::admin::ServerCounters;
@@ -54,6 +55,8 @@ pub(crate) struct RunSpec {
     pub(crate) connections: usize,
     /// How long to measure.
     pub(crate) duration: Duration,
+    /// The CPUs of the server and of the load generator.
+    pub(crate) cpus: Option<Split>,
     /// The server's simulated database.
     pub(crate) wait: Wait,
     /// Threads of the load generator.
@@ -103,7 +106,13 @@ pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
     let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let (target, connections, round) = (spec.name.clone(), spec.connections, spec.round);
     sink.take(&Event::Started { target, connections, round, started_at: started_at.clone() });
-    let mut result = RunResult::new(&spec.name, spec.command.clone(), spec.connections, host::describe(), started_at);
+    let mut result = RunResult::new(
+        &spec.name,
+        spec.command.clone(),
+        spec.connections,
+        host::describe(spec.cpus.as_ref()),
+        started_at,
+    );
     (result.wait, result.round) = (spec.wait.clone(), spec.round);
     result
 }

@@ -71,6 +71,7 @@ pub(crate) fn run(
         command,
         connections: spec.connections,
         duration: spec.duration,
+        cpus: spec.cpus.clone(),
         wait: Wait { spec: spec.db_wait.to_string() },
         threads: threads(),
         round: spec.round,

@@ -30,33 +30,31 @@ impl Home {
 
 /// Finds our cgroup. Prefers v2, unless v1 has the memory controller, as in a hybrid setup.
 pub(super) fn find() -> Result<Home, MeterError> {
-    let myself = Process::myself()?;
-    let mounts = myself.mountinfo()?.0;
-    let groups = myself.cgroups()?.0;
-    let own_dir = |controller: &str| {
-        let group = groups.iter().find(|group| match controller {
-            "" => group.controllers.is_empty(),
-            _ => group.controllers.iter().any(|name| name == controller),
-        })?;
-        let mount = mounts.iter().find(|mount| mounts_controller(mount, controller))?;
-        let own = below_mount(&mount.mount_point, &mount.root, &group.pathname);
-        Some((own, mount.mount_point.clone()))
-    };
-
-    if let Some((own, mount)) = own_dir("")
+    if let Some((own, mount)) = own_directory("")
         && lists_memory(&own.join("cgroup.controllers"))
     {
         return Ok(Home::V2 { own, mount });
     }
-    let Some((memory, _)) = own_dir("memory") else {
+    let Some((memory, _)) = own_directory("memory") else {
         return Err(MeterError::NoCgroup {
             why: "neither cgroup v2 nor v1 offers a memory controller here".into(),
             remedy: "boot without cgroup_disable=memory; on v2 enable `+memory` in the parent's cgroup.subtree_control"
                 .into(),
         });
     };
-    let cpuacct = own_dir("cpuacct").map(|(own, _)| own);
+    let cpuacct = own_directory("cpuacct").map(|(own, _)| own);
     Ok(Home::V1 { memory, cpuacct })
+}
+
+/// Our cgroup's directory in the hierarchy of a v1 controller, and the mount point above it; with "", those of v2.
+pub(crate) fn own_directory(controller: &str) -> Option<(PathBuf, PathBuf)> {
+    let myself = Process::myself().ok()?;
+    let group = myself.cgroups().ok()?.0.into_iter().find(|group| match controller {
+        "" => group.controllers.is_empty(),
+        _ => group.controllers.iter().any(|name| name == controller),
+    })?;
+    let mount = myself.mountinfo().ok()?.0.into_iter().find(|mount| mounts_controller(mount, controller))?;
+    Some((below_mount(&mount.mount_point, &mount.root, &group.pathname), mount.mount_point))
 }
 
 /// Whether a v2 list of controllers includes memory; false without a list.

@@ -55,6 +55,7 @@ fn differences(recorded: &SweepPlan, recorded_host: &Host, asked: &SweepPlan, ho
     let (there, here) = (recorded_host, host);
     compare("kernel", &there.kernel, &here.kernel);
     compare("CPUs", &there.cpus, &here.cpus);
+    compare("CPU quota", &there.cpu_quota, &here.cpu_quota);
     compare("RAM (bytes)", &there.ram_bytes, &here.ram_bytes);
     compare("limit of open files", &there.nofile, &here.nofile);
     compare("net.core.somaxconn", &there.somaxconn, &here.somaxconn);
