@@ -1,6 +1,7 @@
 //! This machine: its limits, its CPU usage, its terminal, and Ctrl-C.
 
 pub(crate) mod cpus;
+pub(crate) mod hash;
 pub(crate) mod host;
 pub(crate) mod interrupt;
 pub(crate) mod terminal;

@@ -115,7 +115,9 @@ fn several_files_are_compared() {
 fn load_generators_are_merged() {
     let files = Files::new();
     files.write("a.json", &with_peak(500_000_000));
-    files.write("b.json", &with_peak(400_000_000));
+    let mut other = with_peak(400_000_000);
+    other["started_at"] = "2026-11-24T18:39:13Z".into();
+    files.write("b.json", &other);
     let merge = ["--merge", "a.json", "b.json", "--json", "merged.json"];
     files.report(&merge).assert(0, &["threads: 20,000 connections", "500.00 MB at the peak", "119,896 answered"], &[]);
     let [one, merged] = ["a.json", "merged.json"].map(|name| serde_json::from_str::<Value>(&files.read(name)).unwrap());

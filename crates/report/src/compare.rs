@@ -16,6 +16,7 @@ use results::figure::{Figure, FigureValues};
 use results::file::Source;
 use results::latency::Bounded;
 use results::run::RunResult;
+use results::settings::LoadSettings;
 use results::statistics;
 
 /// The comparison of several files.
@@ -114,14 +115,16 @@ fn heading(result: &RunResult) -> String {
 struct Group<'a> {
     name: &'a str,
     command: String,
+    load: Option<LoadSettings>,
     figures: Vec<FigureValues>,
 }
 
 impl<'a> Group<'a> {
     fn new(source: &'a Source, wanted: &str) -> Option<Self> {
         let runs: Vec<&RunResult> = source.results.iter().filter(|result| heading(result) == wanted).collect();
-        let command = command_line(&runs.first()?.command);
-        Some(Self { name: &source.name, command, figures: runs.into_iter().map(FigureValues::new).collect() })
+        let first = runs.first()?;
+        let (command, load) = (command_line(&first.command), first.load.clone());
+        Some(Self { name: &source.name, command, load, figures: runs.into_iter().map(FigureValues::new).collect() })
     }
 
     fn spread(&self, figure: Figure) -> Option<Sample> {
@@ -179,10 +182,18 @@ fn notes(groups: &[Group<'_>]) -> Vec<String> {
             notes.push(note);
         }
     }
+    notes.extend(groups[1..].iter().filter_map(|later| load_note(&groups[0], later)));
     if groups.iter().any(|group| group.command != groups[0].command) {
         notes.extend(groups.iter().map(|group| format!("{} ran {}", group.name, group.command)));
     }
     notes
+}
+
+/// That two files were not loaded alike.
+fn load_note(first: &Group<'_>, later: &Group<'_>) -> Option<String> {
+    let differences = first.load.as_ref()?.differences(later.load.as_ref()?);
+    let what = differences.join("; ");
+    (!what.is_empty()).then(|| format!("Not the same load in {} and {}: {what}.", first.name, later.name))
 }
 
 /// The number of possible orders of the runs of two files. In only two of them every run of one file is above every run

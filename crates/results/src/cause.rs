@@ -25,6 +25,8 @@ pub enum Cause {
     ServerDied,
     /// The server answered with a status of 400 or above, usually 503 because it was full.
     Refused,
+    /// A server that is not one of this project's answered with a status of 400 or above.
+    Status,
     /// Connections failed, or the server did not accept them.
     NotConnected,
     /// Connections broke.
@@ -35,6 +37,8 @@ pub enum Cause {
     Impossible,
     /// No request was answered in the measured time.
     NothingAnswered,
+    /// Some connections got no answer in the measured time.
+    NeverAnswered,
     /// Something else; `failure` says what.
     Other,
 }
@@ -52,11 +56,13 @@ impl Cause {
             Cause::NotStarted => "not started",
             Cause::ServerDied => "died",
             Cause::Refused => "503",
+            Cause::Status => "status",
             Cause::NotConnected => "not connected",
             Cause::ConnectionsLost => "lost",
             Cause::TimedOut => "timeouts",
             Cause::Impossible => "impossible",
             Cause::NothingAnswered => "no answer",
+            Cause::NeverAnswered => "no answer to some",
             Cause::Other => "failed",
         }
     }
@@ -78,11 +84,13 @@ impl Cause {
             Cause::NotStarted => "the server did not start".into(),
             Cause::ServerDied => "the server died".into(),
             Cause::Refused => "it answered 503: it was full, or could not get memory".into(),
+            Cause::Status => "it answered with a status of 400 or above".into(),
             Cause::NotConnected => "some connections could not be made".into(),
             Cause::ConnectionsLost => "connections broke".into(),
             Cause::TimedOut => "answers took too long".into(),
             Cause::Impossible => "it answered more requests than is possible".into(),
             Cause::NothingAnswered => "no request was answered".into(),
+            Cause::NeverAnswered => "some connections got no answer".into(),
             Cause::Other => failure.unwrap_or_default().to_owned(),
         }
     }

@@ -15,6 +15,7 @@ pub mod merge;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod settings;
 pub mod statistics;
 pub mod target;
 pub mod warning;

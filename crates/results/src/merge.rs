@@ -5,7 +5,7 @@
 use std::ops::Add as _;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::file::Source;
 use crate::latency::Latencies;
@@ -48,7 +48,19 @@ fn counterparts(sources: &[Source], at: usize) -> Result<Vec<&RunResult>> {
             source.name
         );
     }
-    Ok(sources.iter().map(|source| &source.results[at]).collect())
+    let runs: Vec<_> = sources.iter().map(|source| &source.results[at]).collect();
+    for (index, run) in runs.iter().enumerate() {
+        if let Some(earlier) = runs[..index].iter().position(|earlier| is_same(earlier, run)) {
+            let [one, other] = [&sources[earlier].name, &sources[index].name];
+            bail!("run {} is the same in {one} and {other}: merged, its requests would count twice", at + 1);
+        }
+    }
+    Ok(runs)
+}
+
+/// Whether these are one run: no two load generators have the same latencies to the microsecond.
+fn is_same(one: &RunResult, other: &RunResult) -> bool {
+    one.started_at == other.started_at && one.requests == other.requests && one.histograms == other.histograms
 }
 
 fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
@@ -76,7 +88,9 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         histograms: Some(latencies.encode()?),
         series: series(runs),
         memory: memory(runs, &connections),
+        load: runs.iter().filter_map(|run| run.load.clone()).reduce(|sum, load| sum.add(&load)),
         server: ServerSummary {
+            executable_sha256: first.server.executable_sha256.clone(),
             cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
             exit: runs.iter().find_map(|run| run.server.exit.clone()),
             oom_kills: runs.iter().filter_map(|run| run.server.oom_kills).max(),
@@ -227,7 +241,7 @@ mod tests {
 
     #[test]
     fn client_figures_add_up_and_server_figures_do_not() {
-        let (mut one, mut other) = (worker(10, 1_001), worker(10, 1_001));
+        let (mut one, mut other) = (worker(10, 1_001), worker(10, 1_002));
         (one.errors.timeout, other.errors.timeout, other.errors.read) = (1, 2, 3);
         (one.memory.peak_bytes, one.memory.pss_bytes) = (Some(7_000_000), Some(5_000_000));
         other.memory =
@@ -258,8 +272,14 @@ mod tests {
         "2026-11-25T18:39:13Z".clone_into(&mut other.started_at);
         let merged = merge_two(one, other).unwrap();
         assert!(merged.warnings.iter().any(|warning| warning.kind == WarningKind::Merge), "{:?}", merged.warnings);
-        let merged = merge_two(worker(10, 1_001), worker(10, 1_001)).unwrap();
+        let merged = merge_two(worker(10, 1_001), worker(11, 1_001)).unwrap();
         assert_eq!(merged.warnings, []);
+    }
+
+    #[test]
+    fn a_run_is_not_merged_with_itself() {
+        let error = merge_two(worker(10, 1_001), worker(10, 1_001)).unwrap_err().to_string();
+        assert!(error.contains("run 1 is the same in a and b"), "{error}");
     }
 
     #[test]

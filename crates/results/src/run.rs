@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::settings::LoadSettings;
 use crate::target::Target;
 use crate::warning::Warning;
 
@@ -37,6 +38,9 @@ pub struct RunResult {
     pub target: String,
     /// The server's command line.
     pub command: Vec<String>,
+    /// What the load generator was asked to do; null in older files.
+    #[serde(default)]
+    pub load: Option<LoadSettings>,
     /// When the run began, in RFC 3339.
     pub started_at: String,
     /// The machine.
@@ -95,6 +99,7 @@ impl RunResult {
             sweep: None,
             target: target.to_owned(),
             command,
+            load: None,
             started_at,
             host,
             connections: Connections { requested: connections, ..Connections::default() },
@@ -509,6 +514,9 @@ impl Memory {
 /// The server apart from its RAM.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServerSummary {
+    /// The SHA-256 of its executable in hexadecimal, for one of this project's that loadtest started.
+    #[serde(default)]
+    pub executable_sha256: Option<String>,
     /// CPU time within the window; null for a server that is not metered.
     pub cpu_s: Option<f64>,
     /// How it exited.

@@ -12,8 +12,10 @@ use load::{GooseGenerator, LoadSpec, Outcome, Requests};
 use report::text;
 use results::RunResult;
 use results::run::{Errors, Wait};
+use results::settings::{LoadSettings, Script as ScriptFile};
 
 use crate::machine::cpus::Split;
+use crate::machine::hash;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, print_to_stderr};
@@ -27,6 +29,8 @@ use crate::wrk::script::{Script, ScriptSummary, Thread};
 use crate::wrk::spectrum::Spectrum;
 use crate::wrk::stats::Stats;
 
+/// The headers whose values are not for a result file.
+const SECRET_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
 /// How long a started server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -97,6 +101,16 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
 }
 
+/// A header for the result, which others may read: two runs with different secrets still differ.
+fn without_secret(header: &str) -> String {
+    match header.split_once(':') {
+        Some((name, value)) if SECRET_HEADERS.iter().any(|secret| name.trim().eq_ignore_ascii_case(secret)) => {
+            format!("{name}: SHA-256 {}", hash::sha256(value.trim()))
+        }
+        _ => header.to_owned(),
+    }
+}
+
 fn exit_code(result: &RunResult, summary: &ScriptSummary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
     let has_success = summary.complete > summary.errors.status;
     match interrupt.is_raised() {
@@ -125,10 +139,26 @@ impl UrlOptions {
             duration: self.duration,
             cpus: self.cpus.clone(),
             wait: Wait::default(),
-            threads: self.threads,
+            load: self.load_settings(),
             round: None,
             late_after: Some(self.timeout),
             stop_timeout: STOP_TIMEOUT,
+        }
+    }
+
+    fn load_settings(&self) -> LoadSettings {
+        LoadSettings {
+            duration_ms: self.duration.as_millis() as u64,
+            rate: self.rate.map(|rate| rate as u64),
+            threads: self.threads,
+            timeout_ms: self.timeout.as_millis() as u64,
+            headers: self.headers.iter().map(|header| without_secret(header)).collect(),
+            script: self.script.as_ref().map(|path| ScriptFile {
+                path: path.display().to_string(),
+                // It was read before, so this is a formality.
+                sha256: hash::file_sha256(path).unwrap_or_default(),
+                arguments: self.arguments.clone(),
+            }),
         }
     }
 

@@ -72,7 +72,10 @@ pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<
         (Cause::TimedOut, errors.timeout > 0),
         (Cause::Impossible, result.warnings.iter().any(|warning| warning.kind == WarningKind::AboveCeiling)),
         (Cause::Other, has_failed),
+        (Cause::Status, errors.status > 0),
         (Cause::NothingAnswered, result.requests == 0),
+        // One of this project's servers reports that it holds them, and why they wait.
+        (Cause::NeverAnswered, !is_ours && result.connections.never_answered > Some(0)),
     ];
     causes.into_iter().find(|(_, is_it)| *is_it).map(|(cause, _)| cause)
 }
@@ -138,6 +141,17 @@ mod tests {
         assert_eq!([true, false].map(gone_with), [Some(Cause::OutOfMemory), Some(Cause::ServerDied)]);
         let at_start = RunResult { failure: Some("no such flag".into()), memory: Memory::default(), ..sound() };
         assert_eq!(find(&at_start, &ended(Ending::NotStarted)), Some(Cause::NotStarted));
+    }
+
+    #[test]
+    fn any_server_has_a_cause() {
+        let other = Circumstances { is_ours: false, ..COMPLETE };
+        let failing = RunResult { errors: Errors { status: 5, ..Errors::default() }, ..sound() };
+        assert_eq!(find(&failing, &other), Some(Cause::Status));
+        let connections = Connections { never_answered: Some(9), ..sound().connections };
+        let silent = RunResult { connections, ..sound() };
+        assert_eq!(find(&silent, &other), Some(Cause::NeverAnswered));
+        assert_eq!(find(&silent, &COMPLETE), None, "a full queue is no failure");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
 use results::event::{Event, RunPhase, Sink};
 use results::run::{Second, Wait};
+use results::settings::LoadSettings;
 use results::{Cause, RunResult};
 
 use super::cause::{self, Circumstances, Ending};
@@ -59,8 +60,8 @@ pub(crate) struct RunSpec {
     pub(crate) cpus: Option<Split>,
     /// The server's simulated database.
     pub(crate) wait: Wait,
-    /// Threads of the load generator.
-    pub(crate) threads: usize,
+    /// What the load generator is asked to do.
+    pub(crate) load: LoadSettings,
     /// The round of the sweep, counted from 1.
     pub(crate) round: Option<u32>,
     /// Slower answers count as timeouts, although the users waited for them.
@@ -114,6 +115,7 @@ pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
         started_at,
     );
     (result.wait, result.round) = (spec.wait.clone(), spec.round);
+    result.load = Some(spec.load.clone());
     result
 }
 
@@ -326,7 +328,7 @@ impl Run<'_> {
     fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         let watched = self.watch(result);
         self.generator.end_window();
-        self.subject.end_window(self.spec.threads);
+        self.subject.end_window(self.spec.load.threads);
         watched
     }
 

@@ -12,10 +12,12 @@ use load::net::Endpoint;
 use load::{GooseGenerator, LoadSpec, Requests};
 use results::event::Sink;
 use results::run::Wait;
+use results::settings::LoadSettings;
 use results::{RunResult, Target};
 
 use super::run::{self, OwnServer, Ready, RunSpec};
 use crate::machine::cpus::Split;
+use crate::machine::hash;
 use crate::machine::interrupt::Interrupt;
 use crate::subject::remote::Remote;
 use crate::subject::{Subject, build};
@@ -73,12 +75,20 @@ pub(crate) fn run(
         duration: spec.duration,
         cpus: spec.cpus.clone(),
         wait: Wait { spec: spec.db_wait.to_string() },
-        threads: threads(),
+        load: LoadSettings {
+            duration_ms: spec.duration.as_millis() as u64,
+            threads: threads(),
+            timeout_ms: spec.timeout.as_millis() as u64,
+            ..LoadSettings::default()
+        },
         round: spec.round,
         late_after: None,
         stop_timeout: drain_timeout + STOP_TIMEOUT,
     };
-    let result = run::start(&run_spec, sink);
+    let mut result = run::start(&run_spec, sink);
+    if let Location::Local(executable) = location {
+        result.server.executable_sha256 = hash::file_sha256(executable).ok();
+    }
     match spec.open(target, location, &run_spec.command, interrupt) {
         Ok(ready) => run::run(&run_spec, result, ready, interrupt, sink).0,
         Err(error) => run::not_started(result, &error, interrupt, sink),
