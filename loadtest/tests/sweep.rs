@@ -80,9 +80,10 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
         assert!(!has_cgroup() || (idle < keep_alive && keep_alive <= peak), "{idle:?} {keep_alive:?} {peak:?}");
     }
 
-    let output = sweep(&[&cells_asked[..], &["--resume", json]].concat());
+    let output = run(&["sweep", "--resume", json]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("0 cells to measure, 4 others are in the file"), "{}", stderr(&output));
+    assert_eq!(results(json), measured);
     let output = sweep(&["-c", "50,200", "--rounds", "2", "--resume", json]);
     assert_eq!(output.status.code(), Some(1));
     for expected in ["connections: [50, 100] there, [50, 200] now", "rounds: 1 there, 2 now"] {
@@ -91,6 +92,15 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
     assert_eq!(results(json), measured);
 
     assert_plans(json);
+    assert_other_build_is_refused(json, measured);
+}
+
+fn assert_other_build_is_refused(json: &str, mut measured: Vec<Value>) {
+    measured[1]["server"]["executable_sha256"] = "0123".into();
+    fs::write(json, serde_json::to_string(&measured).unwrap()).unwrap();
+    let output = run(&["sweep", "--resume", json]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is not the build that was measured on"), "{}", stderr(&output));
 }
 
 fn assert_plans(sweep: &str) {
@@ -137,7 +147,7 @@ fn an_interrupted_sweep_can_be_resumed() {
         assert_eq!(result["cause"], "interrupted", "{result}");
     }
 
-    let output = sweep(&[&cells_asked[..], &["--resume", json]].concat());
+    let output = run(&["sweep", "--resume", json]);
     assert!(output.status.success(), "{}", stderr(&output));
     let all = results(json);
     assert_eq!(cells(&all).len(), 8);

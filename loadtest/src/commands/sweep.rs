@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use common::db::Latency;
 use common::limits;
@@ -44,31 +44,32 @@ use crate::subject::memory::MemorySource;
                         finished cells are in the --json file, and --resume continues from it."
 )]
 pub(crate) struct SweepArgs {
-    /// The servers to measure, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
-    target: Vec<TargetChoice>,
+    /// The servers to measure, separated by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    target: Option<Vec<TargetChoice>>,
 
-    /// Numbers of connections, separated by commas
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', default_value = "100,300,1k,3k,10k", value_parser = quantity::positive_count)]
-    connections: Vec<usize>,
+    /// Numbers of connections, separated by commas [default: 100,300,1k,3k,10k]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count)]
+    connections: Option<Vec<usize>>,
 
-    /// How often to measure each cell
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    /// How often to measure each cell [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
 
-    /// How long to measure each cell: 10, 10s, 2m, 500ms
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = time)]
-    duration: Duration,
+    /// How long to measure each cell: 10, 10s, 2m, 500ms [default: 10s]
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    duration: Option<Duration>,
 
     /// How long a database query takes in the server: 1s, uniform:50ms..150ms, exp:100ms, or lognormal:100ms,p99=1s
-    #[arg(long, value_name = "LATENCY", default_value = "1s")]
-    db_wait: Latency,
+    /// [default: 1s]
+    #[arg(long, value_name = "LATENCY")]
+    db_wait: Option<Latency>,
 
-    /// When to give up on a request
-    #[arg(short = 'T', long, value_name = "TIME", default_value = "60s", value_parser = time)]
-    timeout: Duration,
+    /// When to give up on a request [default: 60s]
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
 
-    /// The seed of the random order [default: the time; with --resume, the original seed]
+    /// The seed of the random order [default: the time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -77,7 +78,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, conflicts_with = "rounds")]
     ram_limit: Option<u64>,
 
-    /// Continue an interrupted sweep: cells in its file are not measured again
+    /// Continue an interrupted sweep: cells in its file are not measured again, and its settings are those of the file
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 
@@ -94,14 +95,14 @@ pub(crate) struct SweepArgs {
 
 /// Measures all cells, and prints the summary.
 pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
-    let targets = args.targets();
-    let mut plan = args.plan(&targets);
+    let (plan, results) = match &args.resume {
+        Some(path) => resume::read(path, |recorded| args.plan(recorded.clone()), &host::describe(None))?,
+        None => (args.plan(default_plan()), Vec::new()),
+    };
+    let db_wait: Latency = plan.wait.parse().map_err(|error| anyhow!("database wait {:?}: {error}", plan.wait))?;
+    let targets: Vec<_> = plan.targets.iter().filter_map(|name| Target::from_name(name)).collect();
     let most = *plan.connections.last().unwrap_or(&1);
     host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
-    let results = match &args.resume {
-        Some(path) => resume::read(path, &mut plan, args.seed, &host::describe(None))?,
-        None => Vec::new(),
-    };
     // Fail now if there is no cgroup, not in each cell.
     MemorySource::open().limit(plan.ram_limit_bytes)?;
     // By default, continue in the resumed file.
@@ -110,8 +111,9 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let sinks = args.events.sinks(&outputs)?;
     let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
-    let mut bench = Bench::new(&plan, args.db_wait, &executables, outputs, &interrupt, sinks, results);
-    let measured = match args.ram_limit {
+    resume::check_builds(&results, &executables)?;
+    let mut bench = Bench::new(&plan, db_wait, &executables, outputs, &interrupt, sinks, results);
+    let measured = match plan.ram_limit_bytes {
         Some(_) => limit::search(&mut bench, &targets, &plan.connections),
         None => bench.measure_all(&order(&plan, &targets)),
     };
@@ -140,30 +142,48 @@ fn order(plan: &SweepPlan, targets: &[Target]) -> Vec<SweepCell> {
     order
 }
 
-impl SweepArgs {
-    /// Each server once, in the order of every table.
-    fn targets(&self) -> Vec<Target> {
-        let chosen: Vec<_> = self.target.iter().flat_map(|choice| choice.targets()).collect();
-        Target::ALL.into_iter().filter(|target| chosen.contains(&target)).collect()
+/// What a sweep measures unless its flags say otherwise.
+fn default_plan() -> SweepPlan {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    SweepPlan {
+        // Short enough to type.
+        seed: u64::from(since_1970.subsec_micros()),
+        targets: Target::ALL.map(|target| target.name().to_owned()).into(),
+        connections: vec![100, 300, 1_000, 3_000, 10_000],
+        rounds: 3,
+        duration_ms: 10_000,
+        timeout_ms: 60_000,
+        wait: "1s".into(),
+        server_flags: Vec::new(),
+        ram_limit_bytes: None,
     }
+}
 
-    fn plan(&self, targets: &[Target]) -> SweepPlan {
-        let mut connections = self.connections.clone();
-        connections.sort_unstable();
-        connections.dedup();
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        SweepPlan {
-            // Short enough to type.
-            seed: self.seed.unwrap_or(u64::from(since_1970.subsec_micros())),
-            targets: targets.iter().map(|target| target.name().to_owned()).collect(),
-            connections,
-            rounds: if self.ram_limit.is_some() { 1 } else { self.rounds },
-            duration_ms: self.duration.as_millis() as u64,
-            timeout_ms: self.timeout.as_millis() as u64,
-            wait: self.db_wait.to_string(),
-            server_flags: self.server_flags.clone(),
-            ram_limit_bytes: self.ram_limit,
+impl SweepArgs {
+    /// This plan, as changed by the flags.
+    fn plan(&self, mut plan: SweepPlan) -> SweepPlan {
+        let millis = |time: Duration| time.as_millis() as u64;
+        plan.seed = self.seed.unwrap_or(plan.seed);
+        if let Some(choices) = &self.target {
+            // Each server once, in the order of every table.
+            let chosen: Vec<_> = choices.iter().flat_map(|choice| choice.targets()).collect();
+            let targets = Target::ALL.into_iter().filter(|target| chosen.contains(&target));
+            plan.targets = targets.map(|target| target.name().to_owned()).collect();
         }
+        if let Some(connections) = &self.connections {
+            plan.connections.clone_from(connections);
+            plan.connections.sort_unstable();
+            plan.connections.dedup();
+        }
+        plan.duration_ms = self.duration.map_or(plan.duration_ms, millis);
+        plan.timeout_ms = self.timeout.map_or(plan.timeout_ms, millis);
+        plan.wait = self.db_wait.map_or(plan.wait, |wait| wait.to_string());
+        plan.ram_limit_bytes = self.ram_limit.or(plan.ram_limit_bytes);
+        plan.rounds = if plan.ram_limit_bytes.is_some() { 1 } else { self.rounds.unwrap_or(plan.rounds) };
+        if !self.server_flags.is_empty() {
+            plan.server_flags.clone_from(&self.server_flags);
+        }
+        plan
     }
 }
 
@@ -172,17 +192,7 @@ mod tests {
     use super::*;
 
     fn plan(seed: u64) -> SweepPlan {
-        SweepPlan {
-            seed,
-            targets: Vec::new(),
-            connections: vec![100, 300, 1_000],
-            rounds: 2,
-            duration_ms: 10_000,
-            timeout_ms: 60_000,
-            wait: "1s".into(),
-            server_flags: Vec::new(),
-            ram_limit_bytes: None,
-        }
+        SweepPlan { seed, connections: vec![100, 300, 1_000], rounds: 2, ..default_plan() }
     }
 
     #[test]

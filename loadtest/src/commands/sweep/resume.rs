@@ -10,29 +10,58 @@ use results::file;
 use results::run::{Host, SweepPlan};
 
 use super::outcome::is_finished;
+use crate::machine::hash;
+use crate::subject::build::Executables;
 
-/// Reads the finished cells. The order stays the same unless there is another seed.
+/// Reads the plan and the finished cells. `ask` changes the recorded plan into the one that is asked for.
 ///
 /// # Errors
 /// The file cannot be read, or is from another sweep or machine; the message lists the differences.
-pub(super) fn read(path: &Path, plan: &mut SweepPlan, seed: Option<u64>, host: &Host) -> Result<Vec<RunResult>> {
+pub(super) fn read(
+    path: &Path,
+    ask: impl Fn(&SweepPlan) -> SweepPlan,
+    host: &Host,
+) -> Result<(SweepPlan, Vec<RunResult>)> {
     let name = path.display();
     let source =
         file::read(path).with_context(|| format!("--resume continues a sweep; start one with --json {name}"))?;
     let mut results = source.results;
+    let Some(plan) = results.first().and_then(|result| result.sweep.as_ref()).map(ask) else {
+        bail!("--resume {name} has no runs of a sweep")
+    };
     for result in &results {
         let Some(recorded) = &result.sweep else { bail!("--resume {name} has runs that do not belong to a sweep") };
-        plan.seed = seed.unwrap_or(recorded.seed);
-        let differences = differences(recorded, &result.host, plan, host);
+        let differences = differences(recorded, &result.host, &plan, host);
         ensure!(
             differences.is_empty(),
             "--resume {name} is from another sweep, and their figures would be mixed:\n  {}\n\
-             Use the same settings, or start a new sweep with --json",
+             Leave out the flags that differ (--resume takes them from the file), or start a new sweep with --json",
             differences.join("\n  ")
         );
     }
-    results.retain(|result| is_finished(result, plan));
-    Ok(results)
+    results.retain(|result| is_finished(result, &plan));
+    Ok((plan, results))
+}
+
+/// Checks that the servers are those that the finished cells measured.
+///
+/// # Errors
+/// One was rebuilt from other sources since.
+pub(super) fn check_builds(results: &[RunResult], executables: &Executables) -> Result<()> {
+    for (target, executable) in executables {
+        let now = hash::file_sha256(executable).ok();
+        let measured =
+            |result: &&RunResult| result.target == target.name() && result.server.executable_sha256.is_some();
+        if let Some(other) = results.iter().filter(measured).find(|result| result.server.executable_sha256 != now) {
+            bail!(
+                "--resume: {} is not the build that was measured on {}, and their figures would be mixed: check out the \
+                 sources of then, or start a new sweep with --json",
+                executable.display(),
+                other.started_at
+            );
+        }
+    }
+    Ok(())
 }
 
 fn differences(recorded: &SweepPlan, recorded_host: &Host, asked: &SweepPlan, host: &Host) -> Vec<String> {
