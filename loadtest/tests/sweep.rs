@@ -37,9 +37,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The runs in a file; empty while there is no file.
+/// A sweep's file; null while there is none.
+fn read(path: impl AsRef<Path>) -> Value {
+    fs::read(path).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
+}
+
+/// The runs in a sweep's file; empty while there is no file.
 fn results(path: impl AsRef<Path>) -> Vec<Value> {
-    fs::read(path).map_or(Vec::new(), |bytes| serde_json::from_slice(&bytes).unwrap())
+    read(path)["runs"].as_array().cloned().unwrap_or_default()
 }
 
 /// The target, connections and round of each run, which must be distinct.
@@ -72,6 +77,11 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
     assert_eq!(stdout(&reported), stdout(&output), "a report of the file is what the sweep has printed");
     let measured = results(json);
     assert_eq!(cells(&measured).len(), 4);
+    let models = read(json)["models"].take();
+    for (model, name) in models.as_array().unwrap().iter().zip(["threads", "async"]) {
+        assert_eq!((&model["target"], model["cells"][1]["connections"].as_u64()), (&name.into(), Some(100)));
+        assert!(!has_cgroup() || model["active"]["bytes"].as_f64() > Some(0.0), "{model}");
+    }
     for result in &measured {
         assert_eq!((&result["complete"], &result["cause"]), (&Value::Bool(true), &Value::Null), "{result}");
         assert_eq!((&result["sweep"]["seed"], &result["round"]), (&7.into(), &1.into()));
@@ -92,12 +102,13 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
     assert_eq!(results(json), measured);
 
     assert_plans(json);
-    assert_other_build_is_refused(json, measured);
+    assert_other_build_is_refused(json);
 }
 
-fn assert_other_build_is_refused(json: &str, mut measured: Vec<Value>) {
-    measured[1]["server"]["executable_sha256"] = "0123".into();
-    fs::write(json, serde_json::to_string(&measured).unwrap()).unwrap();
+fn assert_other_build_is_refused(json: &str) {
+    let mut sweep = read(json);
+    sweep["runs"][1]["server"]["executable_sha256"] = "0123".into();
+    fs::write(json, sweep.to_string()).unwrap();
     let output = run(&["sweep", "--resume", json]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("is not the build that was measured on"), "{}", stderr(&output));
@@ -180,5 +191,10 @@ fn a_ram_limit_shows_where_a_server_fails() {
         assert!(result["server"]["exit"].as_str().unwrap().contains("SIGKILL"), "{result}");
         assert_eq!(result["memory"]["limit_bytes"], 8 << 20);
     }
-    assert!(stdout(&output).contains("fails at") && stdout(&output).contains("(OOM)"), "{}", stdout(&output));
+    for expected in ["fails at", "(OOM)", "within 8 MiB"] {
+        assert!(stdout(&output).contains(expected), "{}", stdout(&output));
+    }
+    let model = read(&json)["models"][0].take();
+    let limits = (model["holds"].as_u64(), model["fails_at"].as_u64(), model["fails_by"].as_str());
+    assert_eq!(limits, (Some(held), Some(least), Some("out_of_memory")));
 }

@@ -25,6 +25,21 @@ pub fn bytes(bytes: Option<u64>) -> String {
     format!("{value:.2} {unit}")
 }
 
+/// [`bytes`] with three digits: `377 MB`.
+pub fn short_bytes(value: f64) -> String {
+    let figure = bytes(Some(value.round() as u64));
+    let rounded = figure.split_once(' ').and_then(|(number, unit)| Some((number.parse().ok()?, unit)));
+    rounded.map_or(figure.clone(), |(number, unit): (f64, _)| format!("{} {unit}", significant(number)))
+}
+
+/// A size that somebody chose, in the binary unit in which it is a whole number, as he probably wrote it: `512 MiB`.
+/// Any other is in decimal units.
+pub fn exact_bytes(size: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find(|(_, shift)| size > 0 && size.trailing_zeros() >= *shift);
+    unit.map_or_else(|| bytes(Some(size)), |(unit, shift)| format!("{} {unit}", size >> shift))
+}
+
 /// `9,977`
 pub fn count(value: f64) -> String {
     let digits = (value.round() as u64).to_string();
@@ -78,6 +93,13 @@ pub fn significant(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chosen_size_is_shown_as_it_was_written() {
+        let shown = [512 << 20, 2 << 30, 1_536 << 20, 500_000_000, 64 << 10, 0].map(exact_bytes);
+        assert_eq!(shown, ["512 MiB", "2 GiB", "1536 MiB", "500.00 MB", "64 KiB", "0 B"]);
+        assert_eq!([377_434_112.0, 1.2e9, 999.0].map(short_bytes), ["377 MB", "1.20 GB", "999 B"]);
+    }
 
     #[test]
     fn sizes_have_two_decimals_and_a_decimal_unit() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::command::command_line;
 use results::figure::{Figure, FigureValues};
 use results::run::RunResult;
+use results::sweep::{ModelSummary, Slope, Sweep};
 
 /// The columns that identify a run.
 const NAMES: [&str; 11] = [
@@ -27,12 +28,29 @@ const SERIES_NAMES: [&str; 3] = ["target", "connections.requested", "started_at"
 /// The columns of a second.
 const SECOND: [&str; 8] = ["end_s", "rps", "p50_us", "p99_us", "errors", "open", "held", "ram_bytes"];
 
-/// A row for each run: its identity, every figure in JSON order, and the kinds of its warnings.
+/// The columns of a sweep that every run of a model has in common.
+const MODEL: [&str; 9] = [
+    "model.active.bytes",
+    "model.active.low_bytes",
+    "model.active.high_bytes",
+    "model.keep_alive.bytes",
+    "model.keep_alive.low_bytes",
+    "model.keep_alive.high_bytes",
+    "model.holds",
+    "model.fails_at",
+    "model.fails_by",
+];
+
+/// A row for each run: its identity, every figure in JSON order, and the kinds of its warnings. The runs of a sweep are
+/// in the order of its table, and each has the slopes and limits of its model.
 pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
     let mut writer = Writer::from_writer(Vec::new());
     let figures: Vec<&str> = Figure::all().map(|figure| figure.0).collect();
-    writer.write_record(NAMES.iter().chain(&figures).chain(&["warnings.kind"]))?;
-    for result in results {
+    let sweep = Sweep::new(results);
+    let model_columns = if sweep.is_some() { &MODEL[..] } else { &[] };
+    writer.write_record(NAMES.iter().chain(&figures).chain(&["warnings.kind"]).chain(model_columns))?;
+    let sorted = sweep.as_ref().map_or_else(|| results.iter().collect(), Sweep::sorted_runs);
+    for result in sorted {
         let values = FigureValues::new(result);
         let names = NAMES.iter().map(|name| text(values.json(name)));
         let figures = figures.iter().map(|name| match values.json(name) {
@@ -48,9 +66,22 @@ pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
             .iter()
             .map(|warning| text(&warning["kind"]));
         let kinds = kinds.collect::<Vec<_>>().join(" ");
-        writer.write_record(names.chain(figures).chain([kinds]))?;
+        let model = sweep.as_ref().and_then(|sweep| sweep.model(&result.target)).map_or(Vec::new(), model_fields);
+        writer.write_record(names.chain(figures).chain([kinds]).chain(model))?;
     }
     writer.into_inner().context("the rows cannot be collected")
+}
+
+/// The fields of a model, as in [`MODEL`].
+fn model_fields(model: &ModelSummary) -> Vec<String> {
+    let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+    let slope = |slope: Option<Slope>| {
+        let slope = [slope.map(|s| s.bytes), slope.and_then(|s| s.low_bytes), slope.and_then(|s| s.high_bytes)];
+        slope.map(number)
+    };
+    let limits = [model.holds, model.fails_at].map(|connections| number(connections.map(|count| count as f64)));
+    let cause = model.fails_by.map_or_else(String::new, |cause| cause.name().to_owned());
+    [&slope(model.active)[..], &slope(model.keep_alive), &limits, &[cause]].concat()
 }
 
 /// A row for each second of each run.
@@ -81,6 +112,7 @@ fn text(json: &Value) -> String {
 mod tests {
     use super::*;
     use csv::{Reader, StringRecord};
+    use results::run::SweepPlan;
     use results::samples::sample;
     use results::{Warning, WarningKind};
     use std::collections::BTreeMap;
@@ -111,6 +143,21 @@ mod tests {
         assert_eq!((field("latency_us.p99"), field("rps")), ("1012479", "9991.333333333334"));
         assert_eq!(rows[1]["target"], "threadpool");
         assert_eq!(rows[1]["latency_us.lower_bounds"], "p50 p75 p90 p99 p999 max mean stdev");
+    }
+
+    #[test]
+    fn the_runs_of_a_sweep_are_sorted_and_have_its_slopes() {
+        let run = |connections: usize, peak_bytes| {
+            let mut run = sample("threads");
+            (run.connections.requested, run.connections.open_peak) = (connections, connections as u64);
+            (run.memory.peak_bytes, run.sweep) = (Some(peak_bytes), Some(SweepPlan::sample()));
+            run
+        };
+        let rows = read(&super::runs(&[run(300, 30_000), run(100, 10_000), run(200, 20_000)]).unwrap());
+        let column = |name: &str| rows.iter().map(|row| row[name].clone()).collect::<Vec<_>>();
+        assert_eq!(column("connections.requested"), ["100", "200", "300"]);
+        assert_eq!(column("model.active.bytes"), ["100", "100", "100"]);
+        assert_eq!((column("model.holds")[0].as_str(), column("model.fails_at")[0].as_str()), ("300", ""));
     }
 
     #[test]

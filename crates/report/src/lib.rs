@@ -12,6 +12,7 @@ pub mod html;
 pub mod live;
 pub mod markdown;
 mod notes;
+pub mod sweep;
 mod table;
 pub mod text;
 

@@ -11,7 +11,12 @@ use results::RunResult;
 
 /// The table of all runs, followed by the machines and the servers' command lines.
 pub fn runs(results: &[RunResult]) -> String {
-    format!("{}\n{}{}", table(&cells(results)), machines(results), commands(results))
+    format!("{}\n{}", table(&cells(results)), below(results))
+}
+
+/// The machines and the servers' command lines.
+pub(crate) fn below(results: &[RunResult]) -> String {
+    machines(results) + &commands(results)
 }
 
 /// A table in Markdown. A dash replaces the indentation, which Markdown would drop.

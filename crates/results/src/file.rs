@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
+use crate::sweep::{self, Sweep};
 
 /// A result file.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub struct Source {
     pub name: String,
     /// Its runs, at least one.
     pub results: Vec<RunResult>,
-    /// Whether the file holds an array.
+    /// Whether the file holds a list or a sweep.
     pub is_list: bool,
 }
 
@@ -31,11 +32,31 @@ pub fn read(path: &Path) -> Result<Source> {
         Category::Eof => anyhow!("{name} is cut off at line {}: the file is incomplete", error.line()),
         _ => anyhow!("{name} is not JSON ({error}): name a file written by --json"),
     })?;
-    let is_list = json.is_array();
-    let entries = if let Value::Array(entries) = json { entries } else { vec![json] };
+    let (entries, is_list) = match json {
+        Value::Array(entries) => (entries, true),
+        mut json if json["schema"] == sweep::SCHEMA => match json["runs"].take() {
+            Value::Array(entries) => (entries, true),
+            _ => bail!("{name} is a sweep without runs"),
+        },
+        json => (vec![json], false),
+    };
     ensure!(!entries.is_empty(), "{name} holds no run");
     let results = entries.into_iter().map(parse).collect::<Result<_>>().with_context(|| name.clone())?;
     Ok(Source { name, results, is_list })
+}
+
+/// The content of a file: one run, a list of runs, or a sweep with its summary.
+///
+/// # Errors
+/// A value cannot be written as JSON.
+pub fn to_json(results: &[RunResult], is_list: bool) -> Result<Vec<u8>> {
+    let mut json = match (results, Sweep::new(results)) {
+        ([one], _) if !is_list => serde_json::to_vec_pretty(one)?,
+        (_, Some(sweep)) => serde_json::to_vec_pretty(&sweep)?,
+        _ => serde_json::to_vec_pretty(results)?,
+    };
+    json.push(b'\n');
+    Ok(json)
 }
 
 fn parse(mut json: Value) -> Result<RunResult> {
@@ -75,6 +96,20 @@ mod tests {
         assert_eq!((list.results.len(), list.is_list), (2, true));
         let one = read_text(&serde_json::to_string(&list.results[1]).unwrap()).unwrap();
         assert_eq!((one.results[0].target.as_str(), one.is_list), ("threadpool", false));
+    }
+
+    #[test]
+    fn a_sweep_is_written_with_its_summary_and_read_again() {
+        let mut runs = read_text(RUNS).unwrap().results;
+        runs.iter_mut().for_each(|run| run.sweep = Some(crate::run::SweepPlan::sample()));
+        let json = String::from_utf8(to_json(&runs, true).unwrap()).unwrap();
+        let file: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&file["schema"], &file["models"][0]["target"]), (&"c10k-sweep/1".into(), &"threads".into()));
+        let source = read_text(&json).unwrap();
+        assert!(source.is_list);
+        assert_eq!(serde_json::to_value(source.results).unwrap(), serde_json::to_value(runs).unwrap());
+        let error = read_text("{\"schema\": \"c10k-sweep/1\"}").unwrap_err().to_string();
+        assert!(error.contains("a sweep without runs"), "{error}");
     }
 
     #[test]

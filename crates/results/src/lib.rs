@@ -17,6 +17,7 @@ pub mod run;
 pub mod samples;
 pub mod settings;
 pub mod statistics;
+pub mod sweep;
 pub mod target;
 pub mod warning;
 

@@ -1,7 +1,24 @@
 //! Runs to test with: from a real file with 10,000 connections, and made-up ones.
 
 use crate::file::Source;
-use crate::run::{Host, RunResult};
+use crate::run::{Host, RunResult, SweepPlan};
+
+impl SweepPlan {
+    /// What a sweep measures in a test.
+    pub fn sample() -> Self {
+        Self {
+            seed: 7,
+            targets: vec!["threads".into()],
+            connections: vec![100, 300, 1_000],
+            rounds: 2,
+            duration_ms: 10_000,
+            timeout_ms: 60_000,
+            wait: "1s".into(),
+            server_flags: Vec::new(),
+            ram_limit_bytes: None,
+        }
+    }
+}
 
 /// A file with a run against threads and one against the thread pool.
 pub const RUNS: &str = include_str!("../tests/data/runs.json");

@@ -1,13 +1,14 @@
 //! Statistics over several measurements.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 /// The probability that an interval covers the true value.
 const CONFIDENCE: f64 = 0.95;
 
 /// The median and the range of some figures.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// The median.
     pub median: f64,

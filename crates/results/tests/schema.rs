@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use results::event::{self, Event, RunPhase};
-use results::run::{RunResult, SCHEMA, Second};
-use results::{Warning, WarningKind};
+use results::run::{RunResult, SCHEMA, Second, SweepPlan};
+use results::sweep::{self, Sweep};
+use results::{Warning, WarningKind, file};
 use schemars::{Schema, schema_for};
 use serde_json::{Value, json};
 
@@ -48,6 +49,20 @@ fn the_schema_of_results_is_committed_and_kept() {
     let mut broken = runs[0].clone();
     broken["requests"] = "many".into();
     assert!(!validator.is_valid(&broken) && !validator.is_valid(&json!({})));
+}
+
+#[test]
+fn the_schema_of_sweeps_is_committed_and_kept() {
+    assert_is_committed(sweep::SCHEMA, &schema_for!(Sweep));
+    let mut runs: Vec<RunResult> = serde_json::from_str(RUNS).unwrap();
+    let plan: SweepPlan = serde_json::from_value(json!({
+        "seed": 7, "targets": ["threads"], "connections": [100], "rounds": 2, "duration_ms": 10_000, "timeout_ms": 60_000,
+        "wait": "1s", "server_flags": [], "ram_limit_bytes": null,
+    }))
+    .unwrap();
+    runs.iter_mut().for_each(|run| run.sweep = Some(plan.clone()));
+    let sweep: Value = serde_json::from_slice(&file::to_json(&runs, true).unwrap()).unwrap();
+    assert_valid(sweep::SCHEMA, &sweep);
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use report::compare::Comparison;
-use report::text;
+use report::{sweep, text};
 use results::RunResult;
 use results::file::{Source, read};
 use results::merge::merge;
+use results::sweep::Sweep;
 
-use super::sweep::summary;
 use crate::machine::terminal::{columns, print};
 use crate::output::conditions::{self, Conditions};
 use crate::output::files::{OutputArgs, Outputs};
@@ -60,8 +60,8 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
 
 /// The text that a run or a sweep prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
-    if results.iter().all(|result| result.sweep.is_some()) {
-        return summary::text(results);
+    if let Some(sweep) = Sweep::new(results) {
+        return sweep::text(&sweep);
     }
     let runs = results.iter().map(text::run).collect::<String>();
     if is_list { runs + &text::all_runs(results, columns()) } else { runs }

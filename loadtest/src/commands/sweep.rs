@@ -5,7 +5,6 @@ pub(crate) mod bench;
 mod limit;
 mod outcome;
 mod resume;
-pub(crate) mod summary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +20,7 @@ use rand::seq::SliceRandom as _;
 
 use results::Target;
 use results::run::SweepPlan;
+use results::sweep::Sweep;
 
 use self::bench::{Bench, SweepCell};
 use self::outcome::is_finished;
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
         None => bench.measure_all(&order(&plan, &targets)),
     };
     let (results, written) = bench.finish();
-    print(&summary::text(&results))?;
+    print(&Sweep::new(&results).map_or_else(String::new, |sweep| report::sweep::text(&sweep)))?;
     written?;
     Ok(match measured {
         None => ExitCode::from(EXIT_STATUS),

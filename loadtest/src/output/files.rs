@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::Args;
 
-use report::{csv, html, markdown};
-use results::RunResult;
+use report::{csv, html, markdown, sweep};
+use results::sweep::Sweep;
+use results::{RunResult, file};
 
 use super::file::OutputFile;
 
@@ -18,8 +19,8 @@ use super::file::OutputFile;
 #[derive(Args, Clone, Debug, Default)]
 #[group(id = "output", multiple = true)]
 pub(crate) struct OutputArgs {
-    /// Write the result to this file: an object, or an array of several runs. Rewritten after each run, like the files
-    /// below
+    /// Write the result to this file: an object, an array of several runs, or a sweep with its summary. Rewritten after
+    /// each run, like the files below
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -136,7 +137,8 @@ impl Outputs {
     /// # Errors
     /// Some files could not be written; the others were.
     pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
-        self.write_with(results, &markdown::runs(results))
+        let markdown = Sweep::new(results).map_or_else(|| markdown::runs(results), |sweep| sweep::markdown(&sweep));
+        self.write_with(results, &markdown)
     }
 
     /// [`write`](Self::write) with other Markdown.
@@ -146,7 +148,7 @@ impl Outputs {
     pub(crate) fn write_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
         let write = |(format, file): &(Format, OutputFile)| {
             let content = match format {
-                Format::Json => self.json(results)?,
+                Format::Json => file::to_json(results, self.is_list)?,
                 Format::Csv => csv::runs(results)?,
                 Format::CsvSeries => csv::series(results)?,
                 Format::Markdown => markdown.as_bytes().to_vec(),
@@ -159,15 +161,6 @@ impl Outputs {
         let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), "{}", failures.join("; "));
         Ok(())
-    }
-
-    fn json(&self, results: &[RunResult]) -> Result<Vec<u8>> {
-        let mut json = match results {
-            [one] if !self.is_list => serde_json::to_vec_pretty(one)?,
-            _ => serde_json::to_vec_pretty(results)?,
-        };
-        json.push(b'\n');
-        Ok(json)
     }
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use plotters::style::FontStyle;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use quantity::format::count;
+use quantity::format::{self, count};
 use results::run::{Memory, RunResult};
 use results::target::ARTICLE_CONNECTIONS;
 
@@ -107,7 +107,7 @@ fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
         mark(canvas, (measured, y), model.look)?;
         // Labels may extend into the right margin.
         let room = (plot.origin().0 + 4, plot.right() + RIGHT);
-        let label = words::bytes(peak.median);
+        let label = format::short_bytes(peak.median);
         bold_text(canvas, &label, (within(measured, &label, room), y - 8), (HPos::Center, VPos::Bottom))?;
         if let Some(claimed) = claimed {
             let at = plot.x(claimed);
@@ -157,7 +157,7 @@ pub(super) fn ledger(study: &Study<'_>) -> Result<Option<Markup>> {
         height: height(&models, 34),
     };
     let x = Axis::linear("bytes", max, words::bytes_tick);
-    let absolute = absolute.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), words::bytes))?;
+    let absolute = absolute.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), format::short_bytes))?;
     let shares = ChartFigure {
         title: "Where each model's RAM is".into(),
         legend,

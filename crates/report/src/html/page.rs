@@ -114,7 +114,7 @@ fn cost_in_words(model: &Model<'_>, cell: &Rounds<'_>) -> Option<Markup> {
         .then(|| format!("which served {} at a time", count(connections.waiting_peak as f64)));
     let asides: Vec<String> = [claim, queued].into_iter().flatten().collect();
     Some(html! {
-        strong { (words::bytes(peak)) } " with " (model.name)
+        strong { (format::short_bytes(peak)) } " with " (model.name)
         @if !asides.is_empty() { " (" (asides.join("; ")) ")" }
     })
 }

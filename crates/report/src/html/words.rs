@@ -7,16 +7,9 @@ use results::RunResult;
 
 use super::models::{Model, Rounds};
 
-/// Bytes with three digits: `377 MB`.
-pub(super) fn bytes(value: f64) -> String {
-    let figure = format::bytes(Some(value.round() as u64));
-    let rounded = figure.split_once(' ').and_then(|(number, unit)| Some((number.parse().ok()?, unit)));
-    rounded.map_or(figure.clone(), |(number, unit): (f64, _)| format!("{} {unit}", format::significant(number)))
-}
-
 /// Bytes at a tick: `10 MB`.
 pub(super) fn bytes_tick(value: f64) -> String {
-    whole(&bytes(value))
+    whole(&format::short_bytes(value))
 }
 
 /// Microseconds at a tick: `10 ms`.
@@ -37,9 +30,9 @@ fn whole(figure: &str) -> String {
     format!("{number} {unit}")
 }
 
-/// Seconds at a tick.
+/// Seconds at a tick: three ticks of 0.2 add up to 0.6000000000000001.
 pub(super) fn seconds_tick(value_s: f64) -> String {
-    format!("{value_s}")
+    format!("{}", (value_s * 1e6).round() / 1e6)
 }
 
 /// A ratio: `26.5x`.
@@ -107,7 +100,7 @@ mod tests {
     #[test]
     fn a_tick_has_no_trailing_zeros() {
         assert_eq!([bytes_tick(1e7), bytes_tick(2e9), bytes_tick(500e9)], ["10 MB", "2 GB", "500 GB"]);
-        assert_eq!([bytes(377_434_112.0), bytes(1_544_798_208.0)], ["377 MB", "1.54 GB"]);
+        assert_eq!([0.2 * 3.0, 0.5, 10.0].map(seconds_tick), ["0.6", "0.5", "10"]);
         assert_eq!([micros_tick(100.0), micros_tick(2e4), micros_tick(1e6)], ["100 µs", "20 ms", "1 s"]);
     }
 

@@ -1,9 +1,7 @@
 //! The cost of each model, from measurements.
 
 use results::statistics::{Line, Spread};
-use results::{RunResult, Target};
-
-use crate::commands::sweep::summary;
+use results::{RunResult, Target, sweep};
 
 /// The cost of one model.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +34,7 @@ impl ModelCost {
         let cpu_s = largest.filter_map(|result| Some(result.server.cpu_s? / result.requests as f64));
         Some(Self {
             target,
-            line: summary::line(&results, |result| result.memory.peak_bytes).or_else(|| from_idle(&results))?,
+            line: sweep::line(&results, |result| result.memory.peak_bytes).or_else(|| from_idle(&results))?,
             most_connections,
             most_waiting: most(|result| result.connections.waiting_peak),
             cpu_per_request_s: Spread::new(cpu_s).map(|cpu_s| cpu_s.median),

@@ -1,9 +1,9 @@
 //! Finds how many connections each server holds within a RAM limit.
 
+use results::sweep::holds;
 use results::{Cause, Target};
 
 use super::bench::{Bench, SweepCell};
-use super::outcome::holds;
 
 /// The search ends when the highest success and the lowest failure are within a tenth.
 const PRECISION: usize = 10;

@@ -9,8 +9,3 @@ pub(super) fn is_finished(result: &RunResult, plan: &SweepPlan) -> bool {
         matches!(result.cause, Some(Cause::Interrupted | Cause::NotStarted | Cause::Impossible | Cause::Other));
     result.is_sound() || (plan.ram_limit_bytes.is_some() && !is_fault)
 }
-
-/// Whether the server held all connections and answered every request.
-pub(super) fn holds(result: &RunResult) -> bool {
-    result.is_sound() && result.cause.is_none()
-}
