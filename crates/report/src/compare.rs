@@ -10,6 +10,7 @@ use console::style;
 
 use crate::command::command_line;
 use crate::markdown;
+use crate::sweep;
 use crate::table::{self, Cells};
 use quantity::format::{self, UNKNOWN, significant};
 use results::figure::{Figure, FigureValues};
@@ -18,6 +19,7 @@ use results::latency::Bounded;
 use results::run::RunResult;
 use results::settings::LoadSettings;
 use results::statistics;
+use results::sweep::Sweep;
 
 /// The comparison of several files.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ pub struct Comparison {
 #[derive(Debug)]
 struct Section {
     heading: String,
-    cells: Cells,
+    /// A table for each file after the first.
+    tables: Vec<Cells>,
     notes: Vec<String>,
 }
 
@@ -57,15 +60,20 @@ impl Comparison {
             "nothing to compare: no two of the files have a run of the same server with the same connections and \
              database wait"
         );
-        notes.push("ratio: the median relative to the first file.".into());
+        notes.push(
+            "Medians, and the lowest and highest below them. Ratio: of the medians. Beyond the spread: every run of one file \
+             is above every run of the other."
+                .into(),
+        );
         Ok(Self { files: sources.iter().map(describe).collect(), sections, notes })
     }
 
     /// As text for the terminal.
     pub fn text(&self) -> String {
         let mut text = self.files.join("\n") + "\n\n";
-        for Section { heading, cells, notes } in &self.sections {
-            let _ = writeln!(text, "{}\n{}", style(heading).bold(), table::table(cells));
+        for Section { heading, tables, notes } in &self.sections {
+            let _ = writeln!(text, "{}", style(heading).bold());
+            text += &tables.iter().map(|cells| format!("{}\n", table::table(cells))).collect::<String>();
             let _ = writeln!(text, "{}", notes.iter().map(|note| format!("{note}\n")).collect::<String>());
         }
         text + &self.notes.join("\n") + "\n"
@@ -75,8 +83,9 @@ impl Comparison {
     pub fn markdown(&self) -> String {
         let list = |lines: &[String]| lines.iter().map(|line| format!("- {line}\n")).collect::<String>();
         let mut text = list(&self.files);
-        for Section { heading, cells, notes } in &self.sections {
-            let _ = write!(text, "\n### {heading}\n\n{}\n{}", markdown::table(cells), list(notes));
+        for Section { heading, tables, notes } in &self.sections {
+            let tables: Vec<_> = tables.iter().map(markdown::table).collect();
+            let _ = write!(text, "\n### {heading}\n\n{}\n{}", tables.join("\n"), list(notes));
         }
         text + "\n" + &list(&self.notes)
     }
@@ -94,13 +103,17 @@ fn describe(source: &Source) -> String {
     format!("{}: {runs}{partial}, {}", source.name, source.results[0].host.describe())
 }
 
-/// The distinct headings in order of first appearance. Runs with the same heading are compared.
+/// The distinct headings in order of first appearance, and those of a sweep in the order of its table. Runs with the
+/// same heading are compared.
 fn headings(sources: &[Source]) -> Vec<String> {
-    let mut headings = Vec::new();
-    for result in sources.iter().flat_map(|source| &source.results) {
-        let heading = heading(result);
-        if !headings.contains(&heading) {
-            headings.push(heading);
+    let mut headings: Vec<String> = Vec::new();
+    for source in sources {
+        let sweep = Sweep::new(&source.results);
+        let sorted = sweep.as_ref().map_or_else(|| source.results.iter().collect(), Sweep::sorted_runs);
+        for heading in sorted.into_iter().map(heading) {
+            if !headings.contains(&heading) {
+                headings.push(heading);
+            }
         }
     }
     headings
@@ -133,10 +146,14 @@ impl<'a> Group<'a> {
 }
 
 fn section(heading: String, groups: &[Group<'_>]) -> Section {
-    let mut header = vec![String::new(), title(&groups[0])];
-    header.extend(groups[1..].iter().flat_map(|group| [title(group), "ratio".into(), String::new()]));
-    let rows = table::rows().filter_map(|(label, figure)| row(label, figure, groups));
-    Section { heading, cells: [header].into_iter().chain(rows).collect(), notes: notes(groups) }
+    let tables = groups[1..].iter().map(|later| cells(&groups[0], later)).collect();
+    Section { heading, tables, notes: notes(groups) }
+}
+
+fn cells(first: &Group<'_>, later: &Group<'_>) -> Cells {
+    let header = vec![String::new(), title(first), title(later), "ratio".into(), "the spread".into()];
+    let rows = table::rows().filter_map(|(label, figure)| row(label, figure, first, later));
+    [header].into_iter().chain(rows).collect()
 }
 
 fn title(group: &Group<'_>) -> String {
@@ -146,22 +163,18 @@ fn title(group: &Group<'_>) -> String {
     }
 }
 
-/// The row of a figure; `None` if no file has it.
-fn row(label: &str, figure: Figure, groups: &[Group<'_>]) -> Option<Vec<String>> {
-    let spreads: Vec<Option<Sample>> = groups.iter().map(|group| group.spread(figure)).collect();
-    if spreads.iter().all(Option::is_none) {
+/// The row of a figure; `None` if neither file has it.
+fn row(label: &str, figure: Figure, first: &Group<'_>, later: &Group<'_>) -> Option<Vec<String>> {
+    let [first, later] = [first, later].map(|group| group.spread(figure));
+    if first.is_none() && later.is_none() {
         return None;
     }
     let text = |spread: &Option<Sample>| spread.as_ref().map_or(UNKNOWN.into(), |spread| spread.text(figure));
-    let mut cells = vec![label.to_owned(), text(&spreads[0])];
-    for spread in &spreads[1..] {
-        let (ratio, difference) = match (&spreads[0], spread) {
-            (Some(first), Some(later)) => (first.ratio(later), first.difference(later)),
-            _ => (UNKNOWN.into(), ""),
-        };
-        cells.extend([text(spread), ratio, difference.into()]);
-    }
-    Some(cells)
+    let (ratio, difference) = match (&first, &later) {
+        (Some(first), Some(later)) => (first.ratio(later), first.difference(later)),
+        _ => (UNKNOWN.into(), ""),
+    };
+    Some(vec![label.to_owned(), text(&first), text(&later), ratio, difference.into()])
 }
 
 fn notes(groups: &[Group<'_>]) -> Vec<String> {
@@ -175,8 +188,7 @@ fn notes(groups: &[Group<'_>]) -> Vec<String> {
     for later in groups[1..].iter().map(|group| group.figures.len()).filter(|&later| first > 1 && later > 1) {
         let one_of = orders(first, later) / 2.0;
         let note = format!(
-            "In brackets: lowest and highest. {first} and {later} runs of the same thing differ beyond the spread in \
-             about 1 of {one_of:.0} figures by chance."
+            "{first} and {later} runs of the same thing differ beyond the spread in about 1 of {one_of:.0} figures by chance."
         );
         if !notes.contains(&note) {
             notes.push(note);
@@ -237,7 +249,7 @@ impl Sample {
 
     fn text(&self, figure: Figure) -> String {
         let [least, median, most] = [self.least(), self.median(), self.most()].map(|value| figure.text(Some(value)));
-        if least == most { median } else { format!("{median} [{least} .. {most}]") }
+        if least == most { median } else { format!("{median}\n{}", sweep::range(&least, &most)) }
     }
 
     /// The ratio of `later` to this.
@@ -256,9 +268,9 @@ impl Sample {
         let is_above = |one: &Self, other: &Self| one.least().value > other.most().value && !other.is_open();
         match () {
             () if self.values.len() == 1 || later.values.len() == 1 => "",
-            () if is_above(self, later) || is_above(later, self) => "beyond the spread",
+            () if is_above(self, later) || is_above(later, self) => "beyond",
             () if self.is_open() || later.is_open() => "unknown",
-            () => "within the spread",
+            () => "within",
         }
     }
 }
@@ -282,12 +294,12 @@ mod tests {
     #[test]
     fn a_difference_counts_when_all_of_one_are_above_all_of_the_other() {
         for (first, later, expected) in [
-            (spread(&[1.0, 2.0, 3.0]), spread(&[4.0, 5.0]), "beyond the spread"),
-            (spread(&[4.0, 5.0]), spread(&[1.0, 2.0, 3.0]), "beyond the spread"),
-            (spread(&[1.0, 2.0, 4.0]), spread(&[3.0, 5.0]), "within the spread"),
-            (spread(&[1.0, 1.0]), spread(&[1.0, 1.0]), "within the spread"),
+            (spread(&[1.0, 2.0, 3.0]), spread(&[4.0, 5.0]), "beyond"),
+            (spread(&[4.0, 5.0]), spread(&[1.0, 2.0, 3.0]), "beyond"),
+            (spread(&[1.0, 2.0, 4.0]), spread(&[3.0, 5.0]), "within"),
+            (spread(&[1.0, 1.0]), spread(&[1.0, 1.0]), "within"),
             (spread(&[1.0]), spread(&[4.0, 5.0]), ""),
-            (spread(&[1.0, 2.0]), open(&[4.0, 5.0]), "beyond the spread"),
+            (spread(&[1.0, 2.0]), open(&[4.0, 5.0]), "beyond"),
             (open(&[1.0, 2.0]), spread(&[4.0, 5.0]), "unknown"),
             (open(&[4.0, 5.0]), open(&[1.0, 2.0]), "unknown"),
         ] {
@@ -298,13 +310,13 @@ mod tests {
     #[test]
     fn medians_and_ratios_keep_the_marks_of_lower_bounds() {
         let figure = Figure("latency_us.p99");
-        assert_eq!(spread(&[3e6, 1e6, 2e6]).text(figure), "2.00 s [1.00 s .. 3.00 s]");
-        assert_eq!(spread(&[1e6, 2e6]).text(figure), "1.50 s [1.00 s .. 2.00 s]");
+        assert_eq!(spread(&[3e6, 1e6, 2e6]).text(figure), "2.00 s\n1.00..3.00 s");
+        assert_eq!(spread(&[1e6, 2e6]).text(figure), "1.50 s\n1.00..2.00 s");
         assert_eq!([spread(&[1e6]).text(figure), spread(&[1e6, 1.000_1e6]).text(figure)], ["1.00 s", "1.00 s"]);
         assert_eq!(open(&[1e6]).text(figure), "≥ 1.00 s");
         let mut mixed = spread(&[1e6, 2e6, 3e6]);
         mixed.values[2].is_lower_bound = true;
-        assert_eq!(mixed.text(figure), "2.00 s [1.00 s .. ≥ 3.00 s]");
+        assert_eq!(mixed.text(figure), "2.00 s\n1.00..≥ 3.00 s");
         mixed.values[0].is_lower_bound = true;
         assert!(mixed.text(figure).starts_with("≥ 2.00 s"));
         let ratio = |first: Sample, later: Sample| first.ratio(&later);
@@ -338,24 +350,23 @@ mod tests {
             text.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("{label}: {text}"))
         };
         let peak = line(" RAM, peak");
-        for expected in ["310.00 MB [300.00 MB .. 320.00 MB]", "160.00 MB [150.00 MB .. 170.00 MB]", "0.52x", "beyond"]
-        {
+        for expected in ["310.00 MB", "160.00 MB", "0.52x", "beyond"] {
             assert!(peak.contains(expected), "{peak}");
         }
-        assert!(line(" latency p50").contains("within the spread"), "{text}");
+        assert!(line(" latency p50").contains("within"), "{text}");
         assert!(line("after ran").ends_with("--stack-size"), "{text}");
         assert!(text.contains("1 of 10 figures") && !text.contains("no spread"), "{text}");
         line("Only in after: threadpool: 10,000 connections, database wait 1s.");
         let markdown = comparison.markdown();
         assert!(markdown.contains("\n### threads: 10,000 connections, database wait 1s\n\n|"), "{markdown}");
-        assert!(markdown.contains("| 0.52x | beyond the spread |"), "{markdown}");
+        assert!(markdown.contains("| 160.00 MB (150.00..170.00 MB) | 0.52x |"), "{markdown}");
     }
 
     #[test]
     fn single_runs_say_that_they_have_no_spread() {
         let text = Comparison::new(&["a", "b", "c"].map(|name| source(name, vec![with_peak(1)]))).unwrap().text();
         assert!(text.contains("A single run (a, b, c) has no spread"), "{text}");
-        assert!(!text.contains("the spread\n") && text.matches("ratio ").count() == 2, "{text}");
+        assert!(!text.contains("beyond") && text.matches("ratio ").count() == 2, "{text}");
     }
 
     #[test]

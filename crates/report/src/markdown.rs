@@ -19,9 +19,13 @@ pub(crate) fn below(results: &[RunResult]) -> String {
     machines(results) + &commands(results)
 }
 
-/// A table in Markdown. A dash replaces the indentation, which Markdown would drop.
+/// A table in Markdown, which has no second line in a cell and drops indentation: brackets and a dash replace them.
 pub(crate) fn table(cells: &Cells) -> String {
-    let cell = |text: &String| text.replacen("  ", "— ", 1).replace('|', "\\|");
+    let in_one_line = |text: &String| match text.split_once('\n') {
+        Some((first, second)) => format!("{first} ({second})"),
+        None => text.clone(),
+    };
+    let cell = |text: &String| in_one_line(text).replacen("  ", "— ", 1).replace('|', "\\|");
     let mut rows = cells.iter().map(|row| row.iter().map(cell));
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);

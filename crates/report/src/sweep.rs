@@ -31,7 +31,7 @@ pub fn text(sweep: &Sweep) -> String {
 
 /// As Markdown for an issue or a README.
 pub fn markdown(sweep: &Sweep) -> String {
-    let tables: Vec<_> = tables(sweep).iter().map(|cells| markdown::table(&in_one_line(cells))).collect();
+    let tables: Vec<_> = tables(sweep).iter().map(markdown::table).collect();
     let below = markdown::below(&sweep.runs);
     format!("{}\n{}{}\n{below}", tables.join("\n"), NOTES, note(sweep))
 }
@@ -128,15 +128,6 @@ pub(crate) fn range(low: &str, high: &str) -> String {
         (Some((low, unit)), Some((_, same))) if unit == same => format!("{low}..{high}"),
         _ => format!("{low}..{high}"),
     }
-}
-
-/// Markdown has no second line in a cell.
-fn in_one_line(cells: &Cells) -> Cells {
-    let cell = |text: &String| match text.split_once('\n') {
-        Some((median, range)) => format!("{median} ({range})"),
-        None => text.clone(),
-    };
-    cells.iter().map(|row| row.iter().map(cell).collect()).collect()
 }
 
 #[cfg(test)]

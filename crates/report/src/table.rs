@@ -1,7 +1,7 @@
 //! The table of all runs: its rows, and its look on a terminal.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use quantity::format::{UNKNOWN, bytes, count, significant};
 use results::RunResult;
 use results::figure::{Figure, FigureValues};
@@ -26,16 +26,16 @@ pub(crate) fn cells(results: &[RunResult]) -> Cells {
     let has_failures = results.iter().any(|result| result.cause.is_some());
     let is_shown = |label: &str| match label {
         FAILED => has_failures,
-        _ => !label.starts_with("the article") || has_article_connections(results),
+        _ => !ARTICLE.contains(&label) || has_article_connections(results),
     };
     let rows = ROWS.iter().filter(|(label, _)| is_shown(label)).map(|(label, content)| row(label, content));
     [row("", &Content::Text(column_title))].into_iter().chain(rows).collect()
 }
 
-/// A table for the terminal.
+/// A table for the terminal, of at most [`WIDTH`] columns: what does not fit continues on the next line of its cell.
 pub(crate) fn table(cells: &Cells) -> Table {
     let mut table = Table::new();
-    table.load_style(STYLE);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     let mut rows = cells.iter();
     table.set_header(rows.next().into_iter().flatten());
     table.add_rows(rows);
@@ -59,6 +59,10 @@ pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
     })
 }
 
+/// The columns that every terminal has.
+const WIDTH: u16 = 80;
+/// As many runs as fit beside the labels.
+pub(crate) const RUNS_IN_TABLE: usize = 5;
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 const STYLE: TableStyle = NOTHING.top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
@@ -68,34 +72,36 @@ enum Content {
     Text(fn(&RunResult) -> String),
 }
 
+/// The labels of the rows that appear only with the article's number of connections.
+const ARTICLE: [&str; 2] = ["article says", "  / measured"];
 /// The label of the row that appears only if a server failed.
-const FAILED: &str = "failed by, at connections";
+const FAILED: &str = "failed by, at";
 
 const ROWS: [(&str, Content); 25] = [
     (FAILED, Content::Text(failed_by)),
-    ("connections held at once", Content::Figure(Figure("connections.held_peak"))),
-    ("  on average while measured", Content::Figure(Figure("connections.held_mean"))),
-    ("  waiting for the database", Content::Figure(Figure("connections.waiting_peak"))),
+    ("held at once", Content::Figure(Figure("connections.held_peak"))),
+    ("  on average", Content::Figure(Figure("connections.held_mean"))),
+    ("  at database", Content::Figure(Figure("connections.waiting_peak"))),
     ("RAM, peak", Content::Figure(Figure("memory.peak_bytes"))),
-    ("the article says", Content::Text(|result| bytes(result.claimed_bytes()))),
-    ("the article / measured", Content::Text(claim_ratio)),
-    ("RAM a connection", Content::Figure(Figure("memory.per_connection_bytes"))),
+    ("article says", Content::Text(|result| bytes(result.claimed_bytes()))),
+    ("  / measured", Content::Text(claim_ratio)),
+    ("RAM/connection", Content::Figure(Figure("memory.per_connection_bytes"))),
     ("  PSS", Content::Figure(Figure("memory.pss_bytes"))),
     ("  page tables", Content::Figure(Figure("memory.page_tables_bytes"))),
     ("  kernel stacks", Content::Figure(Figure("memory.kernel_stacks_bytes"))),
     ("  sockets", Content::Figure(Figure("memory.sockets_bytes"))),
-    ("  other kernel memory", Content::Text(|result| bytes(result.memory.unledgered_kernel_bytes()))),
+    ("  other kernel", Content::Text(|result| bytes(result.memory.unledgered_kernel_bytes()))),
     ("RSS added up", Content::Figure(Figure("memory.rss_sum_bytes"))),
     ("requests/s", Content::Figure(Figure("rps"))),
     ("latency p50", Content::Figure(Figure("latency_us.p50"))),
     ("  p99", Content::Figure(Figure("latency_us.p99"))),
     ("  max", Content::Figure(Figure("latency_us.max"))),
-    ("above the wait, p50", Content::Figure(Figure("above_wait_us.p50"))),
+    ("above wait p50", Content::Figure(Figure("above_wait_us.p50"))),
     ("  p99", Content::Figure(Figure("above_wait_us.p99"))),
     ("  max", Content::Figure(Figure("above_wait_us.max"))),
     ("server's CPU", Content::Figure(Figure("server.cpu_s"))),
     ("errors", Content::Figure(Figure("errors"))),
-    ("  before the measured time", Content::Figure(Figure("errors_before"))),
+    ("  before", Content::Figure(Figure("errors_before"))),
     ("warnings", Content::Figure(Figure("warnings"))),
 ];
 
@@ -142,8 +148,19 @@ mod tests {
         broken.connections.established = 2_600;
         let cells = cells(&[broken]);
         assert!(cells.contains(&vec![FAILED.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");
-        let ratio = cells.iter().find(|row| row[0] == "the article / measured");
+        let ratio = cells.iter().find(|row| row[0] == "  / measured");
         assert!(ratio.is_none_or(|row| row[1] == UNKNOWN), "{ratio:?}");
+    }
+
+    #[test]
+    fn tables_fit_80_columns() {
+        let mut run = RunResult { cause: Some(Cause::ChildrenOutOfMemory), complete: false, ..sample("threads") };
+        run.target = "http://a-host-with-a-long-name.example.org:8080/and/a/path".into();
+        let wide = vec![sample("threads"), run, sample("threads"), sample("threads"), sample("threadpool")];
+        assert_eq!(wide.len(), RUNS_IN_TABLE);
+        for line in table(&cells(&wide)).lines() {
+            assert!(console::measure_text_width(&line) <= 80, "{line}");
+        }
     }
 
     #[test]
@@ -152,7 +169,7 @@ mod tests {
         let row = |label| table.lines().find(|line| line.contains(label)).unwrap();
         for (label, expected) in [
             ("RAM, peak", ["377.43 MB", "54.10 MB"]),
-            ("the article / measured", ["26.5x", "-"]),
+            ("  / measured", ["26.5x", "-"]),
             ("latency p50", ["1.00 s", "≥ 10.2 s"]),
             ("server's CPU", ["2.43 s", "80.3 ms"]),
         ] {

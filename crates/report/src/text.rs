@@ -9,7 +9,7 @@ use results::{RunResult, Warning};
 
 use crate::bars;
 use crate::notes::source_notes;
-use crate::table::{cells, column_title, table};
+use crate::table::{RUNS_IN_TABLE, cells, column_title, table};
 
 /// One run: a line for each group of figures, and for each warning.
 pub fn run(result: &RunResult) -> String {
@@ -149,14 +149,15 @@ fn bounded(latency: &LatencySummary, name: &str, value_us: u64) -> String {
     format!("{mark}{}", micros(value_us))
 }
 
-/// A table with a column for each run, and bars of their RAM on a terminal with this many columns.
+/// A table with a column for each run, or several of them if there are many, and bars of their RAM on a terminal with this many columns.
 pub fn all_runs(results: &[RunResult], columns: Option<usize>) -> String {
     if results.is_empty() {
         return String::new();
     }
     let peaks: Vec<_> = results.iter().map(|result| (column_title(result), result.memory.peak_bytes)).collect();
     let bars = columns.map_or_else(String::new, |columns| bars::chart("RAM, peak", &peaks, columns));
-    format!("{}\n{bars}{}\n", table(&cells(results)), source_notes(results).join("\n"))
+    let tables: Vec<_> = results.chunks(RUNS_IN_TABLE).map(|runs| table(&cells(runs)).to_string()).collect();
+    format!("{}\n{bars}{}\n", tables.join("\n\n"), source_notes(results).join("\n"))
 }
 
 #[cfg(test)]
