@@ -61,6 +61,9 @@ How to read the result:
 Exit status: 0 measured; 1 a server failed, did not start or gave no good answer, or a file could not be written;
 2 wrong arguments; 3 a --fail-if condition holds; 130 interrupted.";
 
+/// Words that are more alike than this are probably the same, misspelt.
+const SIMILAR: f64 = 0.8;
+
 /// Hold 10,000 connections against a server and measure what they cost in RAM and latency
 ///
 /// With --target: builds the server in release mode, starts it on a free port in its own process group and, where
@@ -128,10 +131,35 @@ pub(crate) enum Task {
 
 /// Parses the command line. Exits if it is wrong or asks for help.
 pub(crate) fn parse() -> Task {
-    match Cli::parse().task() {
+    let parsed = Cli::try_parse().map_err(|error| misspelt_subcommand().unwrap_or(error));
+    match parsed.and_then(Cli::task) {
         Ok(task) => task,
         Err(error) => error.format(&mut Cli::command()).exit(),
     }
+}
+
+/// The error for a first argument that is a word, and so no URL: clap takes it for a bad one.
+fn misspelt_subcommand() -> Option<clap::Error> {
+    let word = std::env::args().nth(1)?;
+    let names: Vec<_> = Cli::command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    if !is_word || word.starts_with('-') || names.contains(&word) {
+        return None;
+    }
+    let similar = names
+        .iter()
+        .map(|name| (strsim::jaro_winkler(&word, name), name))
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    let tip = match similar.filter(|(similarity, _)| *similarity > SIMILAR) {
+        Some((_, name)) => format!("did you mean `loadtest {name}`?"),
+        None => format!("the subcommands are {}; a URL begins with http:// or https://", names.join(", ")),
+    };
+    let message = format!("there is no subcommand `{word}`: {tip}");
+    Some(Cli::command().error(clap::error::ErrorKind::InvalidSubcommand, message))
 }
 
 impl Cli {

@@ -161,6 +161,14 @@ fn files_that_are_not_results_are_refused() {
 }
 
 #[test]
+fn a_misspelt_subcommand_is_suggested() {
+    let error = |word| Reported::from(Command::new(BINARY).args([word, "--json", "x"]).output().unwrap());
+    error("sweeep").assert(2, &[], &["there is no subcommand `sweeep`: did you mean `loadtest sweep`?"]);
+    error("attack").assert(2, &[], &["the subcommands are report, sweep", "a URL begins with http://"]);
+    error("localhost:80").assert(2, &[], &["the scheme is missing"]);
+}
+
+#[test]
 fn an_unwritable_folder_is_detected_before_anything_runs() {
     let Some(unshare) = [&["-m"][..], &["-rm"]].into_iter().find(|flags| can_unshare(flags)) else {
         eprintln!("skipped: this needs the right to mount");

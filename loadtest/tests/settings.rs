@@ -110,3 +110,12 @@ fn the_cause_of_what_failed_at_a_url_is_named() {
     assert_eq!(cause("silent.json", &serve("")), "nothing_answered");
     assert_eq!(cause("cut.json", &serve("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")), "connections_lost");
 }
+
+#[test]
+fn a_log_gets_a_line_every_few_seconds_and_the_answer_at_the_end() {
+    let output = loadtest(&["-t", "1", "-c", "5", "-d", "6s", &serve(OK)]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    let line = log.lines().find(|line| line.contains(": measuring ")).unwrap_or_else(|| panic!("no line in {log}"));
+    assert!(line.contains(" of 6.0 s: ") && line.contains(" requests/s"), "{line}");
+    assert!(log.contains(" requests/s over 5 connections") && log.contains("\nNext: "), "{log}");
+}

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod bars;
 mod command;
 pub mod compare;
@@ -16,4 +17,5 @@ pub mod sweep;
 mod table;
 pub mod text;
 
+pub use answer::answer;
 pub use table::{TextTable, table_of};

@@ -14,9 +14,9 @@ pub fn line(series: &[Second]) -> String {
     let Some(latest) = series.last() else { return String::new() };
     let time = |time_us: Option<u64>| time_us.map_or("-".into(), |us| format::duration(Duration::from_micros(us)));
     let ram: Vec<u64> = series.iter().filter_map(|second| second.ram_bytes).collect();
+    let open = latest.open.map_or_else(String::new, |open| format!("{} open, ", format::count(open as f64)));
     format!(
-        "{} open, {} requests/s, p50 {}, p99 {}, RAM {} {}",
-        format::count(latest.open.unwrap_or_default() as f64),
+        "{open}{} requests/s, p50 {}, p99 {}, RAM {} {}",
         format::count(latest.rps),
         time(latest.p50_us),
         time(latest.p99_us),
@@ -50,5 +50,6 @@ mod tests {
         let expected = "1,000 open, 499 requests/s, p50 100 ms, p99 -, RAM 20.00 MB ▄█";
         assert_eq!(line(&[second(1.0, 10_000_000), latest]), expected);
         assert_eq!(line(&[]), "");
+        assert!(line(&[second(1.0, 0)]).starts_with("1 requests/s"), "what is unknown is absent");
     }
 }

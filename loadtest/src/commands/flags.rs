@@ -90,8 +90,7 @@ pub(crate) struct Flags {
     #[arg(short = 'L', long, conflicts_with = "target")]
     latency: bool,
 
-    /// Requests per second, as in wrk2: each is timed from when it was due, whether or not the server keeps up. The
-    /// sending clock ticks once a millisecond, which adds to the latencies
+    /// Requests per second, as in wrk2: each is timed from when it was due, whether or not the server keeps up
     #[arg(short = 'R', long, value_name = "N", value_parser = quantity::positive_count, conflicts_with = "target")]
     rate: Option<usize>,
 

@@ -97,6 +97,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     if options.is_series() {
         print(&text::all_runs(&results, columns()))?;
     }
+    print(&report::answer(&results))?;
     written.or_else(|_| outputs.write(&results)).map_err(|error| files::rescue(&results, error))?;
     Ok(results)
 }

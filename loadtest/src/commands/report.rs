@@ -60,9 +60,11 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
 
 /// The text that a run or a sweep prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
+    let answer = report::answer(results);
     if let Some(sweep) = Sweep::new(results) {
-        return sweep::text(&sweep);
+        return sweep::text(&sweep) + "\n" + &answer;
     }
     let runs = results.iter().map(text::run).collect::<String>();
-    if is_list { runs + &text::all_runs(results, columns()) } else { runs }
+    let table = if is_list { text::all_runs(results, columns()) } else { String::new() };
+    runs + &table + &answer
 }

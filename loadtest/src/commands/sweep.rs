@@ -118,7 +118,8 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
         None => bench.measure_all(&order(&plan, &targets)),
     };
     let (results, written) = bench.finish();
-    print(&Sweep::new(&results).map_or_else(String::new, |sweep| report::sweep::text(&sweep)))?;
+    print(&Sweep::new(&results).map_or_else(String::new, |sweep| report::sweep::text(&sweep) + "\n"))?;
+    print(&report::answer(&results))?;
     written?;
     Ok(match measured {
         None => ExitCode::from(EXIT_STATUS),

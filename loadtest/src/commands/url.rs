@@ -94,7 +94,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let printout = options.printout(&outcome, result.errors);
     print_printout(&printout, setup.as_ref())?;
-    print_to_stderr(&text::run(&result));
+    print_to_stderr(&(text::run(&result) + &report::answer(slice::from_ref(&result))));
     let results = slice::from_ref(&result);
     let is_failed = options.conditions.fail(results);
     outputs.write(results).map_err(|error| files::rescue(results, error))?;
