@@ -1,5 +1,6 @@
 //! This machine: its limits, its CPU usage, its terminal, and Ctrl-C.
 
+pub(crate) mod command_line;
 pub(crate) mod cpus;
 pub(crate) mod hash;
 pub(crate) mod host;

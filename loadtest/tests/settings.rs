@@ -65,6 +65,7 @@ fn a_result_says_how_it_was_loaded() {
     assert_eq!(settings["script"]["sha256"], sha256.split(' ').next().unwrap());
     let secret = settings["headers"][1].as_str().unwrap();
     assert!(secret.starts_with("Authorization: SHA-256 "), "{secret}");
+    assert!(settings["command"].as_array().unwrap().contains(&url.as_str().into()), "{settings}");
     assert!(!fs::read_to_string(path).unwrap().contains("hunter2"), "a secret is in the file");
 }
 

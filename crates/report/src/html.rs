@@ -54,12 +54,26 @@ mod tests {
     }
 
     #[test]
+    fn the_standalone_chart_has_a_title_and_a_legend() {
+        let image = ram_chart(&[measured("threads", 10_000, 377)]).unwrap();
+        for expected in ["RAM with 10,000 connections</text>", ">measured here</text>", ">the article, and its ratio"] {
+            assert!(image.contains(expected), "{expected}: {image}");
+        }
+    }
+
+    #[test]
     fn a_sweep_has_charts_of_its_own_and_names_what_failed() {
         let one = [measured("threads", 100, 4), measured("async", 100, 2)];
         assert!(!rendered(&one).contains("by number of connections"));
-        let more = [measured("threads", 1_000, 40), failed("prefork", 1_000, "no processes left")];
+        let mut one = one;
+        let mut more = [measured("threads", 1_000, 40), failed("prefork", 1_000, "no processes left")];
+        for run in one.iter_mut().chain(&mut more[..1]) {
+            (run.requests, run.connections.open_peak) = (10, run.connections.requested as u64);
+        }
         let page = rendered(&[&one[..], &more].concat());
         assert_eq!(page.matches("<h3>RAM by number of connections</h3>").count(), 1);
+        assert!(page.contains("threads: 40.0 kB a connection") && page.contains("the ceiling"), "{page}");
+        assert!(page.contains("Not measured here: threadpool and async-codec."), "{page}");
         assert!(page.contains("prefork with 1,000 connections failed: no processes left"), "{page}");
     }
 

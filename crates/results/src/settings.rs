@@ -18,6 +18,9 @@ pub struct LoadSettings {
     pub headers: Vec<String>,
     /// The script that made the requests.
     pub script: Option<Script>,
+    /// The command line of loadtest, without secrets; empty in older files.
+    #[serde(default)]
+    pub command: Vec<String>,
 }
 
 /// A Lua script.

@@ -14,6 +14,7 @@ use results::RunResult;
 use results::run::{Errors, Wait};
 use results::settings::{LoadSettings, Script as ScriptFile};
 
+use crate::machine::command_line::{self, without_secret};
 use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::host;
@@ -29,8 +30,6 @@ use crate::wrk::script::{Script, ScriptSummary, Thread};
 use crate::wrk::spectrum::Spectrum;
 use crate::wrk::stats::Stats;
 
-/// The headers whose values are not for a result file.
-const SECRET_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
 /// How long a started server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -101,16 +100,6 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
 }
 
-/// A header for the result, which others may read: two runs with different secrets still differ.
-fn without_secret(header: &str) -> String {
-    match header.split_once(':') {
-        Some((name, value)) if SECRET_HEADERS.iter().any(|secret| name.trim().eq_ignore_ascii_case(secret)) => {
-            format!("{name}: SHA-256 {}", hash::sha256(value.trim()))
-        }
-        _ => header.to_owned(),
-    }
-}
-
 fn exit_code(result: &RunResult, summary: &ScriptSummary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
     let has_success = summary.complete > summary.errors.status;
     match interrupt.is_raised() {
@@ -159,6 +148,7 @@ impl UrlOptions {
                 sha256: hash::file_sha256(path).unwrap_or_default(),
                 arguments: self.arguments.clone(),
             }),
+            command: command_line::own(),
         }
     }
 

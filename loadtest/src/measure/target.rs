@@ -16,6 +16,7 @@ use results::settings::LoadSettings;
 use results::{RunResult, Target};
 
 use super::run::{self, OwnServer, Ready, RunSpec};
+use crate::machine::command_line;
 use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::interrupt::Interrupt;
@@ -79,6 +80,7 @@ pub(crate) fn run(
             duration_ms: spec.duration.as_millis() as u64,
             threads: threads(),
             timeout_ms: spec.timeout.as_millis() as u64,
+            command: command_line::own(),
             ..LoadSettings::default()
         },
         round: spec.round,

@@ -18,6 +18,10 @@ use super::palette::{GRID, INK, Look, Mark, PAPER};
 /// The widths that charts are drawn for, in pixels.
 const WIDTHS: [(&str, u32); 2] = [("wide", WIDE), ("narrow", 350)];
 const WIDE: u32 = 720;
+/// The size of a mark in a legend.
+const SAMPLE: (u32, u32) = (28, 14);
+/// Pixels for the title and the legend of a standalone image.
+const IMAGE_HEAD: u32 = 56;
 /// Approximate pixels per character of a label; the font is unknown here.
 const CHARACTER: i32 = 7;
 const TEXT_SIZE: f64 = 13.0;
@@ -75,17 +79,52 @@ impl ChartFigure {
 }
 
 impl ChartFigure {
-    /// Draws the chart as a standalone image that follows the reader's light or dark mode.
-    pub(super) fn image(self, chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<String> {
+    /// Draws the chart as a standalone image that follows the reader's light or dark mode, below its title and the
+    /// meaning of these marks.
+    pub(super) fn image(self, marks: &[LegendMark], chart: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<String> {
         let (width, height, content) = draw((WIDE, self.height), chart)?;
+        let height = height + IMAGE_HEAD;
         let image = html! {
             svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
                 title { (self.title) }
                 style { (PreEscaped(IMAGE_STYLE)) }
-                (PreEscaped(content))
+                text x="4" y="18" font-size="16" font-weight="bold" fill="#000000" { (self.title) }
+                @for (mark, x) in marks.iter().zip(mark_places(marks)) {
+                    g transform={ "translate(" (x) " 28)" } {
+                        (PreEscaped(&mark.drawing))
+                        text x="32" y="12" font-size=(TEXT_SIZE) fill="#000000" { (mark.meaning) }
+                    }
+                }
+                g transform={ "translate(0 " (IMAGE_HEAD) ")" } { (PreEscaped(content)) }
             }
         };
         Ok(image.into_string() + "\n")
+    }
+}
+
+/// The x of each mark, one after the other.
+fn mark_places(marks: &[LegendMark]) -> impl Iterator<Item = i32> {
+    let widths = marks.iter().map(|mark| 32 + mark.meaning.chars().count() as i32 * CHARACTER + 16);
+    widths.scan(0, |x, width| Some(std::mem::replace(x, *x + width)))
+}
+
+/// A mark and its meaning.
+#[derive(Debug)]
+pub(super) struct LegendMark {
+    /// As SVG, [`SAMPLE`] in size.
+    drawing: String,
+    meaning: &'static str,
+}
+
+impl LegendMark {
+    /// A mark as drawn by `content`.
+    pub(super) fn new(meaning: &'static str, content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Self> {
+        Ok(Self { drawing: draw(SAMPLE, content)?.2, meaning })
+    }
+
+    /// These marks as a list for the page.
+    pub(super) fn list(marks: &[Self]) -> Markup {
+        html! { ul.legend { @for mark in marks { li { (swatch_markup(&mark.drawing)) (mark.meaning) } } } }
     }
 }
 
@@ -110,7 +149,16 @@ pub(super) fn is_wide(canvas: &Canvas<'_>) -> bool {
 
 /// A legend of the models with their colours and marks.
 pub(super) fn legend(models: &[&Model<'_>], is_line: bool) -> Result<Markup> {
-    let swatches = models.iter().map(|model| Ok((model.name, swatch(model.look, is_line)?)));
+    legend_with(models, is_line, |model| model.name.to_owned())
+}
+
+/// The same with these labels.
+pub(super) fn legend_with(
+    models: &[&Model<'_>],
+    is_line: bool,
+    label: impl Fn(&Model<'_>) -> String,
+) -> Result<Markup> {
+    let swatches = models.iter().map(|model| Ok((label(model), swatch(model.look, is_line)?)));
     let swatches = swatches.collect::<Result<Vec<_>>>()?;
     Ok(html! {
         ul.legend {
@@ -130,10 +178,12 @@ fn swatch(look: Look, is_line: bool) -> Result<Markup> {
 
 /// A small image for use in text.
 pub(super) fn sample(content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Markup> {
-    let (width, height, content) = draw((28, 14), content)?;
-    Ok(html! {
-        svg.swatch aria-hidden="true" viewBox={ "0 0 " (width) " " (height) } { (PreEscaped(content)) }
-    })
+    Ok(swatch_markup(&draw(SAMPLE, content)?.2))
+}
+
+fn swatch_markup(drawing: &str) -> Markup {
+    let (width, height) = SAMPLE;
+    html! { svg.swatch aria-hidden="true" viewBox={ "0 0 " (width) " " (height) } { (PreEscaped(drawing)) } }
 }
 
 type Context<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
@@ -163,7 +213,7 @@ impl<'a> Plot<'a> {
     /// Draws the x axis of a chart with a row for each name, from the top, and leaves `right` pixels free beside it.
     pub(super) fn row_chart(canvas: &Canvas<'a>, names: &[String], x: Axis, right: i32) -> Result<Self> {
         let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as i32;
-        let left = longest * CHARACTER + 12;
+        let left = longest * CHARACTER + 18;
         let x = x.fitted_across(canvas.dim_in_pixel().0 as i32 - left - right, right, CHARACTER);
         let y = Axis::linear("", names.len() as f64, |_| String::new()).with_ticks(Vec::new());
         let mut chart = ChartBuilder::on(canvas);
@@ -253,6 +303,27 @@ pub(super) fn shortened(label: &str, width_px: i32) -> String {
     label.chars().take(room - 1).chain(['…']).collect()
 }
 
+/// Names, cut to fit in the middle, because URLs differ at both ends. Those that look the same then are numbered.
+pub(super) fn shortened_apart(names: &[&str], width_px: i32) -> Vec<String> {
+    let room = (width_px / CHARACTER).max(5) as usize;
+    let cut = |name: &str, room: usize| {
+        let name = name.split_once("://").map_or(name, |(_, rest)| rest);
+        let length = name.chars().count();
+        let (head, tail) = ((room - 1) / 2, room / 2);
+        if length <= room {
+            return name.to_owned();
+        }
+        name.chars().take(head).chain(['…']).chain(name.chars().skip(length - tail)).collect()
+    };
+    let cuts: Vec<String> = names.iter().map(|name| cut(name, room)).collect();
+    let is_double = |cut: &String| cuts.iter().filter(|other| *other == cut).count() > 1;
+    let numbered = cuts.iter().enumerate().map(|(index, short)| match is_double(short) {
+        true => format!("{}: {}", index + 1, cut(names[index], room - 3)),
+        false => short.clone(),
+    });
+    numbered.collect()
+}
+
 /// Draws a line.
 pub(super) fn line(canvas: &Canvas<'_>, points: &[Pixel], colour: RGBColor, width: u32) -> Result<()> {
     if points.len() < 2 {
@@ -323,4 +394,23 @@ pub(super) fn spread_bar(canvas: &Canvas<'_>, from: Pixel, to: Pixel, colour: RG
         line(canvas, &[(x - across_x, y - across_y), (x + across_x, y + across_y)], colour, 2)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_urls_stay_apart() {
+        let short = |names: &[&str]| shortened_apart(names, 16 * CHARACTER);
+        assert_eq!(short(&["threads", "http://[::1]/"]), ["threads", "[::1]/"]);
+        assert_eq!(
+            short(&[
+                "http://127.0.0.1:8080/some/path/a",
+                "http://127.0.0.1:8080/some/path/b",
+                "http://127.0.0.2:8080/some/path/a"
+            ]),
+            ["1: 127.0.…path/a", "127.0.0…e/path/b", "3: 127.0.…path/a"]
+        );
+    }
 }

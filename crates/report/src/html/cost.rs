@@ -11,8 +11,8 @@ use results::target::ARTICLE_CONNECTIONS;
 
 use super::axis::Axis;
 use super::chart::{
-    Canvas, ChartFigure, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened, spread_bar,
-    styled_text, text, within,
+    Canvas, ChartFigure, LegendMark, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened,
+    shortened_apart, spread_bar, styled_text, text, within,
 };
 use super::models::{Model, Rounds, Study};
 use super::palette::{GRID, INK, Look, Mark, PARTS};
@@ -32,7 +32,7 @@ fn height(rows: &[Row<'_, '_>], row_height: u32) -> u32 {
 }
 
 fn names(rows: &[Row<'_, '_>]) -> Vec<String> {
-    rows.iter().map(|(model, _)| shortened(model.name, NAME_WIDTH)).collect()
+    shortened_apart(&rows.iter().map(|(model, _)| model.name).collect::<Vec<_>>(), NAME_WIDTH)
 }
 
 /// The RAM that the article states, if it covers this model and number of connections.
@@ -56,7 +56,9 @@ pub(super) fn ram(study: &Study<'_>) -> Result<Option<Markup>> {
 /// The same chart as a standalone image.
 pub(super) fn ram_image(study: &Study<'_>) -> Result<Option<String>> {
     let Some((figure, x)) = ram_figure(study)? else { return Ok(None) };
-    figure.image(|canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
+    let has_claims = study.in_focus().iter().any(|(_, cell)| claim(cell).is_some());
+    let marks = if has_claims { claim_marks()? } else { Vec::new() };
+    figure.image(&marks, |canvas| draw_ram(canvas, &study.in_focus(), x.clone())).map(Some)
 }
 
 fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
@@ -70,7 +72,7 @@ fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
     let has_claims = rows.iter().any(|(_, cell)| claim(cell).is_some());
     let figure = ChartFigure {
         title: format!("RAM with {} connections", count(study.focus as f64)),
-        legend: html! { @if has_claims { (claim_legend()?) } },
+        legend: html! { @if has_claims { (LegendMark::list(&claim_marks()?)) } },
         caption: html! {
             "The scale is logarithmic: twice the distance is far more than twice the RAM."
             @if has_claims { " The line between them shows how far off the article is." }
@@ -81,12 +83,12 @@ fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
     Ok(Some((figure, x)))
 }
 
-fn claim_legend() -> Result<Markup> {
-    let measured = sample(|canvas| mark(canvas, (14, 7), Look { colour: INK, mark: Mark::Circle }))?;
-    let claimed = sample(|canvas| claim_mark(canvas, (14, 7)))?;
-    Ok(html! {
-        ul.legend { li { (measured) "measured here" } li { (claimed) "the article, and its ratio to the measured RAM" } }
-    })
+fn claim_marks() -> Result<Vec<LegendMark>> {
+    let measured = |canvas: &Canvas<'_>| mark(canvas, (14, 7), Look { colour: INK, mark: Mark::Circle });
+    Ok(vec![
+        LegendMark::new("measured here", measured)?,
+        LegendMark::new("the article, and its ratio to the measured RAM", |canvas| claim_mark(canvas, (14, 7)))?,
+    ])
 }
 
 fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {

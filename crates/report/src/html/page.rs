@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{command, notes, table};
 use quantity::format::{self, bytes, count};
+use results::Target;
 use results::run::{Host, RunResult};
 
 use super::models::{Model, Rounds, Study};
@@ -75,9 +76,18 @@ fn answer(study: &Study<'_>) -> Result<Markup> {
     let doubts = doubts_by_model(study).len() + mixed(study).len();
     Ok(html! {
         p.answer { (answer_in_words(study)) }
+        @if let Some(missing) = missing(study) { p.note { "Not measured here: " (missing) "." } }
         @if doubts > 0 { p.note { "Some results are doubtful: " a href="#doubts" { "see below" } "." } }
         (cost::ram(study)?.unwrap_or_default())
     })
+}
+
+/// The project's models that are missing, if any of them is there.
+fn missing(study: &Study<'_>) -> Option<String> {
+    let is_there = |target: &Target| study.models.iter().any(|model| model.name == target.name());
+    let (there, missing): (Vec<Target>, Vec<Target>) = Target::ALL.into_iter().partition(is_there);
+    let names: Vec<String> = missing.iter().map(|target| target.name().to_owned()).collect();
+    (!there.is_empty() && !missing.is_empty()).then(|| words::list(&names))
 }
 
 /// One sentence on costs, and one on failures.
@@ -174,9 +184,13 @@ fn machine(results: &[RunResult]) -> Markup {
     // A server that already ran has no command.
     let started = results.iter().filter(|result| !result.command.is_empty());
     let commands = words::distinct(started.map(|result| (&result.target, &result.command)));
+    let loadtest = words::distinct(results.iter().filter_map(|result| Some(&result.load.as_ref()?.command)));
     html! {
         @for facts in hosts {
             table.facts { tbody { @for (name, value) in facts { tr { th scope="row" { (name) } td { (value) } } } } }
+        }
+        @for command in loadtest.into_iter().filter(|command| !command.is_empty()) {
+            p { "Measured with: " (command_line(command)) }
         }
         @if !commands.is_empty() {
             table.facts {

@@ -4,12 +4,16 @@ use anyhow::Result;
 use maud::{Markup, html};
 use plotters::style::RGBColor;
 
-use quantity::format::count;
+use quantity::format::{count, short_bytes};
 use results::RunResult;
+use results::sweep::{self, Slope};
+
+use crate::sweep::slope_text;
 
 use super::axis::Axis;
 use super::chart::{
-    self, Canvas, ChartFigure, Pixel, Plot, dashed_line, failure_mark, line, mark, or_more_mark, sample, spread_bar,
+    self, Canvas, ChartFigure, LegendMark, Pixel, Plot, dashed_line, failure_mark, line, mark, or_more_mark, sample,
+    spread_bar,
 };
 use super::cost::peak_bytes;
 use super::lines::{HEIGHT, LatencyScale};
@@ -65,7 +69,14 @@ impl Quantity {
 pub(super) fn charts(study: &Study<'_>) -> Result<Markup> {
     let scale = LatencyScale::shared_by(study.cells().flat_map(|(_, _, cell)| cell.counting()));
     let failures = failures(study);
-    let legend = legend(study, !failures.is_empty())?;
+    let legend = |label: fn(&Model<'_>) -> String| legend(study, label, !failures.is_empty());
+    let ram_legend = legend(|model| match slope(model, peak) {
+        Some(slope) => format!("{}: {} a connection", model.name, short_bytes(slope.bytes.max(0.0))),
+        None => model.name.to_owned(),
+    })?;
+    let legend = legend(|model| model.name.to_owned())?;
+    let ceiling = LegendMark::new("the ceiling", |canvas| dashed_line(canvas, &[(0, 7), (28, 7)], INK, 2))?;
+    let throughput_legend = html! { (legend) (LegendMark::list(&[ceiling])) };
     let has_rounds = study.cells().any(|(_, _, cell)| cell.counting().count() > 1);
     let bars = " Bars span the lowest and highest round, and the line goes through the median.";
     let bars = if has_rounds { bars } else { "" };
@@ -85,22 +96,57 @@ pub(super) fn charts(study: &Study<'_>) -> Result<Markup> {
         }
     };
     let figures = [
-        chart(study, Quantity::Ram, &legend, ram)?,
-        chart(study, Quantity::Throughput, &legend, throughput)?,
+        chart(study, Quantity::Ram, &ram_legend, ram)?.map(|chart| html! { (chart) (slopes(study)) }),
+        chart(study, Quantity::Throughput, &throughput_legend, throughput)?,
         chart(study, latency, &legend, latency_caption)?,
     ];
     Ok(html! { (failures_list(&failures)) @for figure in figures.into_iter().flatten() { (figure) } })
+}
+
+fn peak(run: &RunResult) -> Option<u64> {
+    run.memory.peak_bytes
+}
+
+fn slope(model: &Model<'_>, figure: fn(&RunResult) -> Option<u64>) -> Option<Slope> {
+    let runs: Vec<_> = model.cells().flat_map(|(_, cell)| cell.rounds().iter().copied()).collect();
+    sweep::line(&runs, figure).map(Slope::from)
+}
+
+/// What a connection more costs with each model.
+fn slopes(study: &Study<'_>) -> Markup {
+    let text = |slope: Option<Slope>| {
+        let text = slope_text(slope);
+        text.split_once('\n').map_or(text.clone(), |(slope, interval)| format!("{slope} ({interval})"))
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="A connection more costs" {
+            table.figures {
+                caption { "A connection more costs" }
+                thead { tr { td {} th scope="col" { "while it waits" } th scope="col" { "while it is idle" } } }
+                tbody {
+                    @for model in &study.models {
+                        tr {
+                            th scope="row" { (model.name) }
+                            td { (text(slope(model, peak))) }
+                            td { (text(slope(model, |run| run.memory.keep_alive_bytes))) }
+                        }
+                    }
+                }
+            }
+        }
+        p.note { "The slope of RAM over connections (least squares), and its 95 % confidence interval." }
+    }
 }
 
 fn is_p99_open(result: &RunResult) -> bool {
     result.latency_us.as_ref().is_some_and(|latency| latency.is_lower_bound("p99"))
 }
 
-fn legend(study: &Study<'_>, has_failures: bool) -> Result<Markup> {
+fn legend(study: &Study<'_>, label: fn(&Model<'_>) -> String, has_failures: bool) -> Result<Markup> {
     let models: Vec<&Model<'_>> = study.models.iter().collect();
     let failed = sample(|canvas| failure_mark(canvas, (14, 7), INK))?;
     Ok(html! {
-        (chart::legend(&models, true)?)
+        (chart::legend_with(&models, true, label)?)
         @if has_failures { ul.legend { li { (failed) "failed, in the model's colour" } } }
     })
 }
@@ -137,14 +183,15 @@ fn chart(study: &Study<'_>, quantity: Quantity, legend: &Markup, caption: Markup
     let figure = ChartFigure { title: quantity.title().into(), legend: legend.clone(), caption, height: HEIGHT };
     let drawn = figure.draw(|canvas| {
         let plot = Plot::line_chart(canvas, x.clone(), y.clone())?;
-        for (colour, points) in &ceilings {
-            let points: Vec<Pixel> = points.iter().map(|&(x, y)| plot.at(x, y)).collect();
-            dashed_line(canvas, &points, *colour, 1)?;
-        }
         for (index, (model, spreads)) in study.models.iter().zip(&spreads).enumerate() {
             let dodge = (index as i32 * 2 - (study.models.len() as i32 - 1)) * DODGE / 2;
             draw_model(canvas, &plot, model, quantity, (spreads, dodge))?;
             draw_failures(canvas, &plot, model, index)?;
+        }
+        // On top: a server that keeps up is right below its ceiling.
+        for (colour, points) in &ceilings {
+            let points: Vec<Pixel> = points.iter().map(|&(x, y)| plot.at(x, y)).collect();
+            dashed_line(canvas, &points, *colour, 2)?;
         }
         Ok(())
     });
