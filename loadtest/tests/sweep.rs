@@ -122,16 +122,21 @@ fn assert_plans(sweep: &str) {
     assert_eq!(verdicts["verdicts"].as_array().unwrap().len(), 2, "{verdicts}");
     // CPU time needs a cgroup, but RAM is in any case a small part of the limit.
     assert!(output.status.success(), "{}", stdout(&output));
-    assert!(stdout(&output).contains("Take threads."), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("Take threads."), "{}", stdout(&output));
+    assert!(stdout(&output).contains("within 1 GiB"), "{}", stdout(&output));
+    for line in stdout(&output).lines().filter(|line| line.starts_with(' ')) {
+        assert!(console::measure_text_width(line) <= 80, "{line}");
+    }
     assert!(stdout(&output).contains("extrapolated") && stdout(&output).contains(sweep), "{}", stdout(&output));
 
     let output = plan(&["-c", "10M", "--rate", "100"]);
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
-    assert!(stdout(&output).contains("None of the models fits."), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("None of the models fits. The closest is "), "{}", stdout(&output));
+    assert_eq!(stdout(&output).matches("may need more RAM").count(), 1, "a reason is given once: {}", stdout(&output));
     let output = plan(&["-c", "10", "--rate", "101"]);
     assert!(stderr(&output).contains("at most 100 in all"), "{}", stderr(&output));
     let output = plan(&["-c", "10", "--isolation"]);
-    assert!(stdout(&output).contains("a crash ends all connections"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("with --isolation only prefork is left"), "{}", stdout(&output));
 }
 
 #[test]

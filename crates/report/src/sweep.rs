@@ -123,7 +123,7 @@ fn spread_text(spread: Option<Spread>, text: impl Fn(f64) -> String) -> String {
 }
 
 /// `2.74..2.81 MB`: a common unit appears once.
-pub(crate) fn range(low: &str, high: &str) -> String {
+pub fn range(low: &str, high: &str) -> String {
     match (low.rsplit_once(' '), high.rsplit_once(' ')) {
         (Some((low, unit)), Some((_, same))) if unit == same => format!("{low}..{high}"),
         _ => format!("{low}..{high}"),

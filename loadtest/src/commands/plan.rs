@@ -65,7 +65,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = quantity::positive_count)]
     rate: Option<usize>,
 
-    /// A crash must end one connection only
+    /// A crash must end one connection only, which leaves prefork: a process for each
     #[arg(long)]
     isolation: bool,
 

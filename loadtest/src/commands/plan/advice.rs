@@ -31,7 +31,7 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     }
     if let Some(verdict) = fitting(Target::Threads).filter(is_small) {
         let why = format!(
-            "Blocking code is the simplest to write and to debug, and a thread each costs {}, which leaves more than half of \
+            "Blocking code is the simplest to write and to debug, and a thread each costs {} in all, which leaves more than half of \
              the RAM to what the requests themselves need.",
             ram(verdict)
         );
@@ -50,7 +50,7 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     }
     if let Some(verdict) = fitting(Target::Async) {
         let why = format!(
-            "A task each costs {}, while a thread each does not fit or needs more than half of the RAM.",
+            "A task each costs {} in all, while a thread each does not fit or needs more than half of the RAM.",
             ram(verdict)
         );
         return take(verdict, &why);
@@ -80,8 +80,7 @@ fn nothing_fits(verdicts: &[Verdict]) -> Vec<String> {
     let verdict = |target: Target| verdicts.iter().find(move |verdict| verdict.target == target.name());
     let targets = [Target::Threads, Target::Async, Target::Threadpool, Target::Prefork, Target::AsyncCodec];
     let nearest = targets.into_iter().filter_map(verdict).min_by_key(|verdict| verdict.against.len());
-    let nearest =
-        nearest.map(|nearest| format!("The closest is {}, but: {}.", nearest.target, nearest.against.join("; ")));
+    let nearest = nearest.map(|nearest| format!("The closest is {}; below is what speaks against it.", nearest.target));
     ["None of the models fits.".to_owned()].into_iter().chain(nearest).collect()
 }
 

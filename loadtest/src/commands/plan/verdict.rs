@@ -81,7 +81,9 @@ fn judge(cost: &ModelCost, need: &Need, cpus: f64, thread_bytes: Option<f64>) ->
     verdict.judge_limits(cost.target, need)?;
     verdict.judge_cpu(cost, need, cpus);
     if need.isolation && cost.target != Target::Prefork {
-        verdict.against.push("a crash ends all connections, but --isolation allows it to end only one".into());
+        verdict
+            .against
+            .push("a crash ends all connections; with --isolation only prefork is left, where it ends one".into());
     }
     if connections > FAR * cost.most_connections {
         let text = format!(
@@ -108,13 +110,7 @@ fn workers(need: &Need) -> f64 {
 impl Verdict {
     fn judge_ram(&mut self, need: &Need) {
         if self.ram_bytes > need.ram_bytes {
-            let text = format!(
-                "needs up to {} of RAM, but {} is enough for only {} connections",
-                format::bytes(Some(self.ram_bytes)),
-                format::bytes(Some(need.ram_bytes)),
-                format::count(self.connections_in_ram as f64)
-            );
-            self.against.push(text);
+            self.against.push(format!("may need more RAM than {}", format::exact_bytes(need.ram_bytes)));
         }
     }
 
@@ -150,11 +146,12 @@ impl Verdict {
             self.cautions.push("the server's CPU time was not metered: that needs a cgroup (root)".into());
             return;
         };
-        let text = format!("{} requests/s keep {busy:.2} CPUs busy (of {cpus})", format::count(need.rate));
+        let rate = format::count(need.rate);
         if busy > cpus {
-            self.against.push(text);
+            self.against.push(format!("{rate} requests/s need more CPU time than {cpus} CPUs have"));
         } else if busy > BUSY_SHARE * cpus {
-            self.cautions.push(format!("{text}: requests will wait for each other"));
+            self.cautions
+                .push(format!("{rate} requests/s leave the CPUs little idle time: requests will wait for each other"));
         }
     }
 }
