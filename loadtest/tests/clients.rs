@@ -214,3 +214,29 @@ fn a_server_that_closes_each_connection_at_once_is_not_hammered() {
     let pauses = result["connections"]["connect_pauses"].as_u64().unwrap();
     assert!((10..1000).contains(&pauses), "{}", stderr(&output));
 }
+
+#[test]
+fn whatever_a_server_may_send_is_an_answer() {
+    let many: String = (0..300).map(|number| format!("X-Field-{number}: {number}\r\n")).collect();
+    let answers = [
+        format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 2\r\n\r\nok"),
+        "HTTP/1.1 200 OK\r\nX-Folded: a\r\n\tb\r\nContent-Length: 2\r\n\r\nok".into(),
+        "\r\nHTTP/1.1 200\r\nContent-Length: 2, 2\r\n\r\nok\r\n".into(),
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2  ;x=y\nok\n0\nTrailer: x\n\n".into(),
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nConnection: Upgrade, close\r\nContent-Length: 2\r\n\r\nok"
+            .into(),
+    ];
+    let url = serve(move |_, mut connection| {
+        for answer in &answers {
+            if !read_head(&mut connection) || connection.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let (result, output) = measure(&["-t1", "-c5", "-d1s", &url]);
+    assert_eq!((total_errors(&result), &result["cause"]), (0, &Value::Null), "{}", stderr(&output));
+    let reconnected = result["connections"]["reconnected"].as_f64().unwrap();
+    let requests = result["requests"].as_f64().unwrap();
+    // Only the last of the five answers ends its connection. Some reconnect after the measured time.
+    assert!((4.0..5.5).contains(&(requests / reconnected)), "{requests} and {reconnected}");
+}

@@ -1,15 +1,21 @@
 //! Answers out of bytes, however the bytes are split. No I/O in it.
+//!
+//! This is a client's decoder, and lenient: it takes whatever a server may send (RFC 9110 and 9112) and what other clients
+//! take besides, within a client's limits. The servers parse requests with a strict one of their own.
+
+mod chunks;
 
 use std::io;
 use std::mem::MaybeUninit;
 
-use super::Limits;
-use super::body::{BodyDecoder, Framing};
+use self::chunks::Chunks;
 
-/// The longest head that is read.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The longest head that is read, interim ones each by itself. curl stops at 300 kB.
+const MAX_HEAD_BYTES: usize = 256 * 1024;
 /// The most fields that an answer may have.
-const MAX_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 8_192;
+/// As many as nearly every answer has: these are parsed without allocating.
+const USUAL_FIELDS: usize = 64;
 
 /// A whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +60,7 @@ pub struct Reply {
 enum Body {
     /// This many bytes are missing.
     Length(u64),
-    /// Boxed: with one, 10,000 connections would all be larger for it.
-    Chunked(Box<BodyDecoder>),
+    Chunked(Chunks),
     /// It ends with the connection.
     UntilClose,
 }
@@ -89,6 +94,7 @@ impl Reply {
     pub fn end(&mut self) -> Option<Answer> {
         match self.body.take() {
             Some((answer, Body::UntilClose)) => Some(answer),
+            Some((answer, Body::Chunked(chunks))) if chunks.is_done_at_close() => Some(answer),
             _ => None,
         }
     }
@@ -98,6 +104,10 @@ impl Reply {
         let known = self.head.len();
         if known > 0 {
             self.head.extend_from_slice(bytes);
+            // A head ends with a line: do not parse it again for every byte that trickles in.
+            if !bytes.contains(&b'\n') && self.head.len() <= MAX_HEAD_BYTES {
+                return Ok(None);
+            }
         }
         let fields = self.content.as_deref_mut().map(|content| &mut content.fields);
         let Some(head) = parse_head(if known > 0 { &self.head } else { bytes }, self.is_to_head, fields)? else {
@@ -110,8 +120,9 @@ impl Reply {
             return Ok(None);
         };
         self.head = Vec::new();
-        // An interim answer (1xx) has no body, and is not the one that was asked for.
-        self.body = (head.answer.status >= 200).then_some((head.answer, head.body));
+        // An interim answer (1xx) has no body, and is not the one that was asked for. After 101 comes no other.
+        let is_final = head.answer.status >= 200 || head.answer.status == SWITCHING_PROTOCOLS;
+        self.body = is_final.then_some((head.answer, head.body));
         Ok(Some(head.length - known))
     }
 
@@ -130,7 +141,7 @@ impl Reply {
                 (used, *missing == 0)
             }
             Body::Chunked(decoder) => {
-                let used = decoder.decode(bytes, keep).map_err(|reject| io::Error::other(reject.why))?;
+                let used = decoder.decode(bytes, keep)?;
                 (used, decoder.is_done())
             }
             Body::UntilClose => {
@@ -167,6 +178,8 @@ pub fn read_head(bytes: &[u8]) -> io::Result<Option<ReplyHead>> {
     Ok(head.map(|head| ReplyHead { status: head.answer.status, fields, length: head.length }))
 }
 
+const SWITCHING_PROTOCOLS: u16 = 101;
+
 struct Head {
     answer: Answer,
     body: Body,
@@ -179,51 +192,114 @@ fn parse_head(
     is_to_head: bool,
     kept_fields: Option<&mut Vec<(String, Vec<u8>)>>,
 ) -> io::Result<Option<Head>> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    let mut parsed = parse_fields(bytes, &mut usual);
+    let mut many = Vec::new();
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        // Each has a line, so there are no more than that.
+        many.reserve_exact(bytes.iter().filter(|&&byte| byte == b'\n').count().min(MAX_FIELDS));
+        parsed = parse_fields(bytes, many.spare_capacity_mut());
+    }
+    read_fields(parsed, is_to_head, kept_fields)
+}
+
+/// A response, and how many bytes its head has, if it is complete.
+type Parsed<'h, 'b> = httparse::Result<(httparse::Response<'h, 'b>, usize)>;
+
+fn parse_fields<'h, 'b>(bytes: &'b [u8], fields: &'h mut [MaybeUninit<httparse::Header<'b>>]) -> Parsed<'h, 'b> {
     let mut response = httparse::Response::new(&mut []);
-    let status =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
-    let httparse::Status::Complete(length) = status.map_err(io::Error::other)? else { return Ok(None) };
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .ignore_invalid_headers_in_responses(true);
+    Ok(match config.parse_response_with_uninit_headers(&mut response, bytes, fields)? {
+        httparse::Status::Complete(length) => httparse::Status::Complete((response, length)),
+        httparse::Status::Partial => httparse::Status::Partial,
+    })
+}
+
+fn read_fields(
+    parsed: Parsed<'_, '_>,
+    is_to_head: bool,
+    kept_fields: Option<&mut Vec<(String, Vec<u8>)>>,
+) -> io::Result<Option<Head>> {
+    let httparse::Status::Complete((response, length)) = parsed.map_err(io::Error::other)? else { return Ok(None) };
     let Some(status) = response.code else { return Err(io::Error::other("no status")) };
     if let Some(kept) = kept_fields {
-        *kept = response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
+        *kept = response.headers.iter().map(|field| (field.name.to_owned(), unfolded(field.value))).collect();
     }
-    let mut is_persistent = response.version == Some(1);
-    let mut is_chunked = false;
+    let mut connection = Connection::default();
+    let mut last_coding = None;
     let mut content_length = None;
     for field in response.headers.iter() {
         if field.name.eq_ignore_ascii_case("content-length") {
-            let text = str::from_utf8(field.value).map_err(io::Error::other)?;
-            let value = text.parse::<u64>().map_err(io::Error::other)?;
-            if content_length.is_some_and(|earlier| earlier != value) {
-                return Err(io::Error::other("two Content-Lengths"));
-            }
-            content_length = Some(value);
+            read_content_length(field.value, &mut content_length)?;
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-            is_chunked = field.value.to_ascii_lowercase().ends_with(b"chunked");
+            last_coding = list(field.value).last().or(last_coding);
         } else if field.name.eq_ignore_ascii_case("connection") {
-            is_persistent = match field.value.to_ascii_lowercase().as_slice() {
-                b"close" => false,
-                b"keep-alive" => true,
-                _ => is_persistent,
-            };
+            list(field.value).for_each(|option| connection.read(option));
         }
     }
-    let body = match (status, content_length) {
-        (100..=199 | 204 | 304, _) => Body::Length(0),
-        _ if is_to_head => Body::Length(0),
-        _ if is_chunked => Body::Chunked(Box::new(BodyDecoder::new(Framing::Chunked, &LIMITS))),
-        (_, Some(length)) => Body::Length(length),
-        (_, None) => {
-            is_persistent = false;
-            Body::UntilClose
-        }
+    let is_chunked = last_coding.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    // Any other coding ends with the connection, except the old name of none.
+    let is_coded = last_coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let (body, is_delimited) = match (status, content_length) {
+        (SWITCHING_PROTOCOLS, _) => (Body::Length(0), false),
+        (100..=199 | 204 | 304, _) => (Body::Length(0), true),
+        _ if is_to_head => (Body::Length(0), true),
+        _ if is_chunked => (Body::Chunked(Chunks::new()), true),
+        (_, Some(length)) if !is_coded => (Body::Length(length), true),
+        _ => (Body::UntilClose, false),
     };
+    let is_persistent = is_delimited && connection.is_persistent(response.version == Some(1));
     Ok(Some(Head { answer: Answer { status, is_persistent }, body, length }))
 }
 
-/// Of trailers, and of the whole body: as much as there is.
-const LIMITS: Limits = Limits { max_head_bytes: MAX_HEAD_BYTES, max_body_bytes: usize::MAX };
+/// The options of all Connection fields together.
+#[derive(Default)]
+struct Connection {
+    is_close: bool,
+    is_keep_alive: bool,
+}
+
+impl Connection {
+    fn read(&mut self, option: &[u8]) {
+        self.is_close |= option.eq_ignore_ascii_case(b"close");
+        self.is_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+    }
+
+    fn is_persistent(&self, is_by_default: bool) -> bool {
+        !self.is_close && (is_by_default || self.is_keep_alive)
+    }
+}
+
+/// The members of a list, which commas separate and blanks surround; empty ones do not count.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Reads a length. Some servers, and proxies that join fields, give it several times.
+fn read_content_length(value: &[u8], length: &mut Option<u64>) -> io::Result<()> {
+    for member in list(value) {
+        let is_number = member.iter().all(u8::is_ascii_digit);
+        let number = str::from_utf8(member).ok().filter(|_| is_number).and_then(|text| text.parse::<u64>().ok());
+        let number = number.ok_or_else(|| io::Error::other("invalid Content-Length"))?;
+        if length.replace(number).is_some_and(|earlier| earlier != number) {
+            return Err(io::Error::other("two different Content-Lengths"));
+        }
+    }
+    Ok(())
+}
+
+/// The value of a field that may have been folded over several lines.
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    if !value.contains(&b'\n') {
+        return value.to_vec();
+    }
+    value.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b' ')
+}
 
 #[cfg(test)]
 mod tests {
@@ -296,11 +372,80 @@ mod tests {
     }
 
     #[test]
+    fn connection_is_a_list_in_any_number_of_fields() {
+        let is_persistent = |fields: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: 0\r\n\r\n");
+            read_in_pieces(head.as_bytes(), 1000).unwrap()[0].is_persistent
+        };
+        for closing in [
+            "Connection: Upgrade, close",
+            "Connection: close,",
+            "Connection: a\r\nConnection:close",
+            "Connection: keep-alive, Close",
+        ] {
+            assert!(!is_persistent(closing), "{closing}");
+        }
+        for lasting in ["Connection: Upgrade", "Connection: closed", "Connection: ,", "Connection: Keep-Alive, Upgrade"]
+        {
+            assert!(is_persistent(lasting), "{lasting}");
+        }
+    }
+
+    #[test]
+    fn whatever_can_be_understood_is_taken_however_it_is_cut() {
+        let many: String = (0..5_000).map(|number| format!("X-Field-{number}: value\r\n")).collect();
+        let many = format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 5\r\n\r\nhello");
+        for bytes in [
+            "\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1  200  OK\r\nContent-Length:5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length : 5 \r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 005\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nX-Folded: a\r\n b\r\n\tc\r\nContent-Length:\r\n 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nno field at all\r\nX y: z\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip,\r\nTransfer-Encoding: Chunked\r\nContent-Length: 9\r\n\r\n5;a=b\r\nhello\r\n0 \r\nA: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            &many,
+        ] {
+            let start = &bytes[..bytes.len().min(80)];
+            let sizes: Vec<usize> = if bytes.len() > 1000 { vec![997, 16_384] } else { (1..=bytes.len()).collect() };
+            for size in sizes {
+                assert_eq!(read_in_pieces(bytes.as_bytes(), size).unwrap(), [GOOD], "{start:?} in pieces of {size}");
+            }
+            let mut reply = Reply::with_content();
+            assert_eq!(reply.push(bytes.as_bytes()).unwrap(), (bytes.len(), Some(GOOD)), "{start:?}");
+            assert_eq!(reply.take_content().unwrap().body, b"hello", "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_folded_field_has_one_value() {
+        let mut reply = Reply::with_content();
+        reply.push(b"HTTP/1.1 204 No\r\nX-A: one\r\n  two\r\n\tthree\r\n\r\n").unwrap();
+        assert_eq!(reply.take_content().unwrap().fields, [("X-A".to_owned(), b"one two three".to_vec())]);
+    }
+
+    #[test]
+    fn other_ends_of_answers_are_known() {
+        let last = |bytes: &[u8]| read_in_pieces(bytes, 1000).unwrap();
+        let closing = Answer { status: 200, is_persistent: false };
+        assert_eq!(last(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\nabc"), [closing]);
+        // The connection ends instead of the last empty line.
+        assert_eq!(last(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), [GOOD]);
+        assert_eq!(last(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), []);
+        assert_eq!(last(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), [Answer { status: 101, is_persistent: false }]);
+    }
+
+    #[test]
     fn what_is_no_answer_is_refused() {
         for bytes in [
             &b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
         ] {
             assert!(read_in_pieces(bytes, 1000).is_err(), "{:?}", String::from_utf8_lossy(bytes));

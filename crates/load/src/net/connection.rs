@@ -120,7 +120,7 @@ impl Connection {
         let mut until = pin!(until);
         poll_fn(|context| match until.as_mut().poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => self.poll_discard(context).map(|_| None),
+            Poll::Pending => self.poll_unwanted(context).map(|()| None),
         })
         .await
     }
@@ -133,6 +133,18 @@ impl Connection {
     /// Waits until the server closes, and drops what it still sends.
     pub(crate) async fn closed(&mut self) {
         while poll_fn(|context| self.poll_discard(context)).await {}
+    }
+
+    /// Waits until the server closes or sends anything but the empty lines that old servers send after an answer.
+    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            let outcome = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+            if outcome.is_err() || buffer.filled().is_empty() || !buffer.filled().iter().all(u8::is_ascii_whitespace) {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Reads and drops bytes. Returns whether more may come.
@@ -197,8 +209,8 @@ impl Connection {
                 self.finish_answer(answer, exchange);
             }
         }
-        // What nobody asked for cannot be told from the next answer.
-        exchange.is_persistent &= bytes.is_empty();
+        // What nobody asked for cannot be told from the next answer. Old servers send an empty line more.
+        exchange.is_persistent &= bytes.iter().all(u8::is_ascii_whitespace);
         Ok(())
     }
 
