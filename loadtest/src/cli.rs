@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::ffi::OsString;
+
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::flags::{Flags, Load};
@@ -78,6 +80,8 @@ const SIMILAR: f64 = 0.8;
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+// As getopt_long does for wrk: the last of repeated options counts, and a long one may be abbreviated.
+#[command(args_override_self = true, infer_long_args = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -131,11 +135,28 @@ pub(crate) enum Task {
 
 /// Parses the command line. Exits if it is wrong or asks for help.
 pub(crate) fn parse() -> Task {
-    let parsed = Cli::try_parse().map_err(|error| misspelt_subcommand().unwrap_or(error));
+    let parsed = Cli::try_parse_from(with_url_first(std::env::args_os().collect()))
+        .map_err(|error| misspelt_subcommand().unwrap_or(error));
     match parsed.and_then(Cli::task) {
         Ok(task) => task,
         Err(error) => error.format(&mut Cli::command()).exit(),
     }
+}
+
+/// The arguments with a URL that follows `--` before it: for wrk all that is no option is one.
+fn with_url_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_url = |argument: &OsString| {
+        let text = argument.to_string_lossy().to_ascii_lowercase();
+        text.starts_with("http://") || text.starts_with("https://")
+    };
+    let is_other = |argument: &OsString| is_url(argument) || argument.to_string_lossy().starts_with("--target");
+    if let Some(dashes) = arguments.iter().position(|argument| argument == "--")
+        && !arguments[..dashes].iter().any(is_other)
+        && arguments.get(dashes + 1).is_some_and(is_url)
+    {
+        arguments.swap(dashes, dashes + 1);
+    }
+    arguments
 }
 
 /// The error for a first argument that is a word, and so no URL: clap takes it for a bad one.
@@ -227,6 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn options_are_read_as_by_getopt() {
+        let options = load("loadtest -c 5 -c 20 --conn 30 -d 1s -d 2s --thr 3 --lat http://localhost");
+        assert_eq!((options.connections, options.threads, options.duration.as_secs()), (30, 3, 2));
+        assert!(options.has_percentiles);
+        assert!(task("loadtest --c 5 http://localhost").is_err(), "ambiguous");
+        let line = ["loadtest", "-c", "5", "--", "http://localhost/", "x"].map(OsString::from);
+        let Ok(Task::Load(options)) = Cli::try_parse_from(with_url_first(line.into())).unwrap().task() else {
+            panic!()
+        };
+        assert_eq!((options.url.unwrap().as_str(), options.arguments), ("http://localhost/", vec!["x".to_owned()]));
+        let line = ["loadtest", "--target", "all", "--", "http://localhost/"].map(OsString::from);
+        assert_eq!(with_url_first(line.clone().into()), line);
+        load("loadtest -B -R 5 http://localhost");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "loadtest",
@@ -240,6 +277,8 @@ mod tests {
             "loadtest report",
             "loadtest -c 5 -t 6 http://localhost/",
             "loadtest -d 0 http://localhost/",
+            "loadtest -H nocolon http://localhost/",
+            "loadtest http://localhost:99999/",
         ] {
             assert_eq!(task(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -240,3 +240,55 @@ fn whatever_a_server_may_send_is_an_answer() {
     // Only the last of the five answers ends its connection. Some reconnect after the measured time.
     assert!((4.0..5.5).contains(&(requests / reconnected)), "{requests} and {reconnected}");
 }
+
+#[test]
+fn a_script_that_loops_ends_the_run_with_an_error_on_time() {
+    let url = serve(|_, mut connection| while read_head(&mut connection) && answer(&mut connection, 200, "") {});
+    let failing = |text: &str, expected: &str| {
+        let (_directory, script) = script(text);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["-t1", "-c2", "-d3s", "-s", &script, &url]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{expected:?} is missing in {}", stderr(&output));
+    };
+    let loops = "while true do end";
+    thread::scope(|scope| {
+        // The first call is made before the load starts.
+        let later =
+            format!("n = 0; request = function() n = n + 1; if n > 5 then {loops} end; return wrk.format() end");
+        scope.spawn(move || failing(&later, "the script's request() did not return within 1 s"));
+        scope.spawn(|| failing(&format!("request = function() {loops} end"), "the script did not return within 20 s"));
+        scope.spawn(|| failing(&format!("done = function() {loops} end"), "the script did not return within 20 s"));
+        scope
+            .spawn(|| failing(&format!("response = function() {loops} end"), "the script's response() did not return"));
+    });
+}
+
+#[test]
+fn files_are_written_although_the_script_fails_at_the_end() {
+    let url = serve(|_, mut connection| while read_head(&mut connection) && answer(&mut connection, 200, "") {});
+    let (_directory, script) = script("done = function() error('no') end");
+    let (result, output) = measure(&["-t1", "-c2", "-d1s", "-s", &script, &url]);
+    assert!(result["requests"].as_u64() > Some(0), "{result}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(": no"), "{}", stderr(&output));
+}
+
+#[test]
+fn scripts_may_send_chunked_bodies() {
+    let url = serve(|_, mut connection| {
+        while read_head(&mut connection) {
+            let mut body = [0; 13];
+            let is_whole = connection.read_exact(&mut body).is_ok() && body == *b"3\r\nabc\r\n0\r\n\r\n";
+            if !answer(&mut connection, if is_whole { 200 } else { 400 }, "") {
+                return;
+            }
+        }
+    });
+    let (_directory, script) = script(
+        "wrk.method = 'POST'; wrk.headers['Transfer-Encoding'] = 'chunked'; wrk.body = '3\\r\\nabc\\r\\n0\\r\\n\\r\\n'",
+    );
+    let (result, output) = measure(&["-t1", "-c2", "-d1s", "-s", &script, &url]);
+    assert!(result["requests"].as_u64() > Some(0) && total_errors(&result) == 0, "{}", stderr(&output));
+}

@@ -113,6 +113,8 @@ pub struct Outcome {
     pub window: Option<Duration>,
     /// Whether each user sends as soon as it has an answer.
     pub is_closed_loop: bool,
+    /// Why the load failed, if that was only seen at its end.
+    pub failure: Option<String>,
 }
 
 impl Outcome {
@@ -140,6 +142,7 @@ impl Outcome {
             lag_p99_us: None,
             window: None,
             is_closed_loop: true,
+            failure: None,
         }
     }
 }
@@ -171,6 +174,7 @@ impl Add for Outcome {
             lag_p99_us: self.lag_p99_us.max(other.lag_p99_us),
             window: self.window.or(other.window),
             is_closed_loop: self.is_closed_loop && other.is_closed_loop,
+            failure: self.failure.or(other.failure),
             ..self
         }
     }

@@ -113,7 +113,9 @@ impl Generator for GooseGenerator {
     fn finish(self: Box<Self>) -> Outcome {
         // goose checks every half second whether its users finished; nothing is left to wait for.
         self.running.into_iter().for_each(|running| running.runtime.shutdown_timeout(END_TIMEOUT));
-        self.shares.iter().fold(Outcome::empty(), |outcome, shared| outcome + shared.finish())
+        let failure = self.shares.iter().find_map(|shared| shared.spec.requests.failure());
+        let outcome = self.shares.iter().fold(Outcome::empty(), |outcome, shared| outcome + shared.finish());
+        Outcome { failure, ..outcome }
     }
 }
 

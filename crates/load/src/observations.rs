@@ -248,6 +248,7 @@ impl Observations {
         let users_not_established = self.users.len() as u64 - self.established.load(SeqCst);
         let (sent, latencies) = (self.sent.load(SeqCst), self.recorder.merged());
         Outcome {
+            failure: None,
             in_flight_time_us: latencies.time_in_flight_us(),
             latencies,
             uncorrected: self.uncorrected.as_ref().map_or_else(Latencies::new, Recorder::merged),

@@ -83,7 +83,7 @@ pub(crate) struct Flags {
     script: Option<PathBuf>,
 
     /// A field to add to each request, such as 'Accept: text/html'; repeatable
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "target")]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, conflicts_with = "target")]
     headers: Vec<String>,
 
     /// Print percentiles of the latency
@@ -97,6 +97,16 @@ pub(crate) struct Flags {
     /// With --rate: also print percentiles of the latency from when requests were sent
     #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with = "target")]
     uncorrected: bool,
+
+    /// As in wrk2, where it chooses another way to record latencies; accepted, and without effect
+    #[arg(
+        short = 'B',
+        long = "batch_latency",
+        alias = "batch-latency",
+        hide_short_help = true,
+        conflicts_with = "target"
+    )]
+    batch_latency: bool,
 
     /// When a request counts as a timeout. With --target it is given up; with a URL, as in wrk, it is waited for but
     /// not in the latencies [default: 60s; with a URL, 2s]
@@ -200,6 +210,14 @@ impl Flags {
             has_uncorrected: self.uncorrected,
             timeout: self.timeout.unwrap_or(Duration::from_secs(2)),
         })))
+    }
+}
+
+/// A header with a colon, which wrk silently drops without one.
+fn header(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((name, _)) if !name.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("a header has a name, a colon and a value: write 'Accept: text/html'".into()),
     }
 }
 

@@ -94,10 +94,10 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
     let advice = advice::advise(&verdicts, &need);
     let source = text::source(&source, &results, &here);
     let plan = PlanAnswer { need, source, host: here, verdicts, advice };
-    print(&text::answer(&plan))?;
     if let Some(json) = json {
         json.write(&serde_json::to_vec_pretty(&plan)?)?;
     }
+    print(&text::answer(&plan))?;
     Ok(if plan.verdicts.iter().any(|verdict| verdict.fits()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

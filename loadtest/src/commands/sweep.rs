@@ -118,9 +118,9 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
         None => bench.measure_all(&order(&plan, &targets)),
     };
     let (results, written) = bench.finish();
-    print(&Sweep::new(&results).map_or_else(String::new, |sweep| report::sweep::text(&sweep) + "\n"))?;
-    print(&report::answer(&results))?;
-    written?;
+    let table = Sweep::new(&results).map_or_else(String::new, |sweep| report::sweep::text(&sweep) + "\n");
+    let printed = print(&(table + &report::answer(&results)));
+    written.and(printed)?;
     Ok(match measured {
         None => ExitCode::from(EXIT_STATUS),
         Some(()) if results.iter().all(|result| is_finished(result, &plan)) => ExitCode::SUCCESS,

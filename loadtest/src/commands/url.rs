@@ -91,12 +91,14 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)?), own: None };
     let result = run::start(&spec, &mut sinks);
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
-    let printout = options.printout(&outcome, result.errors);
-    print_printout(&printout, setup.as_ref())?;
-    print_to_stderr(&(text::run(&result) + &report::answer(slice::from_ref(&result))));
     let results = slice::from_ref(&result);
+    // Files first: stdout may be full, and a script's `done` may fail.
+    let written = outputs.write(results).map_err(|error| files::rescue(results, error));
+    let printout = options.printout(&outcome, result.errors);
+    let printed = print_printout(&printout, setup.as_ref());
+    print_to_stderr(&(text::run(&result) + &report::answer(results)));
     let is_failed = options.conditions.fail(results);
-    outputs.write(results).map_err(|error| files::rescue(results, error))?;
+    written.and(printed)?;
     Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
 }
 

@@ -178,6 +178,10 @@ impl Run<'_> {
         let timeout = if is_interrupted { INTERRUPTED_STOP_TIMEOUT } else { self.spec.stop_timeout };
         self.subject.close(timeout, is_interrupted, result);
         let outcome = self.generator.finish();
+        if let Some(failure) = &outcome.failure {
+            result.complete = false;
+            result.failure.get_or_insert_with(|| failure.clone());
+        }
         conclude::conclude(&outcome, self.spec.late_after, result);
         let spawn_cause =
             self.own.map(|own| if own.spawns_processes { Cause::ForkRefused } else { Cause::ThreadRefused });

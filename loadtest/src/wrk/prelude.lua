@@ -9,7 +9,8 @@ function wrk.format(method, path, headers, body)
    headers = headers or wrk.headers
    body = body or wrk.body
    headers["Host"] = headers["Host"] or wrk.headers["Host"]
-   headers["Content-Length"] = body and #body
+   -- A body that the script has put into chunks has no length.
+   headers["Content-Length"] = not headers["Transfer-Encoding"] and body and #body or nil
    local head = { (method or wrk.method) .. " " .. (path or wrk.path) .. " HTTP/1.1" }
    for name, value in pairs(headers) do
       head[#head + 1] = name .. ": " .. tostring(value)

@@ -5,18 +5,31 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{
+    Function, HookTriggers, Lua, LuaString, MetaMethod, Table, UserData, UserDataFields, UserDataMethods, Value,
+    VmState,
+};
 
 use super::stats::Stats;
+use common::http::Limits;
+use common::http::body::{BodyDecoder, Framing};
 use common::http::reply::Content;
 use load::RequestSource;
 use load::net::Url;
 use results::run::Errors;
 
+/// The most fields of a request whose script returns several at once.
+const MAX_FIELDS: usize = 256;
 const PRELUDE: &str = include_str!("prelude.lua");
+/// How long a function may run while the load runs: the connections of its thread stand still meanwhile.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the script may take before the load and after it, such as in `init` and `done`.
+const PREPARATION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often to look at the clock meanwhile.
+const INSTRUCTIONS_PER_CHECK: u32 = 1_000_000;
 /// How long an address may take to answer `wrk.connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,12 +54,19 @@ pub(crate) struct Thread {
     address: Mutex<SocketAddr>,
     is_stopped: AtomicBool,
     error: OnceLock<String>,
+    /// The function that runs now, and since when.
+    call: Mutex<Option<(&'static str, Instant)>>,
 }
 
 impl Thread {
     /// A thread that connects to `address`.
     pub(crate) fn new(address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { address: Mutex::new(address), is_stopped: AtomicBool::new(false), error: OnceLock::new() })
+        Arc::new(Self {
+            address: Mutex::new(address),
+            is_stopped: AtomicBool::new(false),
+            error: OnceLock::new(),
+            call: Mutex::new(None),
+        })
     }
 
     /// The address that it connects to.
@@ -54,9 +74,23 @@ impl Thread {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The error that the script failed with, if it did.
-    pub(crate) fn error(&self) -> Option<&str> {
-        self.error.get().map(String::as_str)
+    /// The error that the script failed with, or that one of its functions does not return.
+    pub(crate) fn error(&self) -> Option<String> {
+        let endless = || {
+            let call = *self.call.lock().unwrap_or_else(PoisonError::into_inner);
+            let (name, _) = call.filter(|(_, since)| since.elapsed() > CALL_TIMEOUT)?;
+            Some(endless(name, CALL_TIMEOUT))
+        };
+        self.error.get().cloned().or_else(endless)
+    }
+
+    /// Runs one of the script's functions while the load runs. LuaJIT cannot be interrupted then, but watched.
+    fn watched<T>(&self, name: &'static str, call: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+        let note = |call| *self.call.lock().unwrap_or_else(PoisonError::into_inner) = call;
+        note(Some((name, Instant::now())));
+        let outcome = call();
+        note(None);
+        outcome
     }
 
     fn is_stopped(&self) -> bool {
@@ -173,13 +207,36 @@ impl Script {
         self.in_order(|| request.call::<LuaString>(())).map(|request| request.as_bytes().to_vec())
     }
 
-    /// Runs Lua code. Its output has its own buffer, so both are flushed to keep the order.
+    /// Runs Lua code before the load or after it. Its output has its own buffer, so both are flushed to keep the order.
     fn in_order<T>(&self, run: impl FnOnce() -> mlua::Result<T>) -> Result<T> {
         io::stdout().flush()?;
-        let outcome = run();
+        let outcome = self.bounded(run);
         let _ = self.lua.load("io.stdout:flush()").exec();
         outcome.map_err(|error| anyhow!(in_one_line(&error)))
     }
+}
+
+impl Script {
+    /// Ends an endless loop with an error. Only the interpreter can be interrupted, so nothing is compiled meanwhile.
+    fn bounded<T>(&self, run: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+        let deadline = Instant::now() + PREPARATION_TIMEOUT;
+        let is_compiling = self.lua.load("local on = jit.status(); jit.off(); return on").eval::<bool>()?;
+        let triggers = HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_CHECK);
+        self.lua.set_hook(triggers, move |_, _| match Instant::now() < deadline {
+            true => Ok(VmState::Continue),
+            false => Err(mlua::Error::runtime(endless("the script", PREPARATION_TIMEOUT))),
+        })?;
+        let outcome = run();
+        self.lua.remove_hook();
+        if is_compiling {
+            self.lua.load("jit.on()").exec()?;
+        }
+        outcome
+    }
+}
+
+fn endless(name: &str, limit: Duration) -> String {
+    format!("{name} did not return within {} s; perhaps it loops endlessly", limit.as_secs())
 }
 
 impl RequestSource for Script {
@@ -189,7 +246,7 @@ impl RequestSource for Script {
 
     fn delay(&self) -> Duration {
         let Some(delay) = &self.delay else { return Duration::ZERO };
-        match delay.call::<f64>(()) {
+        match self.thread.watched("the script's delay()", || delay.call::<f64>(())) {
             Ok(delay_ms) => Duration::from_millis(delay_ms.max(0.0) as u64),
             Err(error) => {
                 self.thread.fail(&error);
@@ -203,7 +260,7 @@ impl RequestSource for Script {
             return None;
         }
         let Some(request) = &self.request else { return Some(self.fixed_request.clone()) };
-        match request.call::<LuaString>(()) {
+        match self.thread.watched("the script's request()", || request.call::<LuaString>(())) {
             Ok(request) => Some(request.as_bytes().to_vec()),
             Err(error) => {
                 self.thread.fail(&error);
@@ -217,13 +274,13 @@ impl RequestSource for Script {
         if self.thread.is_stopped() {
             return;
         }
-        let outcome = (|| {
+        let outcome = self.thread.watched("the script's response()", || {
             let fields = self.lua.create_table()?;
             for (name, value) in &content.fields {
                 fields.set(name.as_str(), self.lua.create_string(value)?)?;
             }
             response.call::<()>((status, fields, self.lua.create_string(&content.body)?))
-        })();
+        });
         if let Err(error) = outcome {
             self.thread.fail(&error);
         }
@@ -234,7 +291,7 @@ impl RequestSource for Script {
     }
 
     fn failure(&self) -> Option<String> {
-        self.thread.error().map(str::to_owned)
+        self.thread.error()
     }
 }
 
@@ -375,22 +432,33 @@ impl UserData for Stats {
 fn count_requests(mut bytes: &[u8]) -> Result<u64> {
     let mut count = 0;
     while !bytes.is_empty() {
-        let mut fields = [httparse::EMPTY_HEADER; 100];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let head_bytes = match request.parse(bytes) {
             Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
             Ok(httparse::Status::Partial) => bail!("the script's request number {} is incomplete", count + 1),
             Err(error) => bail!("the script's request number {} is malformed: {error}", count + 1),
         };
-        let length = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-        let length = length.map_or(Some(0), |field| str::from_utf8(field.value).ok()?.parse::<usize>().ok());
-        let Some(rest) = length.and_then(|length| bytes.get(head_bytes.checked_add(length)?..)) else {
+        let body = bytes.get(head_bytes..).unwrap_or_default();
+        let Some(rest) = body_bytes(request.headers, body).and_then(|length| body.get(length..)) else {
             bail!("the body of the script's request number {} is incomplete", count + 1);
         };
         bytes = rest;
         count += 1;
     }
     if count == 0 { bail!("the script's request is empty") } else { Ok(count) }
+}
+
+/// How many of these bytes are the body of a request with these fields; `None` if it is not whole.
+fn body_bytes(fields: &[httparse::Header<'_>], bytes: &[u8]) -> Option<usize> {
+    let value = |name: &str| fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value);
+    if value("transfer-encoding").is_some_and(|codings| codings.to_ascii_lowercase().ends_with(b"chunked")) {
+        let limits = Limits { max_head_bytes: usize::MAX, max_body_bytes: usize::MAX };
+        let mut decoder = BodyDecoder::new(Framing::Chunked, &limits);
+        let used = decoder.decode(bytes, |_| {}).ok()?;
+        return decoder.is_done().then_some(used);
+    }
+    value("content-length").map_or(Some(0), |length| str::from_utf8(length).ok()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -401,6 +469,9 @@ mod tests {
     fn requests_at_once_are_counted() {
         let post = "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
         assert_eq!(count_requests(format!("{post}GET / HTTP/1.1\r\n\r\n{post}").as_bytes()).unwrap(), 3);
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        assert_eq!(count_requests(format!("{chunked}{post}{chunked}").as_bytes()).unwrap(), 3);
+        assert!(count_requests(&chunked.as_bytes()[..chunked.len() - 2]).is_err());
         for broken in ["", "GET / HTTP/1.1\r\n", "hello\r\n\r\n", &post[..post.len() - 1]] {
             assert!(count_requests(broken.as_bytes()).is_err(), "{broken:?}");
         }

@@ -1,10 +1,9 @@
 //! The URL to load.
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use http::Uri;
 
 use super::stream::Endpoint;
 
@@ -26,23 +25,33 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses an `http:` or `https:` URL.
+    /// Parses an `http:` or `https:` URL. As in wrk, everything after the host is sent as it is, except that a path is
+    /// never empty: `http://h?x=1` asks for `/?x=1`.
+    ///
+    /// # Errors
+    /// Says what is wrong and how to write it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("{error}; write http://127.0.0.1:8084/"))?;
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            Some(scheme) => return Err(format!("{scheme} is not supported; write http:// or https://")),
-            None => return Err("the scheme is missing; write http://127.0.0.1:8084/".into()),
+        let (scheme, rest) = text.split_once("://").ok_or("the scheme is missing; write http://127.0.0.1:8084/")?;
+        let is_tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(format!("{scheme} is not supported; write http:// or https://")),
         };
-        let authority = uri.authority().ok_or("the host is missing")?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // A name and a password are for the client, not for the server.
+        let authority = authority.rsplit('@').next().unwrap_or_default();
+        let (host, port) = split_authority(authority)?;
+        if let Some(character) = path.chars().find(|character| *character == ' ' || character.is_control()) {
+            return Err(format!("{character:?} cannot be in a URL; write %{:02X}", u32::from(character)));
+        }
+        let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Self {
             text: text.to_owned(),
-            authority: authority.as_str().rsplit('@').next().unwrap_or_default().to_owned(),
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            authority: authority.to_owned(),
+            host: host.to_owned(),
+            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
             is_tls,
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: format!("{slash}{path}"),
         })
     }
 
@@ -72,7 +81,8 @@ impl Url {
         if self.is_tls { Endpoint::tls(address, &self.host) } else { Ok(Endpoint::tcp(address)) }
     }
 
-    /// A GET request for this URL with extra fields (`Name: value`). A Host among them replaces the default one.
+    /// A GET request for this URL with extra fields (`Name: value`). A Host among them replaces the default one. As in wrk,
+    /// a Content-Length is left out: there is no body, and the server would wait for it.
     pub fn request(&self, fields: &[String]) -> String {
         let has_host =
             fields.iter().any(|field| field.split_once(':').is_some_and(|(name, _)| name.eq_ignore_ascii_case("host")));
@@ -80,7 +90,7 @@ impl Url {
         if !has_host {
             request += &format!("Host: {}\r\n", self.authority);
         }
-        for field in fields {
+        for field in fields.iter().filter(|field| is_sent(field)) {
             request += &format!("{field}\r\n");
         }
         request + "\r\n"
@@ -117,9 +127,77 @@ impl Url {
     }
 }
 
+/// Host and port, as in `localhost`, `localhost:80` or `[::1]:80`.
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), String> {
+    let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']').ok_or("the ] is missing")) {
+        Some(parts) => {
+            let (host, port) = parts?;
+            host.parse::<Ipv6Addr>().map_err(|error| format!("[{host}]: {error}"))?;
+            (
+                host,
+                port.strip_prefix(':')
+                    .map_or(if port.is_empty() { Ok(None) } else { Err("what follows ] is no port") }, |port| {
+                        Ok(Some(port))
+                    })?,
+            )
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let is_name = |character: char| character.is_alphanumeric() || matches!(character, '-' | '.' | '_' | ':');
+    match host.chars().find(|character| !is_name(*character)) {
+        _ if host.is_empty() => Err("the host is missing".into()),
+        Some(character) => Err(format!("{character:?} cannot be in the name of a host")),
+        None => Ok((host, port.map(parse_port).transpose()?)),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse::<u16>().ok().filter(|port| is_number && *port > 0);
+    port.ok_or_else(|| format!("{text:?} is not a port; write a number from 1 to 65535"))
+}
+
+/// Whether wrk would send this field without a body.
+fn is_sent(field: &str) -> bool {
+    let name = field.split_once(':').map_or(field, |(name, _)| name);
+    !name.trim().eq_ignore_ascii_case("content-length")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_follows_the_host_is_sent_as_it_is() {
+        for (url, path) in [
+            ("http://h?x=1", "/?x=1"),
+            ("http://h/a#b", "/a#b"),
+            ("http://h#b", "/#b"),
+            ("http://h/a|b^{}\"<>%zz", "/a|b^{}\"<>%zz"),
+            ("HTTP://h/ä", "/ä"),
+            ("http://user:pass@h:80/@", "/@"),
+        ] {
+            assert_eq!(Url::parse(url).unwrap().path(), path, "{url}");
+        }
+    }
+
+    #[test]
+    fn ports_are_checked() {
+        for text in ["99999", "65536", "0", "", "80a", "-1", "+80", "80:80"] {
+            let error = Url::parse(&format!("http://127.0.0.1:{text}/")).unwrap_err();
+            assert!(error.contains("is not a port; write a number from 1 to 65535"), "{text}: {error}");
+        }
+        assert_eq!(Url::parse("http://[::1]:65535/").unwrap().port, 65_535);
+    }
+
+    #[test]
+    fn a_length_without_a_body_is_not_sent() {
+        let request = Url::parse("http://h/").unwrap().request(&["Content-Length: 5".into(), "X: y".into()]);
+        assert_eq!(request, "GET / HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n");
+    }
 
     #[test]
     fn a_url_becomes_a_request() {
@@ -142,7 +220,22 @@ mod tests {
 
     #[test]
     fn invalid_urls_are_refused() {
-        for text in ["", "localhost", "localhost:80", "/path", "ftp://localhost/", "http://"] {
+        for text in [
+            "",
+            "localhost",
+            "localhost:80",
+            "/path",
+            "ftp://localhost/",
+            "http://",
+            "http:///a",
+            "http://:80/",
+            "http://a b/",
+            "http://a/b c",
+            "http://[::1/",
+            "http://[x]/",
+            "http://[::1]x/",
+            "http://a/\r\n",
+        ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
     }
