@@ -1,6 +1,6 @@
 //! Holds 10,000 connections against a server and reports what they cost: RAM, including kernel memory, and latency.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;

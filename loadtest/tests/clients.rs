@@ -292,3 +292,17 @@ fn scripts_may_send_chunked_bodies() {
     let (result, output) = measure(&["-t1", "-c2", "-d1s", "-s", &script, &url]);
     assert!(result["requests"].as_u64() > Some(0) && total_errors(&result) == 0, "{}", stderr(&output));
 }
+
+#[test]
+fn ffi_is_there_if_it_is_asked_for() {
+    let url = serve(|_, mut connection| while read_head(&mut connection) && answer(&mut connection, 200, "") {});
+    let (_directory, script) = script("local ffi = require('ffi'); assert(ffi.sizeof('int') == 4 and debug.getinfo)");
+    let run = |more: &[&str]| {
+        let arguments = [&["-t1", "-c1", "-d1s", "-s", &script], more, &[&url]].concat();
+        Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
+    };
+    assert!(run(&["--unsafe-lua"]).status.success(), "{}", stderr(&run(&["--unsafe-lua"])));
+    let refused = run(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("module 'ffi' not found"), "{}", stderr(&refused));
+}

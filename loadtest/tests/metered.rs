@@ -15,7 +15,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
@@ -157,13 +159,29 @@ fn cpus_are_pinned() {
     assert!(!output.status.success() && stderr.contains("--cpus"), "{stderr}");
 }
 
-/// A server with a self-signed certificate. Answers each request head that comes in one piece.
+/// A server with a self-signed certificate of version 3. Answers each request head that comes in one piece.
 fn start_tls_server() -> u16 {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = own.signing_key.serialize_der().try_into().unwrap();
+    let key = own.signing_key.serialize_der();
+    start_tls_server_with(own.cert.der().to_vec(), key, ALL_VERSIONS)
+}
+
+/// Presents one certificate, whatever rustls thinks of it.
+#[derive(Debug)]
+struct Presents(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Presents {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+fn start_tls_server_with(certificate: Vec<u8>, key: Vec<u8>, versions: &[&'static SupportedProtocolVersion]) -> u16 {
+    let key = aws_lc_rs::sign::any_supported_type(&key.try_into().unwrap()).unwrap();
+    let presents = Presents(Arc::new(CertifiedKey::new(vec![certificate.into()], key)));
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap());
+    let config = config.with_protocol_versions(versions).unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_cert_resolver(Arc::new(presents)));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -190,6 +208,17 @@ fn https_works() {
     let (result, stdout, _) = measure(&["-c", "10", "-d", "1s", &url]);
     assert!(stdout.contains("requests in") && !stdout.contains("Socket errors"), "{stdout}");
     assert!(result["requests"].as_u64() > Some(10), "{result}");
+}
+
+#[test]
+fn a_certificate_of_version_1_is_taken() {
+    let [certificate, key] = [&include_bytes!("data/x509-v1.der")[..], include_bytes!("data/x509-v1-key.der")];
+    for version in ALL_VERSIONS {
+        let url = format!("https://localhost:{}/", start_tls_server_with(certificate.into(), key.into(), &[version]));
+        let (result, stdout, _) = measure(&["-c", "10", "-d", "1s", &url]);
+        assert!(!stdout.contains("Socket errors"), "{version:?}: {stdout}");
+        assert!(result["requests"].as_u64() > Some(10), "{version:?}: {result}");
+    }
 }
 
 /// A remote server and its entry for `--remote` or C10K_REMOTES; killed with the test.

@@ -120,3 +120,18 @@ fn a_log_gets_a_line_every_few_seconds_and_the_answer_at_the_end() {
     assert!(line.contains(" of 6.0 s: ") && line.contains(" requests/s"), "{line}");
     assert!(log.contains(" requests/s over 5 connections") && log.contains("\nNext: "), "{log}");
 }
+
+#[test]
+fn a_file_may_be_standard_output() {
+    let url = serve(OK);
+    let output = loadtest(&["-t", "1", "-c", "5", "-d", "1s", "--json", "-", &url]);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert!(result["requests"].as_u64() > Some(0) && output.status.success(), "{result}");
+    let people = String::from_utf8(output.stderr).unwrap();
+    assert!(people.contains("Requests/sec:") && people.contains("Next: "), "{people}");
+    for twice in [["--csv", "-"], ["--events", "-"]] {
+        let output = loadtest(&[&["-d", "1s", "--json", "-"], &twice[..], &[&url]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("are the same file"), "{output:?}");
+    }
+}

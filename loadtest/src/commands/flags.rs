@@ -19,6 +19,7 @@ use crate::output::events::EventArgs;
 use crate::output::files::OutputArgs;
 use crate::subject::MeteredServer;
 use crate::subject::remote::Remote;
+use crate::wrk::script::ScriptFile;
 
 /// A longer duration is a mistake.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
@@ -81,6 +82,10 @@ pub(crate) struct Flags {
     /// A Lua script as in wrk, which makes the requests and sees the answers
     #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
     script: Option<PathBuf>,
+
+    /// Let the script use LuaJIT's ffi and debug libraries, as wrk always does: a mistake in it can then crash loadtest
+    #[arg(long, requires = "script")]
+    unsafe_lua: bool,
 
     /// A field to add to each request, such as 'Accept: text/html'; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, conflicts_with = "target")]
@@ -203,7 +208,7 @@ impl Flags {
             connections,
             duration: self.duration,
             headers: self.headers,
-            script: self.script,
+            script: self.script.map(|path| ScriptFile { path, is_trusted: self.unsafe_lua }),
             arguments: self.rest,
             has_percentiles: self.latency || self.uncorrected,
             rate: self.rate,

@@ -76,7 +76,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
     let Some(executables) = build::build(&local, interrupt)? else { return Ok(Vec::new()) };
     let mut results = Vec::new();
-    let (mut written, mut printed) = (Ok(()), Ok(()));
+    let mut printed = Ok(());
     for &target in &targets {
         if interrupt.is_raised() {
             break;
@@ -87,7 +87,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
         };
         results.push(target::run(target, location, &options.spec, interrupt, &mut sinks));
         // Write before printing: stdout may block or be closed. A failed write is retried with the next run.
-        written = outputs.write(&results);
+        let written = outputs.write(&results);
         // What cannot be printed is in the files all the same, and so are the runs to come.
         printed = printed.and(results.last().map_or(Ok(()), |result| print(&text::run(result))));
         if let Err(error) = &written {
@@ -95,8 +95,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
             say(format_args!("warning: {error:#}; retrying after the next run and at the end"));
         }
     }
-    // A failed write is repeated once more.
-    let written = written.or_else(|_| outputs.write(&results)).map_err(|error| files::rescue(&results, error));
+    let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
     let table = if options.is_series() { text::all_runs(&results, columns()) } else { String::new() };
     printed = printed.and_then(|()| print(&(table + &report::answer(&results))));
     written.and(printed)?;

@@ -43,12 +43,12 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
     let results = if args.merge { merge(&sources)? } else { all(&sources) };
     if args.merge || sources.len() == 1 {
         let outputs = Outputs::prepare(&args.outputs, is_list)?;
-        outputs.write(&results)?;
+        outputs.finish(&results)?;
         print(&as_printed(&results, is_list))?;
     } else {
         let comparison = Comparison::new(&sources)?;
         let outputs = Outputs::prepare(&args.outputs, true)?;
-        outputs.write_with(&results, &comparison.markdown())?;
+        outputs.finish_with(&results, &comparison.markdown())?;
         print(&comparison.text())?;
     }
     Ok(if args.conditions.fail(&results) { ExitCode::from(conditions::EXIT_STATUS) } else { ExitCode::SUCCESS })

@@ -1,6 +1,5 @@
 //! `loadtest URL`: loads a URL as wrk does, with the same options and the same output, line by line.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::slice;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use load::{GooseGenerator, LoadSpec, Outcome, Requests};
 use report::text;
 use results::RunResult;
 use results::run::{Errors, Wait};
-use results::settings::{LoadSettings, Script as ScriptFile};
+use results::settings::{self, LoadSettings};
 
 use crate::machine::command_line::{self, without_secret};
 use crate::machine::cpus::Split;
@@ -26,7 +25,7 @@ use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
 use crate::subject::{self, MeteredServer, Subject};
 use crate::wrk::printout::{self, Printout};
-use crate::wrk::script::{Script, ScriptSummary, Thread};
+use crate::wrk::script::{Script, ScriptFile, ScriptSummary, Thread};
 use crate::wrk::spectrum::Spectrum;
 use crate::wrk::stats::Stats;
 
@@ -57,7 +56,7 @@ pub(crate) struct UrlOptions {
     /// Extra fields of the request.
     pub(crate) headers: Vec<String>,
     /// A Lua script.
-    pub(crate) script: Option<PathBuf>,
+    pub(crate) script: Option<ScriptFile>,
     /// Arguments for the script.
     pub(crate) arguments: Vec<String>,
     /// Whether to print percentiles.
@@ -93,7 +92,7 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let results = slice::from_ref(&result);
     // Files first: stdout may be full, and a script's `done` may fail.
-    let written = outputs.write(results).map_err(|error| files::rescue(results, error));
+    let written = outputs.finish(results).map_err(|error| files::rescue(results, error));
     let printout = options.printout(&outcome, result.errors);
     let printed = print_printout(&printout, setup.as_ref());
     print_to_stderr(&(text::run(&result) + &report::answer(results)));
@@ -144,7 +143,7 @@ impl UrlOptions {
             threads: self.threads,
             timeout_ms: self.timeout.as_millis() as u64,
             headers: self.headers.iter().map(|header| without_secret(header)).collect(),
-            script: self.script.as_ref().map(|path| ScriptFile {
+            script: self.script.as_ref().map(|ScriptFile { path, .. }| settings::Script {
                 path: path.display().to_string(),
                 // It was read before, so this is a formality.
                 sha256: hash::file_sha256(path).unwrap_or_default(),

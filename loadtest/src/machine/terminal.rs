@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use anyhow::{Context as _, Result};
 use console::Term;
 
-/// Whether standard output is reserved for events.
+/// Whether standard output is reserved for events or a file.
 static IS_STDOUT_RESERVED: AtomicBool = AtomicBool::new(false);
 
-/// Reserves standard output for events: from now on [`print()`] writes to standard error.
+/// Reserves standard output for events or a file: from now on [`print()`] writes to standard error.
 pub(crate) fn reserve_stdout() {
     IS_STDOUT_RESERVED.store(true, Relaxed);
 }
@@ -24,8 +24,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
         print_to_stderr(text);
         return Ok(());
     }
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print the report"),
+    write_to_stdout(text.as_bytes()).context("cannot print the report")
+}
+
+/// Writes what standard output was reserved for.
+///
+/// # Errors
+/// The write fails, for instance on a full disk.
+pub(crate) fn write_to_stdout(content: &[u8]) -> io::Result<()> {
+    match io::stdout().write_all(content).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }

@@ -38,11 +38,11 @@ impl EventArgs {
 
     fn open(&self, outputs: &Outputs) -> Result<Option<JsonLines>> {
         let Some(path) = &self.events else { return Ok(None) };
+        outputs.ensure_apart("--events", path)?;
         let to: Box<dyn Write> = if path.as_os_str() == "-" {
             reserve_stdout();
             Box::new(io::stdout())
         } else {
-            outputs.ensure_apart("--events", path)?;
             let file = File::create(path);
             Box::new(file.with_context(|| format!("--events {} cannot be written", path.display()))?)
         };

@@ -1,4 +1,4 @@
-//! An output file, replaced atomically and checked to be writable before the load runs.
+//! An output file, replaced atomically and checked to be writable before the load runs; or standard output, as `-`.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::NamedTempFile;
 
+use crate::machine::terminal::{reserve_stdout, write_to_stdout};
+
+/// Stands for standard output.
+const STDOUT: &str = "-";
 /// The space that must be free: more than the results of a few minutes take.
 const PROBE_BYTES: usize = 1 << 20;
 
@@ -24,10 +28,19 @@ impl OutputFile {
     /// Checks now that the file can be written later.
     pub(crate) fn prepare(flag: &str, path: &Path) -> Result<Self> {
         let name = format!("{flag} {}", path.display());
+        if path == Path::new(STDOUT) {
+            reserve_stdout();
+            return Ok(Self { name, path: path.to_owned() });
+        }
         ensure!(!path.is_dir(), "{name} is a directory: name a file");
         let file = Self { name, path: canonical(path) };
         file.probe().with_context(|| file.error_context())?;
         Ok(file)
+    }
+
+    /// Whether it is standard output, which can be written only once.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.path == Path::new(STDOUT)
     }
 
     /// Replaces the file's content.
@@ -60,6 +73,9 @@ impl OutputFile {
     }
 
     fn replace(&self, content: &[u8]) -> io::Result<()> {
+        if self.is_stdout() {
+            return write_to_stdout(content);
+        }
         if self.is_device() {
             return self.open_device()?.write_all(content);
         }

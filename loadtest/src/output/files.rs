@@ -20,7 +20,8 @@ use super::file::OutputFile;
 #[group(id = "output", multiple = true)]
 pub(crate) struct OutputArgs {
     /// Write the result to this file: an object, an array of several runs, or a sweep with its summary. Rewritten after
-    /// each run, like the files below
+    /// each run, like the files below. One of them may be -, standard output; what is for people then goes to standard
+    /// error
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -132,20 +133,31 @@ impl Outputs {
         }
     }
 
-    /// Writes these results to the files.
+    /// Writes these results to the files, but not to standard output: more may come.
     ///
     /// # Errors
     /// Some files could not be written; the others were.
     pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
-        let markdown = Sweep::new(results).map_or_else(|| markdown::runs(results), |sweep| sweep::markdown(&sweep));
-        self.write_with(results, &markdown)
+        self.write_if(|file| !file.is_stdout(), results, &markdown_of(results))
     }
 
-    /// [`write`](Self::write) with other Markdown.
+    /// Writes the final results to the files and to standard output.
     ///
     /// # Errors
     /// See [`write`](Self::write).
-    pub(crate) fn write_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
+    pub(crate) fn finish(&self, results: &[RunResult]) -> Result<()> {
+        self.finish_with(results, &markdown_of(results))
+    }
+
+    /// [`finish`](Self::finish) with other Markdown.
+    ///
+    /// # Errors
+    /// See [`write`](Self::write).
+    pub(crate) fn finish_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
+        self.write_if(|_| true, results, markdown)
+    }
+
+    fn write_if(&self, is_written: impl Fn(&OutputFile) -> bool, results: &[RunResult], markdown: &str) -> Result<()> {
         let write = |(format, file): &(Format, OutputFile)| {
             let content = match format {
                 Format::Json => file::to_json(results, self.is_list)?,
@@ -157,11 +169,16 @@ impl Outputs {
             };
             file.write(&content)
         };
-        let failures: Vec<_> = self.files.iter().filter_map(|file| write(file).err()).collect();
+        let failures: Vec<_> =
+            self.files.iter().filter(|(_, file)| is_written(file)).filter_map(|file| write(file).err()).collect();
         let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
         ensure!(failures.is_empty(), "{}", failures.join("; "));
         Ok(())
     }
+}
+
+fn markdown_of(results: &[RunResult]) -> String {
+    Sweep::new(results).map_or_else(|| markdown::runs(results), |sweep| sweep::markdown(&sweep))
 }
 
 /// Saves results that could not be written to a temporary file. Returns `error` with the file's name.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +32,22 @@ const PREPARATION_TIMEOUT: Duration = Duration::from_secs(20);
 const INSTRUCTIONS_PER_CHECK: u32 = 1_000_000;
 /// How long an address may take to answer `wrk.connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A script's file.
+#[derive(Clone, Debug)]
+pub(crate) struct ScriptFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Whether it may use `ffi` and `debug`, which can crash this process.
+    pub(crate) is_trusted: bool,
+}
+
+/// A Lua state with every library, as in wrk.
+#[expect(unsafe_code, reason = "mlua marks the libraries that can corrupt memory")]
+fn trusted_lua() -> Lua {
+    // SAFETY: the user asked for it, and answers for what the script does with `ffi` and `debug`.
+    unsafe { Lua::unsafe_new() }
+}
 
 /// A script in a Lua state of its own.
 #[derive(Debug)]
@@ -109,9 +125,10 @@ impl Script {
     ///
     /// # Errors
     /// The file cannot be read, or its top-level code fails.
-    pub(crate) fn load(file: &Path, url: &Url, fields: &[String], thread: &Arc<Thread>) -> Result<Self> {
+    pub(crate) fn load(file: &ScriptFile, url: &Url, fields: &[String], thread: &Arc<Thread>) -> Result<Self> {
+        let ScriptFile { path: file, is_trusted } = file;
         let source = std::fs::read(file).map_err(|error| anyhow!("--script {}: {error}", file.display()))?;
-        let lua = Lua::new();
+        let lua = if *is_trusted { trusted_lua() } else { Lua::new() };
         let script = Self {
             lua,
             thread: thread.clone(),

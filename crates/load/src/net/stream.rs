@@ -14,7 +14,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Where to connect, and how.
 #[derive(Clone)]
@@ -65,10 +68,23 @@ impl Endpoint {
             None => Ok(Stream::Tcp(stream)),
             Some((connector, name)) => {
                 let handshake = connector.connect(name.clone(), stream);
-                Ok(Stream::Tls(Box::new(Box::pin(handshake).await?)))
+                Ok(Stream::Tls(Box::new(Box::pin(handshake).await.map_err(explained)?)))
             }
         }
     }
+}
+
+/// A failed handshake, with what rustls cannot do if that may be the reason.
+fn explained(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let limit = match tls {
+        Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => "TLS 1.2 and 1.3 only",
+        Some(Error::AlertReceived(AlertDescription::HandshakeFailure) | Error::PeerIncompatible(_)) => {
+            "TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("TLS: {error}; this client speaks {limit}"))
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -117,9 +133,38 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Accepts every certificate but not every signature: the server must hold the key that it presents.
+/// Accepts every certificate but not every signature: the server must hold the key that it presents. rustls reads
+/// certificates of version 3 only, so the key of an older one is found here.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
+
+impl AcceptAnyCertificate {
+    /// Verifies with the bare key of a certificate that rustls does not read.
+    fn verify_with_key(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let bad_encoding = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(bad_encoding)?;
+        let key = &certificate.public_key().subject_public_key.data;
+        let schemes = self.0.signature_verification_algorithms.mapping.iter();
+        // A key of another kind than the scheme's verifies nothing.
+        schemes
+            .filter(|(scheme, _)| *scheme == signature.scheme)
+            .flat_map(|(_, verifiers)| *verifiers)
+            .find(|verifier| verifier.verify_signature(key, message, signature.signature()).is_ok())
+            .map(|_| HandshakeSignatureValid::assertion())
+            .ok_or(Error::InvalidCertificate(CertificateError::BadSignature))
+    }
+}
+
+/// Whether rustls could not read the certificate at all.
+fn is_unread(outcome: &Result<HandshakeSignatureValid, Error>) -> bool {
+    use CertificateError::{BadEncoding, Other};
+    matches!(outcome, Err(Error::InvalidCertificate(BadEncoding | Other(_))))
+}
 
 impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
@@ -139,7 +184,9 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        let known = &self.0.signature_verification_algorithms;
+        let outcome = verify_tls12_signature(message, certificate, signature, known);
+        if is_unread(&outcome) { self.verify_with_key(message, certificate, signature) } else { outcome }
     }
 
     fn verify_tls13_signature(
@@ -148,7 +195,9 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        let known = &self.0.signature_verification_algorithms;
+        let outcome = verify_tls13_signature(message, certificate, signature, known);
+        if is_unread(&outcome) { self.verify_with_key(message, certificate, signature) } else { outcome }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -42,8 +42,6 @@ pub(crate) struct Bench<'a> {
     outputs: Outputs,
     interrupt: &'a Interrupt,
     results: Vec<RunResult>,
-    /// The outcome of the last write.
-    written: Result<()>,
     sinks: Sinks,
 }
 
@@ -58,7 +56,7 @@ impl<'a> Bench<'a> {
         sinks: Sinks,
         results: Vec<RunResult>,
     ) -> Self {
-        Self { plan, db_wait, executables, outputs, interrupt, results, written: Ok(()), sinks }
+        Self { plan, db_wait, executables, outputs, interrupt, results, sinks }
     }
 
     /// Prints how long the cells will take.
@@ -98,8 +96,7 @@ impl<'a> Bench<'a> {
     /// All results, and whether they are written.
     pub(crate) fn finish(self) -> (Vec<RunResult>, Result<()>) {
         // Retry a failed write.
-        let written = self.written.or_else(|_| self.outputs.write(&self.results));
-        let written = written.map_err(|error| files::rescue(&self.results, error));
+        let written = self.outputs.finish(&self.results).map_err(|error| files::rescue(&self.results, error));
         (self.results, written)
     }
 
@@ -112,7 +109,8 @@ impl<'a> Bench<'a> {
         let mut result = target::run(cell.target, location, &self.spec(cell), self.interrupt, &mut self.sinks);
         result.sweep = Some(self.plan.clone());
         self.results.push(result);
-        self.written = self.outputs.write(&self.results);
+        // The last write repeats one that fails.
+        let _ = self.outputs.write(&self.results);
     }
 
     fn spec(&self, cell: SweepCell) -> TargetSpec {
