@@ -91,13 +91,21 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Become a server that cannot outlive loadtest
+    /// Start a server, and see that nothing of it outlives loadtest
+    #[command(hide = true)]
+    Guard(LaunchArgs),
+
+    /// Become that server
     #[command(hide = true)]
     Launch(LaunchArgs),
 
     /// Serve empty answers, as the target of --null
     #[command(hide = true)]
-    NullServer,
+    NullServer {
+        /// The port to listen on; 0 is a free one
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
 
     /// Print results again, compare them, or merge those of several load generators
     Report(ReportArgs),
@@ -115,10 +123,15 @@ enum Command {
 /// What to do.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// Become a server.
+    /// Start a server, and see that nothing of it outlives loadtest.
+    Guard(LaunchArgs),
+    /// Become that server.
     Launch(LaunchArgs),
     /// Become the null server.
-    NullServer,
+    NullServer {
+        /// The port to listen on.
+        port: u16,
+    },
     /// Start servers and measure them.
     Measure(Box<MeasureOptions>),
     /// Load a URL.
@@ -186,8 +199,9 @@ fn misspelt_subcommand() -> Option<clap::Error> {
 impl Cli {
     fn task(self) -> Result<Task, clap::Error> {
         Ok(match self.command {
+            Some(Command::Guard(launch)) => Task::Guard(launch),
             Some(Command::Launch(launch)) => Task::Launch(launch),
-            Some(Command::NullServer) => Task::NullServer,
+            Some(Command::NullServer { port }) => Task::NullServer { port },
             Some(Command::Report(args)) => Task::Report(args),
             Some(Command::Sweep(args)) => Task::Sweep(args),
             Some(Command::Plan(args)) => Task::Plan(args),

@@ -2,6 +2,7 @@
 
 pub(crate) mod command_line;
 pub(crate) mod cpus;
+pub(crate) mod descent;
 pub(crate) mod hash;
 pub(crate) mod host;
 pub(crate) mod interrupt;

@@ -20,8 +20,9 @@ use crate::subject::{launch, null};
 
 fn main() -> ExitCode {
     let outcome = match cli::parse() {
-        Task::Launch(launch) => launch::exec(&launch),
-        Task::NullServer => null::serve(),
+        Task::Guard(args) => launch::guard(args),
+        Task::Launch(args) => launch::exec(&args),
+        Task::NullServer { port } => null::serve(port),
         Task::Measure(options) => targets::run(&options),
         Task::Load(options) => url::run(&options),
         Task::Report(args) => report::run(&args),

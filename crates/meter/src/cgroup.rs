@@ -349,7 +349,8 @@ pub fn remove_stale(prefix: &str) -> Vec<PathBuf> {
 fn is_stale(dir: &Path, prefix: &str) -> bool {
     let name = dir.file_name().and_then(|name| name.to_str());
     let creator = name.and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
-    creator.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    // One with our own pid is from a process that had it before: ours are created later.
+    creator.is_some_and(|pid| pid == process::id() || !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// Creates the directory of a group; the error says what to do.

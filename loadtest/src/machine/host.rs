@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -10,6 +11,7 @@ use results::run::Host;
 
 use super::cpus::{Cpus, Split};
 
+static SOFT_NOFILE_AT_START: OnceLock<u64> = OnceLock::new();
 /// File descriptors that loadtest needs for itself.
 pub(crate) const SPARE_DESCRIPTORS: usize = 64;
 /// Ports to leave for admin connections and other programs.
@@ -33,7 +35,9 @@ pub(crate) fn describe(split: Option<&Split>) -> Host {
 /// Raises the limits as far as possible and refuses a run beyond them, before anything is built or started. A process
 /// needs `spare_descriptors` besides its connections.
 pub(crate) fn prepare_for(connections: usize, spare_descriptors: usize) -> Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
+    // Only the first call sees it.
+    let _ = SOFT_NOFILE_AT_START.set(soft);
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the open-file limit")?;
     check_descriptors(connections, spare_descriptors, hard)?;
     let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
@@ -63,6 +67,21 @@ fn check_ports(connections: usize, ports: Option<usize>) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// The soft limit of open files that this process was started with, if [`prepare_for`] has raised it since. A server is
+/// started with the same: it is not for us to raise.
+pub(crate) fn soft_nofile_at_start() -> Option<u64> {
+    SOFT_NOFILE_AT_START.get().copied()
+}
+
+/// Sets the soft limit of open files.
+///
+/// # Errors
+/// It is above the hard one.
+pub(crate) fn set_soft_nofile(soft: u64) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard).context("cannot set the open-file limit")
 }
 
 /// The longest backlog that the kernel allows.

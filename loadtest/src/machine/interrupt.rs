@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigHandler, Signal, killpg};
 use nix::unistd::Pid;
+use procfs::process::Process;
 
 use super::terminal::say;
 
+const CAUGHT: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// The exit status that shells report for a process ended by SIGINT.
 pub(crate) const EXIT_STATUS: u8 = 130;
 
@@ -31,14 +33,17 @@ struct State {
 }
 
 impl Interrupt {
-    /// Catches SIGINT, SIGTERM and SIGHUP from now on.
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on, except those that are ignored, as SIGHUP under `nohup`: they stay
+    /// so, here and in the server.
     ///
     /// goose sets a handler with the same crate when an attack starts, but the crate keeps the first one, which is
     /// this.
     pub(crate) fn install() -> Result<Self> {
         let state = Arc::new(State::default());
         let caught = state.clone();
+        let ignored: Vec<Signal> = CAUGHT.into_iter().filter(|&signal| is_ignored(signal)).collect();
         ctrlc::set_handler(move || caught.interrupt()).context("cannot handle Ctrl-C")?;
+        ignored.into_iter().try_for_each(ignore).context("cannot go on to ignore a signal")?;
         Ok(Self { state })
     }
 
@@ -58,6 +63,19 @@ impl Interrupt {
         self.state.is_group_disposable.store(true, SeqCst);
         self.state.group.store(process_group, SeqCst);
     }
+}
+
+/// Whether this process ignores a signal.
+fn is_ignored(signal: Signal) -> bool {
+    let status = Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & (1 << (signal as i32 - 1)) != 0)
+}
+
+/// Ignores a signal; processes started from now on do, too.
+#[expect(unsafe_code, reason = "the only way to ignore a signal")]
+fn ignore(signal: Signal) -> nix::Result<()> {
+    // SAFETY: no handler of ours runs, so none can do what a handler must not.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map(drop)
 }
 
 impl State {

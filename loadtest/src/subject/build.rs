@@ -1,17 +1,16 @@
 //! Builds the project's servers.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use results::Target;
 
+use super::launch;
 use crate::machine::interrupt::Interrupt;
 
 /// The cargo package of a server, also the name of its binary.
@@ -62,13 +61,17 @@ fn workspace() -> Result<PathBuf> {
 }
 
 fn build_packages(workspace: &Path, targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut argv =
+        [&cargo, "build", "--release", "--message-format=json-render-diagnostics"].map(String::from).to_vec();
     // Build all servers, so that each binary is the same no matter which others are measured.
-    command.args(Target::ALL.into_iter().flat_map(|target| ["--package", package(target)]));
-    command.current_dir(workspace).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot run {} to build the servers", cargo.display()))?;
+    argv.extend(Target::ALL.into_iter().flat_map(|target| ["--package", package(target)]).map(String::from));
+    // A guard kills what cargo starts, too.
+    let guarded = launch::start(&argv, &[], None, |command| {
+        command.current_dir(workspace).stdout(Stdio::piped());
+    });
+    let mut child = guarded.with_context(|| format!("cannot run {cargo} to build the servers"))?;
+    let child = &mut child.guard;
     interrupt.guard_disposable(child.id() as i32);
     let mut built = HashMap::new();
     if let Some(stdout) = child.stdout.take() {

@@ -34,7 +34,10 @@ impl MemorySource {
     /// Creates a cgroup, if this machine allows it.
     pub(crate) fn open() -> Self {
         meter::remove_stale(CGROUP_PREFIX);
-        match Cgroup::create(&format!("{CGROUP_PREFIX}{}", std::process::id())) {
+        let name = format!("{CGROUP_PREFIX}{}", std::process::id());
+        // A stale one of our pid that still holds processes cannot be removed.
+        let created = Cgroup::create(&name).or_else(|_| Cgroup::create(&format!("{name}-2")));
+        match created {
             Ok(cgroup) => MemorySource::Cgroup(cgroup),
             Err(error) => MemorySource::Processes { why: format!("{:#}", anyhow::Error::from(error)) },
         }

@@ -19,10 +19,10 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const READ_BYTES: usize = 4096;
 
-/// Prints the address of a free port, and answers each request head there with the same few bytes until killed.
-pub(crate) fn serve() -> Result<ExitCode> {
+/// Prints its address, and answers each request head there with the same few bytes until killed.
+pub(crate) fn serve(port: u16) -> Result<ExitCode> {
     limits::descriptors()?;
-    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, 0).into(), DEFAULT_BACKLOG)?;
+    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, port).into(), DEFAULT_BACKLOG)?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_multi_thread()
         .enable_io()

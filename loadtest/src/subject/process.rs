@@ -1,12 +1,12 @@
 //! A running server process.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::launch;
+use super::launch::{self, Guarded};
 use crate::machine::cpus::Cpus;
+use crate::machine::descent;
 use crate::machine::interrupt::{Interrupt, kill_group};
 
 /// How long a server may take to start listening.
@@ -24,13 +25,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How many of the first and of the last lines on stderr are kept.
 const KEPT_LINES: usize = 10;
+/// What is kept of a line.
+const MAX_LINE_BYTES: usize = 4096;
 /// How long to wait for the end of stderr after the server exits.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that loadtest started. Drop kills it.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
-    child: Child,
+    guarded: Guarded,
     name: &'static str,
     /// The lines of its stdout.
     stdout: Receiver<String>,
@@ -54,7 +57,10 @@ struct Kept {
 }
 
 impl ServerProcess {
-    /// Starts `argv`. Call it on the main thread: see [`launch::command`].
+    /// Starts `argv`.
+    ///
+    /// # Errors
+    /// It cannot be started.
     pub(crate) fn spawn(
         name: &'static str,
         argv: &[String],
@@ -62,13 +68,15 @@ impl ServerProcess {
         cpus: Option<&Cpus>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let mut command = launch::command(argv, join_paths, cpus);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-        interrupt.guard(child.id() as i32);
-        let stderr = child.stderr.take().map(keep_lines).unwrap_or_default();
-        let stdout = child.stdout.take().map(send_lines).context("its output cannot be read")?;
-        Ok(Self { child, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
+        let piped = |command: &mut Command| {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        };
+        let started = launch::start(argv, join_paths, cpus, piped);
+        let mut guarded = started.with_context(|| format!("{name} cannot be started"))?;
+        interrupt.guard(guarded.guard.id() as i32);
+        let stderr = guarded.guard.stderr.take().map(keep_lines).unwrap_or_default();
+        let stdout = guarded.guard.stdout.take().map(send_lines).context("its output cannot be read")?;
+        Ok(Self { guarded, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
     }
 
     /// Reads the next line of its output, which must be `prefix` and an address.
@@ -109,13 +117,13 @@ impl ServerProcess {
 
     /// The pid of the root of the server's process tree.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id() as i32
+        self.guarded.pid
     }
 
     /// Its exit status, once it has exited.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
         if self.exit.is_none() {
-            self.exit = self.child.try_wait().ok().flatten();
+            self.exit = self.guarded.guard.try_wait().ok().flatten();
         }
         self.exit
     }
@@ -159,21 +167,20 @@ impl ServerProcess {
         }
     }
 
-    /// Kills its whole process group.
+    /// Kills it and all that descends from it, also what has left its process group.
     pub(crate) fn kill(&mut self) {
-        kill_group(self.pid());
+        kill_group(self.guarded.guard.id() as i32);
         if self.exit.is_none() {
-            let _ = self.child.kill();
-            self.exit = self.child.wait().ok();
+            let _ = self.guarded.guard.kill();
+            self.exit = self.guarded.guard.wait().ok();
         }
+        descent::kill_all();
     }
 }
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        if self.exit().is_none() {
-            self.kill();
-        }
+        self.kill();
         self.interrupt.guard(0);
     }
 }
@@ -190,25 +197,46 @@ pub(crate) fn describe_exit(exit: ExitStatus) -> String {
     }
 }
 
+/// The first lines of a stream, read by a thread. It reads on to the end, whatever comes: a full pipe would block the
+/// server, and a closed one would kill it.
 fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // Keep reading even without a receiver: a full pipe would block the server.
-            let _ = sender.send(line);
-        }
-    });
+    let (sender, receiver) = sync_channel(KEPT_LINES);
+    // What nobody waits for is dropped.
+    thread::spawn(move || read_lines(stream, |line| drop(sender.try_send(line))));
     receiver
+}
+
+/// Reads to the end, and gives each line, cut to [`MAX_LINE_BYTES`].
+fn read_lines(stream: impl Read, mut take: impl FnMut(String)) {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        let bytes = match stream.fill_buf() {
+            Ok([]) => break,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES - line.len())]);
+        let used = part.len() + usize::from(end.is_some());
+        stream.consume(used);
+        if end.is_some() {
+            take(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        take(String::from_utf8_lossy(&line).into_owned());
+    }
 }
 
 fn keep_lines(stream: impl Read + Send + 'static) -> Lines {
     let mut lines = Lines::default();
     let kept = lines.kept.clone();
     lines.reader = Some(thread::spawn(move || {
-        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-        }
+        read_lines(stream, |line| kept.lock().unwrap_or_else(PoisonError::into_inner).push(line));
     }));
     lines
 }
