@@ -70,8 +70,8 @@ fn count(command_line: &str) -> usize {
 fn whatever_the_server_prints_it_lives_on_and_we_stay_small() {
     let server = Server::new();
     // Bytes that are no text, a line of 40 MB, and 40 MB of lines; on both streams.
-    let flood = "printf '\\377\\376\\000\\n'; head -c 40000000 /dev/zero; yes | head -c 40000000;";
-    let exec = server.command(&format!("({flood}) >&2; {flood} exec"), "");
+    let flood = "printf '\\377\\376\\000\\n' && head -c 40000000 /dev/zero && yes | head -c 40000000 &&";
+    let exec = server.command(&format!("({flood} true) >&2 && {flood} exec"), "");
     let (result, output) = server.measure("", &exec);
     assert!(output.status.success() && result["complete"] == true, "{output:?}");
     assert!(result["client"]["rss_peak_bytes"].as_u64().unwrap() < 80_000_000, "{}", result["client"]);
@@ -134,4 +134,26 @@ fn a_signal_that_is_ignored_stays_so() {
         let result: Value = serde_json::from_slice(&fs::read(server.path("run.json")).unwrap()).unwrap();
         assert_eq!(result["complete"], true, "{signal}");
     }
+}
+
+#[test]
+fn a_cgroup_of_an_earlier_process_with_our_pid_is_in_nobodys_way() {
+    let probe = format!("loadtest-probe-{}", std::process::id());
+    let Ok(group) = meter::Cgroup::create(&probe) else {
+        eprintln!("skipped: this needs the right to create a cgroup");
+        return;
+    };
+    let parent = group.join_paths()[0].parent().and_then(|dir| dir.parent()).unwrap().to_owned();
+    drop(group);
+    let server = Server::new();
+    // The shell's pid becomes loadtest's.
+    let stale = format!("{}/c10k-loadtest-$$", parent.display());
+    let prefix = format!("mkdir {stale}; echo {stale} > {};", server.path("stale"));
+    let (result, output) = server.measure(&prefix, &server.command("exec", ""));
+    assert!(output.status.success(), "{output:?}");
+    assert!(result["memory"]["source"].as_str().unwrap().starts_with("cgroup"), "{}", result["memory"]);
+    let stale = fs::read_to_string(server.path("stale")).unwrap();
+    // The next run removes it: its creator is gone.
+    server.measure("", &server.command("exec", ""));
+    assert!(!fs::exists(stale.trim()).unwrap(), "{stale}");
 }

@@ -96,8 +96,8 @@ pub struct CgroupParts {
 }
 
 impl Cgroup {
-    /// Creates a cgroup of this name. Name it prefix + own pid, so that [`remove_stale`] finds it if its creator is
-    /// killed.
+    /// Creates a cgroup of this name. Name it prefix + own pid, perhaps with a dash and more, so that [`remove_stale`]
+    /// finds it if its creator is killed.
     ///
     /// # Errors
     /// [`MeterError::NoCgroup`] says what is in the way (no write permission, a read-only mount, no memory controller,
@@ -348,9 +348,8 @@ pub fn remove_stale(prefix: &str) -> Vec<PathBuf> {
 
 fn is_stale(dir: &Path, prefix: &str) -> bool {
     let name = dir.file_name().and_then(|name| name.to_str());
-    let creator = name.and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
-    // One with our own pid is from a process that had it before: ours are created later.
-    creator.is_some_and(|pid| pid == process::id() || !Path::new(&format!("/proc/{pid}")).exists())
+    let creator = name.and_then(|name| name.strip_prefix(prefix)?.split('-').next()?.parse::<u32>().ok());
+    creator.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// Creates the directory of a group; the error says what to do.
@@ -430,6 +429,7 @@ mod tests {
         let dir = |name: &str| PathBuf::from("/sys/fs/cgroup").join(name);
         let beyond_pid_max = u32::MAX;
         assert!(is_stale(&dir(&format!("loadtest-{beyond_pid_max}")), "loadtest-"));
+        assert!(is_stale(&dir(&format!("loadtest-{beyond_pid_max}-2")), "loadtest-"));
         assert!(!is_stale(&dir(&format!("loadtest-{}", process::id())), "loadtest-"));
         assert!(!is_stale(&dir("loadtest-server"), "loadtest-"));
         assert!(!is_stale(&dir(&format!("other-{beyond_pid_max}")), "loadtest-"));

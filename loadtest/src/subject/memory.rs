@@ -35,7 +35,7 @@ impl MemorySource {
     pub(crate) fn open() -> Self {
         meter::remove_stale(CGROUP_PREFIX);
         let name = format!("{CGROUP_PREFIX}{}", std::process::id());
-        // A stale one of our pid that still holds processes cannot be removed.
+        // An earlier process with our pid may have left one, as it was killed.
         let created = Cgroup::create(&name).or_else(|_| Cgroup::create(&format!("{name}-2")));
         match created {
             Ok(cgroup) => MemorySource::Cgroup(cgroup),
