@@ -57,6 +57,8 @@ pub(crate) struct Subject {
     memory_source: MemorySource,
     memory: Memory,
     warnings: Vec<Warning>,
+    /// The highest sample, where samples are needed.
+    sampled_peak_bytes: Option<u64>,
     /// `None` if they cannot be read.
     cpus: Option<RunCpus>,
     /// At the start of the window: this machine's usage and the server's CPU time.
@@ -105,7 +107,8 @@ impl Subject {
             MeteredServer::Admin(url) => Self::remote(url.connectable_address()?),
             MeteredServer::Pid(pid) => {
                 meter::ledger(*pid).with_context(|| format!("--pid {pid} cannot be metered"))?;
-                Ok(Self::new(Some(*pid), None, MemorySource::running(), Cpus::allowed(*pid).as_ref()))
+                let subject = Self::new(Some(*pid), None, MemorySource::running(), Cpus::allowed(*pid).as_ref());
+                Ok(subject.with_owner_checked(url))
             }
             MeteredServer::Exec(command) => {
                 if url.connectable_address().is_ok() {
@@ -115,9 +118,23 @@ impl Subject {
                 let argv = ["sh", "-c", command].map(String::from);
                 let mut server = ServerProcess::spawn("--exec", &argv, &memory_source.join_paths(), cpus, interrupt)?;
                 server.wait_until_listening(|| url.connectable_address().is_ok())?;
-                Ok(Self::new(Some(server.pid()), Some(server), memory_source, cpus))
+                Ok(Self::new(Some(server.pid()), Some(server), memory_source, cpus).with_owner_checked(url))
             }
         }
+    }
+
+    /// With a warning if others listen at the URL's port than those who are metered, such as a container behind its client.
+    fn with_owner_checked(mut self, url: &Url) -> Self {
+        let in_cgroup = self.memory_source.cgroup().and_then(|cgroup| cgroup.pids().ok());
+        let metered = in_cgroup.unwrap_or_else(|| self.pid.map(meter::process_tree).unwrap_or_default());
+        if meter::listens_at(&metered, url.port()) == Some(false) {
+            let text = format!(
+                "none of the metered processes listens at port {}: RAM and CPU time are not those of the server that answers",
+                url.port()
+            );
+            self.warnings.push(Warning::new(WarningKind::NotTheServer, text));
+        }
+        self
     }
 
     /// A server that runs elsewhere and reports its own RAM.
@@ -153,11 +170,21 @@ impl Subject {
             memory_source,
             memory,
             warnings,
+            sampled_peak_bytes: None,
             cpus: RunCpus::new(cpus),
             start: None,
             overflows_before,
             client_cpu_s: None,
             server_cpu_s: None,
+        }
+    }
+
+    /// Whether the server is gone: one that loadtest started, or one that it only meters.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        match (&mut self.server, self.pid) {
+            (Some(server), _) => server.exit().is_some(),
+            (None, Some(pid)) => meter::threads(pid).is_err() || meter::rss_peak_bytes(pid).is_err(),
+            (None, None) => false,
         }
     }
 
@@ -169,12 +196,20 @@ impl Subject {
     /// Describes the death of a server that loadtest did not stop.
     pub(crate) fn describe_death(&mut self) -> String {
         let exit = self.exit();
-        self.server.as_ref().map_or_else(String::new, |server| server.describe_death(exit))
+        match (&self.server, self.pid) {
+            (Some(server), _) => server.describe_death(exit),
+            (None, pid) => format!("the process {} ended", pid.unwrap_or_default()),
+        }
     }
 
     /// What the kernel charges to the server now, in bytes.
     pub(crate) fn current_bytes(&self) -> Option<u64> {
         self.memory_source.current_bytes()
+    }
+
+    /// Notes what the kernel charges now, where it keeps no peak of all of it.
+    pub(crate) fn sample_memory(&mut self) {
+        self.sampled_peak_bytes = self.sampled_peak_bytes.max(self.memory_source.sample_bytes());
     }
 
     /// Fetches the RAM of a remote server, which reports it only on request.
@@ -216,11 +251,18 @@ impl Subject {
         let now = Usage::now(&cpus);
         self.refresh_memory();
         self.client_cpu_s = now.own_cpu_s_since(&start);
-        self.server_cpu_s = self.cpu_s().zip(server_before).map(|(now, before)| now - before);
+        // Less than before: processes left the tree with what they had used.
+        let server_cpu_s = self.cpu_s().zip(server_before).map(|(now, before)| now - before);
+        self.server_cpu_s = server_cpu_s.filter(|time_s| *time_s >= 0.0);
         let cpu_use = now.use_since(&start, &cpus, self.client_cpu_s, self.server_cpu_s);
         self.warnings.extend(cpu_use.into_iter().flat_map(|cpu_use| cpu_use.warnings(threads)));
         self.warnings.extend(now.quota_warning(&start));
+        self.sample_memory();
         self.memory_source.read_end(&mut self.memory, &mut self.warnings);
+        if let Some(sampled) = self.sampled_peak_bytes {
+            self.memory.peak_bytes = self.memory.peak_bytes.max(Some(sampled));
+            self.memory.peak_is_sampled = Some(true);
+        }
     }
 
     /// Reads the ledger, while the connections are still open.

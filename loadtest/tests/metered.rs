@@ -129,6 +129,67 @@ fn a_running_server_is_metered_with_its_children_and_left_running() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+fn has_warning(result: &Value, kind: &str) -> bool {
+    result["warnings"].as_array().unwrap().iter().any(|warning| warning["kind"] == kind)
+}
+
+#[test]
+fn a_metered_process_that_ends_is_a_failure() {
+    let port = free_port();
+    let mut server = null_server(port);
+    let directory = TempDir::new().unwrap();
+    let json = directory.path().join("run.json").to_str().unwrap().to_owned();
+    let (pid, url) = (server.0.id().to_string(), format!("http://127.0.0.1:{port}/"));
+    let running = thread::spawn(move || (run(&["-c5", "-d20s", "--pid", &pid, "--json", &json, &url]), json));
+    thread::sleep(Duration::from_secs(2));
+    server.0.kill().unwrap();
+    server.0.wait().unwrap();
+    let (output, json) = running.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let result: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    assert_eq!((&result["complete"], &result["cause"]), (&false.into(), &"server_died".into()), "{result}");
+}
+
+/// The null server at this port.
+fn null_server(port: u16) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["null-server", "--port", &port.to_string()]).stdout(Stdio::null());
+    let server = Running(command.spawn().unwrap());
+    while !is_listening(port) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    server
+}
+
+#[test]
+fn children_that_have_ended_count_in_the_cpu_time_of_a_tree() {
+    let port = free_port();
+    let mut command = Command::new(server_executable());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--db-wait", "0ms"]).stdout(Stdio::null());
+    let server = Running(command.spawn().unwrap());
+    while !is_listening(port) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // A process for each request.
+    let (pid, url) = (server.0.id().to_string(), format!("http://127.0.0.1:{port}/"));
+    let (result, ..) = measure(&["-c", "10", "-d", "3s", "-H", "Connection: close", "--pid", &pid, &url]);
+    let per_request_us = result["server"]["cpu_s"].as_f64().unwrap() * 1e6 / result["requests"].as_f64().unwrap();
+    // Less than that no kernel needs to fork.
+    assert!(per_request_us > 30.0, "{per_request_us} in {}", result["server"]);
+}
+
+#[test]
+fn who_is_metered_must_be_who_listens() {
+    let port = free_port();
+    let server = null_server(port);
+    let mut sleeping = Running(Command::new("sleep").arg("60").spawn().unwrap());
+    let url = format!("http://127.0.0.1:{port}/");
+    let with_pid = |pid: u32| measure(&["-c", "5", "-d", "1s", "--pid", &pid.to_string(), &url]).0;
+    assert!(!has_warning(&with_pid(server.0.id()), "not_the_server"));
+    assert!(has_warning(&with_pid(sleeping.0.id()), "not_the_server"));
+    assert!(sleeping.0.try_wait().unwrap().is_none());
+}
+
 #[test]
 fn a_remote_target_is_polled_and_left_running() {
     let (mut server, remote) = start_remote("prefork");

@@ -131,13 +131,21 @@ impl Cgroup {
     }
 
     /// The highest [`current_bytes`](Cgroup::current_bytes) since creation or the last
-    /// [`reset_peak`](Cgroup::reset_peak), in bytes. v1 keeps a separate peak for TCP buffers; their sum is an upper
-    /// bound if the peaks came at different times.
+    /// [`reset_peak`](Cgroup::reset_peak), in bytes. v1 keeps a separate peak for TCP buffers, which may have come at
+    /// another time, and so is not in it: where [`peak_lacks_tcp`](Cgroup::peak_lacks_tcp), sample `current_bytes`.
     ///
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
     pub fn peak_bytes(&self) -> Result<u64, MeterError> {
         self.files.peak_bytes()
+    }
+
+    /// Whether the peak lacks TCP buffers that the current total has: on v1.
+    pub fn peak_lacks_tcp(&self) -> bool {
+        match &self.files {
+            Files::V1(files) => files.accounts_tcp(),
+            Files::V2(_) => false,
+        }
     }
 
     /// Limits the group to this many bytes, without swap. Each time it outgrows the limit the kernel kills one process,

@@ -36,6 +36,9 @@ pub struct Ledger {
     /// Kernel memory of the distinct sockets that the tree holds, in bytes: the protocol object, file, dentry and inode
     /// of each, and the payload queued in it. A lower bound, because the buffers around that payload are not visible.
     pub sockets_bytes: Option<u64>,
+    /// What of `sockets_bytes` a cgroup is not charged for, although the tree holds it, in bytes: the objects of accepted TCP
+    /// connections, before Linux 6.12. 0 where all is charged.
+    pub uncharged_sockets_bytes: Option<u64>,
     /// How many distinct sockets the tree holds; one inherited by 10,000 children counts once.
     pub sockets: Option<u64>,
     /// Running processes in the tree, without zombies.
@@ -133,10 +136,10 @@ impl LedgerWalk {
             return Err(MeterError::NoSuchProcess { pid: self.root_pid });
         }
         let mut missing = Vec::new();
-        let (mut sockets, mut sockets_bytes) = (None, None);
+        let (mut sockets, mut socket_bytes) = (None, None);
         if self.fds.total("sockets_bytes", &mut missing).is_some() {
             sockets = Some(self.socket_inodes.len() as u64);
-            sockets_bytes = sockets::kernel_bytes(self.root_pid, &self.socket_inodes, &mut missing);
+            socket_bytes = sockets::kernel_bytes(self.root_pid, &self.socket_inodes, &mut missing);
         }
         Ok(Ledger {
             rss_sum_bytes: Some(self.rss_kib * 1024),
@@ -144,7 +147,8 @@ impl LedgerWalk {
             private_dirty_bytes: self.private_dirty.total("private_dirty_bytes", &mut missing),
             page_tables_bytes: Some(self.page_tables_kib * 1024),
             kernel_stacks_bytes: Some(self.threads * kernel_stack_bytes()),
-            sockets_bytes,
+            sockets_bytes: socket_bytes.map(|bytes| bytes.all),
+            uncharged_sockets_bytes: socket_bytes.map(|bytes| bytes.uncharged),
             sockets,
             processes: self.processes,
             threads: self.threads,

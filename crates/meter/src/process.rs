@@ -46,6 +46,18 @@ pub fn run_time(pid: i32) -> Result<Duration, MeterError> {
     Ok(Duration::from_nanos(run_ns))
 }
 
+/// CPU time of the children that have ended and that the process, or one of these children, has waited for: `cutime` and
+/// `cstime` of `/proc/PID/stat`, in ticks as in [`cpu_time`]. A parent that ignores SIGCHLD has none.
+///
+/// # Errors
+/// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
+pub fn ended_children_cpu_time(pid: i32) -> Result<Duration, MeterError> {
+    let stat = Process::new(pid).and_then(|process| process.stat());
+    let stat = stat.map_err(|error| gone(pid, error))?;
+    let ticks = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
+    Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
+}
+
 /// The peak RSS of the process, in bytes: `VmHWM` of `/proc/PID/status`. A lifetime maximum.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 80] = [
+const FIGURES: [(&str, &str); 81] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -78,6 +78,7 @@ const FIGURES: [(&str, &str); 80] = [
     ("memory.page_tables_bytes", ""),
     ("memory.kernel_stacks_bytes", ""),
     ("memory.sockets_bytes", ""),
+    ("memory.uncharged_sockets_bytes", ""),
     ("memory.limit_bytes", ""),
     ("memory.processes", "processes"),
     ("memory.threads", "threads"),

@@ -458,6 +458,10 @@ pub struct Memory {
     pub source: Option<String>,
     /// The highest value until the window closed.
     pub peak_bytes: Option<u64>,
+    /// Whether that is the highest of many samples, and not the kernel's own record, which on cgroup v1 lacks TCP buffers;
+    /// null without a cgroup.
+    #[serde(default)]
+    pub peak_is_sampled: Option<bool>,
     /// Before the first connection.
     pub idle_bytes: Option<u64>,
     /// With all connections open and idle, each after one answer without a query; null without a cgroup.
@@ -478,6 +482,10 @@ pub struct Memory {
     pub kernel_stacks_bytes: Option<u64>,
     /// Kernel memory of sockets.
     pub sockets_bytes: Option<u64>,
+    /// What of it the kernel did not charge to the cgroup, and is added to the figures above: accepted TCP connections before
+    /// Linux 6.12; null without a cgroup.
+    #[serde(default)]
+    pub uncharged_sockets_bytes: Option<u64>,
     /// The cgroup's limit; null without one.
     pub limit_bytes: Option<u64>,
     /// Processes.
@@ -503,11 +511,28 @@ impl Memory {
         Some(self.pss_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes.unwrap_or(0))
     }
 
+    /// What is known to be the server's alone, and charged to it or added: its dirty pages and its kernel memory.
+    pub fn known_parts_bytes(&self) -> Option<u64> {
+        Some(self.private_dirty_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?)
+    }
+
+    /// Adds what the kernel did not charge to the cgroup, once.
+    pub fn add_uncharged(&mut self, bytes: u64) {
+        if self.uncharged_sockets_bytes.is_some() {
+            return;
+        }
+        self.uncharged_sockets_bytes = Some(bytes);
+        for total in [&mut self.peak_bytes, &mut self.keep_alive_bytes, &mut self.end_bytes] {
+            *total = total.map(|total| total + bytes);
+        }
+    }
+
     /// Kernel memory charged to the cgroup beyond the ledger: mostly what the kernel keeps for each task, mapping and
     /// file.
     pub fn unledgered_kernel_bytes(&self) -> Option<u64> {
         let ledgered = self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?;
-        Some(self.cgroup.as_ref()?.kernel_bytes?.saturating_sub(ledgered))
+        let charged = self.cgroup.as_ref()?.kernel_bytes? + self.uncharged_sockets_bytes.unwrap_or(0);
+        Some(charged.saturating_sub(ledgered))
     }
 }
 

@@ -56,6 +56,10 @@ pub enum WarningKind {
     ShortOfDescriptors,
     /// The kernel killed processes of the server because memory ran out.
     OutOfMemory,
+    /// The known parts of the server's RAM add up to more than its cgroup's total.
+    PartsExceedTotal,
+    /// The metered processes are not those that listen at the URL's port.
+    NotTheServer,
     /// A RAM figure is missing, or comes from a second-best source.
     Meter,
     /// The server printed a warning, or did not exit cleanly.

@@ -33,6 +33,9 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
     let fixed_wait = result.wait.fixed();
     result.rps_ceiling = fixed_wait.map(|wait| result.connections.waiting_peak as f64 / wait.as_secs_f64());
+    // All connections are open for most of the window.
+    let uncharged_bytes = result.memory.uncharged_sockets_bytes.unwrap_or(0);
+    result.series.iter_mut().for_each(|second| second.ram_bytes = second.ram_bytes.map(|ram| ram + uncharged_bytes));
     // Only this project's servers report how many are open.
     let connections = result.connections.open_peak.max(result.connections.established as u64);
     result.memory.per_connection_bytes = result.memory.added_per_connection_bytes(connections);

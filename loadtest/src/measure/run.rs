@@ -430,10 +430,11 @@ impl Run<'_> {
     /// Waits, unless there is a reason to stop.
     fn pause(&mut self, time: Duration) -> Result<(), Stopped> {
         thread::sleep(time);
+        self.subject.sample_memory();
         if self.interrupt.is_raised() {
             return Err(Stopped::Interrupted);
         }
-        self.subject.exit().map_or(Ok(()), |_| Err(Stopped::ServerDied))
+        if self.subject.is_gone() { Err(Stopped::ServerDied) } else { Ok(()) }
     }
 
     fn enter(&mut self, phase: RunPhase) {

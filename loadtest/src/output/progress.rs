@@ -140,11 +140,15 @@ fn style(template: &str, phase: RunPhase) -> ProgressStyle {
     })
 }
 
-/// How far a phase is: `3.2 of 10.0 s` of the measured time, or `2,500 of 10,000` connections.
+/// How far a phase is: `3.2 of 10.0 s` of the measured time, or `2,500 of 10,000` connections; nothing where that is not
+/// known.
 fn amount(phase: RunPhase, done: u64, total: u64) -> String {
     match phase {
         RunPhase::Measuring => format!("{:.1} of {:.1} s", done as f64 / 1e3, total as f64 / 1e3),
-        _ => format!("{} of {}", format::count(done as f64), format::count(total as f64)),
+        RunPhase::Connecting | RunPhase::Holding | RunPhase::Settling => {
+            format!("{} of {}", format::count(done as f64), format::count(total as f64))
+        }
+        RunPhase::Ledger | RunPhase::Stopping | RunPhase::Gone => String::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use meter::{Cgroup, Ledger};
+use quantity::format;
 
 use results::run::Memory;
 use results::{Warning, WarningKind};
@@ -13,6 +14,9 @@ use super::remote::RemoteMemory;
 
 /// Our cgroups are named this plus our pid, so that [`meter::remove_stale`] finds those left by a killed run.
 const CGROUP_PREFIX: &str = "c10k-loadtest-";
+
+/// How far a cgroup's total may lag behind.
+const BATCH_BYTES: u64 = 1 << 20;
 
 /// Where the RAM of one server is read.
 #[derive(Debug)]
@@ -88,8 +92,10 @@ impl MemorySource {
         match self {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
             MemorySource::Processes { .. } => {
-                let times = meter::process_tree(pid).into_iter().flat_map(meter::run_time);
-                Some(times.map(|time| time.as_secs_f64()).sum())
+                let tree = meter::process_tree(pid);
+                let ended = tree.iter().filter_map(|&pid| meter::ended_children_cpu_time(pid).ok());
+                let living = tree.iter().filter_map(|&pid| meter::run_time(pid).ok());
+                Some(living.chain(ended).map(|time| time.as_secs_f64()).sum())
             }
             MemorySource::Remote(_) | MemorySource::Nothing => None,
         }
@@ -125,6 +131,11 @@ impl MemorySource {
         }
     }
 
+    /// What the kernel charges now, if its own peak does not have all of it.
+    pub(crate) fn sample_bytes(&self) -> Option<u64> {
+        self.cgroup().filter(|cgroup| cgroup.peak_lacks_tcp())?.current_bytes().ok()
+    }
+
     /// Reads the RAM before the first connection.
     pub(crate) fn read_idle(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
         memory.source = self.source().map(str::to_owned);
@@ -154,7 +165,7 @@ impl MemorySource {
         memory.end_bytes = cgroup.current_bytes().ok();
         memory.cgroup = cgroup.parts().ok();
         match cgroup.peak_bytes() {
-            Ok(peak_bytes) => memory.peak_bytes = Some(peak_bytes),
+            Ok(peak_bytes) => (memory.peak_bytes, memory.peak_is_sampled) = (Some(peak_bytes), Some(false)),
             Err(error) => {
                 memory.peak_bytes = memory.end_bytes;
                 warnings.push(Warning::new(
@@ -184,7 +195,10 @@ impl MemorySource {
         if self.cgroup().is_none() {
             memory.peak_bytes = memory.ledger_total_bytes();
             memory.end_bytes = memory.peak_bytes;
+            return;
         }
+        memory.add_uncharged(ledger.uncharged_sockets_bytes.unwrap_or(0));
+        warnings.extend(parts_exceed_total(memory));
     }
 
     fn source(&self) -> Option<&'static str> {
@@ -198,6 +212,20 @@ impl MemorySource {
             MemorySource::Nothing => return None,
         })
     }
+}
+
+/// A warning if the kernel charged something of the server elsewhere. Charges come in batches, and the figures are read one
+/// after the other.
+fn parts_exceed_total(memory: &Memory) -> Option<Warning> {
+    let (parts, total) = (memory.known_parts_bytes()?, memory.end_bytes?);
+    (parts > total + total / 20 + BATCH_BYTES).then(|| {
+        let [parts, total] = [parts, total].map(|bytes| format::bytes(Some(bytes)));
+        let text = format!(
+            "the server's dirty pages, page tables, kernel stacks and sockets are {parts}, more than the {total} charged to \
+             its cgroup: this kernel charges some of it elsewhere, and the totals are too low"
+        );
+        Warning::new(WarningKind::PartsExceedTotal, text)
+    })
 }
 
 fn with_ledger(memory: &Memory, ledger: &Ledger) -> Memory {

@@ -106,6 +106,11 @@ impl Url {
         &self.host
     }
 
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The port, if the URL has one.
     pub fn given_port(&self) -> Option<u16> {
         self.authority.strip_suffix(&self.port.to_string())?.ends_with(':').then_some(self.port)

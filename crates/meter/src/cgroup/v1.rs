@@ -42,8 +42,14 @@ impl Files {
         Ok(self.number("memory.usage_in_bytes")? + self.number("memory.kmem.tcp.usage_in_bytes").unwrap_or(0))
     }
 
+    /// Without TCP buffers, whose own peak may have come at another time.
     pub(super) fn peak_bytes(&self) -> Result<u64, MeterError> {
-        Ok(self.number("memory.max_usage_in_bytes")? + self.number("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0))
+        self.number("memory.max_usage_in_bytes")
+    }
+
+    /// Whether TCP buffers are accounted for, and so missing in the peak.
+    pub(super) fn accounts_tcp(&self) -> bool {
+        self.number("memory.kmem.tcp.usage_in_bytes").is_ok()
     }
 
     pub(super) fn set_limit_bytes(&self, limit_bytes: u64) -> Result<(), MeterError> {
