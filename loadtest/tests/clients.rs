@@ -306,3 +306,28 @@ fn ffi_is_there_if_it_is_asked_for() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("module 'ffi' not found"), "{}", stderr(&refused));
 }
+
+#[test]
+fn a_late_answer_is_a_timeout_with_a_reason() {
+    let url = serve(|_, mut connection| {
+        while read_head(&mut connection) {
+            thread::sleep(Duration::from_millis(400));
+            if !answer(&mut connection, 200, "") {
+                return;
+            }
+        }
+    });
+    let (result, output) = measure(&["-t1", "-c2", "-d2s", "--timeout", "100ms", &url]);
+    let reason = &result["error_reasons"][0];
+    assert_eq!(
+        (&reason["kind"], &reason["reason"]),
+        (&"timeout".into(), &"answered after --timeout".into()),
+        "{result}"
+    );
+    assert_eq!(reason["count"], result["errors"]["timeout"]);
+    assert!(
+        stderr(&output).contains("failed: 8 × answered after --timeout") || reason["count"] != 8,
+        "{}",
+        stderr(&output)
+    );
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use load::Outcome;
-use results::run::{ErrorReason, RunResult};
+use results::run::{ErrorKind, ErrorReason, RunResult};
 use results::{Warning, WarningKind};
 
 use super::doubts::{self, Premises};
@@ -23,9 +23,12 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
         result.connections.in_flight_mean = mean_over_window(outcome, |_| outcome.in_flight_time_us);
     }
     (result.errors_before, result.errors) = (outcome.errors_before, outcome.errors);
-    result.error_reasons = ErrorReason::merge(&outcome.error_reasons);
     result.rate = outcome.rate;
-    result.errors.timeout += late_after.map_or(0, |limit| count_later(outcome, limit));
+    let late = late_after.map_or(0, |limit| count_later(outcome, limit));
+    result.errors.timeout += late;
+    let late_reason = ErrorReason { kind: ErrorKind::Timeout, reason: "answered after --timeout".into(), count: late };
+    let reasons = outcome.error_reasons.iter().chain((late > 0).then_some(&late_reason));
+    result.error_reasons = ErrorReason::merge(reasons);
     result.client.lag_p99_us = outcome.lag_p99_us;
     result.client.rss_peak_bytes = meter::rss_peak_bytes(std::process::id() as i32).ok();
     result.requests = outcome.latencies.answered();
