@@ -165,7 +165,7 @@ mod tests {
     fn a_sweep_is_answered_with_its_slopes_or_limits() {
         let run = |connections: usize, megabytes| {
             let mut run = measured("threads", connections, megabytes);
-            (run.requests, run.connections.open_peak) = (10, connections as u64);
+            (run.requests, run.connections.open_peak) = (10, Some(connections as u64));
             RunResult { sweep: Some(SweepPlan::sample()), ..run }
         };
         let mut runs = vec![run(100, 11), run(200, 21)];

@@ -149,7 +149,7 @@ mod tests {
     fn the_runs_of_a_sweep_are_sorted_and_have_its_slopes() {
         let run = |connections: usize, peak_bytes| {
             let mut run = sample("threads");
-            (run.connections.requested, run.connections.open_peak) = (connections, connections as u64);
+            (run.connections.requested, run.connections.open_peak) = (connections, Some(connections as u64));
             (run.memory.peak_bytes, run.sweep) = (Some(peak_bytes), Some(SweepPlan::sample()));
             run
         };

@@ -68,7 +68,7 @@ mod tests {
         let mut one = one;
         let mut more = [measured("threads", 1_000, 40), failed("prefork", 1_000, "no processes left")];
         for run in one.iter_mut().chain(&mut more[..1]) {
-            (run.requests, run.connections.open_peak) = (10, run.connections.requested as u64);
+            (run.requests, run.connections.open_peak) = (10, Some(run.connections.requested as u64));
         }
         let page = rendered(&[&one[..], &more].concat());
         assert_eq!(page.matches("<h3>RAM by number of connections</h3>").count(), 1);

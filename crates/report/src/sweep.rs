@@ -140,7 +140,7 @@ mod tests {
     fn sweep() -> Sweep {
         let run = |connections: usize, round, peak_bytes: u64| {
             let mut run = sample("threads");
-            (run.connections.requested, run.connections.open_peak) = (connections, connections as u64);
+            (run.connections.requested, run.connections.open_peak) = (connections, Some(connections as u64));
             (run.round, run.memory.peak_bytes) = (Some(round), Some(peak_bytes));
             RunResult { sweep: Some(SweepPlan::sample()), ..run }
         };

@@ -116,8 +116,7 @@ fn has_article_connections(results: &[RunResult]) -> bool {
 
 /// What kept the server from holding all connections, and how many it had.
 fn failed_by(result: &RunResult) -> String {
-    let had = (result.connections.open_peak).max(result.connections.established as u64);
-    let at = count(had.min(result.connections.requested as u64) as f64);
+    let at = count(result.connections.open().min(result.connections.requested as u64) as f64);
     result.cause.map_or_else(|| UNKNOWN.into(), |cause| format!("{} at {at}", cause.name()))
 }
 
@@ -144,7 +143,7 @@ mod tests {
         let is_row = |cells: &Cells, label: &str| cells.iter().any(|row| row[0] == label);
         assert!(!is_row(&cells(std::slice::from_ref(&sound)), FAILED));
         let mut broken = RunResult { complete: false, cause: Some(Cause::OutOfMemory), ..sound };
-        broken.connections.open_peak = 2_604;
+        broken.connections.open_peak = Some(2_604);
         broken.connections.established = 2_600;
         let cells = cells(&[broken]);
         assert!(cells.contains(&vec![FAILED.to_owned(), "RAM limit at 2,604".to_owned()]), "{cells:?}");

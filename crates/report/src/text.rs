@@ -37,9 +37,7 @@ fn heading(result: &RunResult) -> String {
 
 fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    if result.connections.held_mean.is_some() || result.connections.held_peak > 0 {
-        lines.push(("held", held(result)));
-    }
+    lines.extend(held(result).map(|held| ("held", held)));
     if result.memory.peak_bytes.is_some() {
         lines.push(("RAM", ram(&result.memory)));
         lines.push(("ledger", ledger(&result.memory)));
@@ -69,11 +67,13 @@ fn cpu_text(who: &str, time_s: f64, requests: u64) -> String {
     }
 }
 
-fn held(result: &RunResult) -> String {
+/// What the server held at once, by its own count. Zero is what older files say of a server that does not count.
+fn held(result: &RunResult) -> Option<String> {
     let connections = &result.connections;
-    let (held, established) = (count(connections.held_peak as f64), count(connections.established as f64));
-    let waited = count(connections.waiting_peak as f64);
-    let what = match connections.queued_peak {
+    let held = connections.held_peak.filter(|held| *held > 0 || connections.held_mean.is_some())?;
+    let (held, established) = (count(held as f64), count(connections.established as f64));
+    let waited = count(connections.waiting_peak.unwrap_or(0) as f64);
+    let what = match connections.queued_peak.unwrap_or(0) {
         0 => format!("{held} of {established} requests waited for the database at once"),
         queued => {
             let queued = count(queued as f64);
@@ -81,7 +81,7 @@ fn held(result: &RunResult) -> String {
         }
     };
     let mean = connections.held_mean.map(|mean| format!("; {} on average while measured", count(mean)));
-    what + &mean.unwrap_or_default()
+    Some(what + &mean.unwrap_or_default())
 }
 
 fn ram(memory: &Memory) -> String {

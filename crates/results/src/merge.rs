@@ -123,7 +123,7 @@ fn latencies(runs: &[&RunResult]) -> Result<Latencies> {
 /// The load generators' own connections add up; the server's counts already include all of them.
 fn connections(runs: &[&RunResult]) -> Connections {
     let each = || runs.iter().map(|run| run.connections);
-    let most = |count: fn(Connections) -> u64| each().map(count).max().unwrap_or(0);
+    let most = |count: fn(Connections) -> Option<u64>| each().filter_map(count).max();
     Connections {
         requested: each().map(|each| each.requested).sum(),
         established: each().map(|each| each.established).sum(),
@@ -157,8 +157,7 @@ fn memory(runs: &[&RunResult], connections: &Connections) -> Memory {
     let mut memory = most.cloned().unwrap_or_default();
     // Only the first to connect finds the server idle.
     memory.idle_bytes = runs.iter().filter_map(|run| run.memory.idle_bytes).min();
-    memory.per_connection_bytes =
-        memory.added_per_connection_bytes(connections.open_peak.max(connections.established as u64));
+    memory.per_connection_bytes = memory.added_per_connection_bytes(connections.open());
     memory
 }
 
@@ -256,7 +255,8 @@ mod tests {
         let merged = merge_two(one, other).unwrap();
         assert_eq!((merged.errors.timeout, merged.errors.total()), (3, 6));
         let connections = merged.connections;
-        assert_eq!([connections.requested, connections.established, connections.held_peak as usize], [10_000; 3]);
+        assert_eq!([connections.requested, connections.established], [10_000; 2]);
+        assert_eq!(connections.held_peak, Some(10_000));
         let memory = &merged.memory;
         assert_eq!([memory.peak_bytes, memory.pss_bytes, memory.idle_bytes], [7_000_000, 5_000_000, 9].map(Some));
         assert_eq!(memory.per_connection_bytes, Some(699));

@@ -207,21 +207,28 @@ pub struct Connections {
     /// Connected, but without any answer within the window.
     #[serde(default)]
     pub never_answered: Option<u64>,
-    /// The most open at once, by the server's count.
-    pub open_peak: u64,
+    /// The most open at once, by the server's count; null, as for the next three, if it is not one of this project's.
+    pub open_peak: Option<u64>,
     /// The most requests held at once, waiting for the database or for a worker, by the server's count.
-    pub held_peak: u64,
+    pub held_peak: Option<u64>,
     /// How many it held on average within the window, sampled four times a second.
     pub held_mean: Option<f64>,
     /// The most held requests that waited for the database at once.
-    pub waiting_peak: u64,
+    pub waiting_peak: Option<u64>,
     /// The most held requests seen waiting for a worker.
-    pub queued_peak: u64,
+    pub queued_peak: Option<u64>,
     /// Lost and replaced.
     pub reconnected: u64,
     /// How often a user paused (10 ms to 1 s) because it could not connect.
     #[serde(default)]
     pub connect_pauses: Option<u64>,
+}
+
+impl Connections {
+    /// The most open at once: by the server's count, or by the load generator's if it is higher or the only one.
+    pub fn open(&self) -> u64 {
+        self.open_peak.unwrap_or(0).max(self.established as u64)
+    }
 }
 
 /// The simulated database.

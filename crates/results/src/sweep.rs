@@ -167,7 +167,7 @@ pub fn holds(run: &RunResult) -> bool {
 /// Fits a line to a figure over connections, from the runs that finished.
 pub fn line(runs: &[&RunResult], figure: fn(&RunResult) -> Option<u64>) -> Option<Line> {
     let sound = runs.iter().filter(|run| run.is_sound());
-    let points = sound.filter_map(|run| Some((run.connections.open_peak as f64, figure(run)? as f64)));
+    let points = sound.filter_map(|run| Some((run.connections.open_peak? as f64, figure(run)? as f64)));
     Line::through(&points.collect::<Vec<_>>())
 }
 
@@ -179,7 +179,7 @@ mod tests {
     fn run(target: &str, connections: usize, round: u32, peak_bytes: u64) -> RunResult {
         let mut run = sample("threads");
         target.clone_into(&mut run.target);
-        (run.connections.requested, run.connections.open_peak) = (connections, connections as u64);
+        (run.connections.requested, run.connections.open_peak) = (connections, Some(connections as u64));
         (run.round, run.memory.peak_bytes) = (Some(round), Some(peak_bytes));
         run.sweep = Some(SweepPlan::sample());
         run

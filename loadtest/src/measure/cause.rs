@@ -50,7 +50,7 @@ pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<
     errors += result.errors;
     let requested = result.connections.requested;
     // Only this project's servers report how many are open.
-    let is_open = result.connections.open_peak == 0 || result.connections.open_peak >= requested as u64;
+    let is_open = result.connections.open_peak.is_none_or(|open| open >= requested as u64);
     let is_connected = result.connections.established >= requested && is_open;
     let was_oom_killed = result.server.oom_kills > Some(0);
     // A server that did not start has no exit status. A kill may also come after the measurement, during the drain.
@@ -98,7 +98,7 @@ mod tests {
         RunResult {
             complete: true,
             requests: 100,
-            connections: Connections { requested: 10, established: 10, open_peak: 10, ..Connections::default() },
+            connections: Connections { requested: 10, established: 10, open_peak: Some(10), ..Connections::default() },
             memory: Memory { source: Some("cgroup v2".into()), ..Memory::default() },
             server: ServerSummary {
                 exit: Some("exit status 0".into()),
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_server_that_holds_all_has_no_cause() {
         assert_eq!(find(&sound(), &COMPLETE), None);
-        let elsewhere = Connections { open_peak: 0, ..sound().connections };
+        let elsewhere = Connections { open_peak: None, ..sound().connections };
         assert_eq!(find(&RunResult { connections: elsewhere, ..sound() }, &COMPLETE), None);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let short = Circumstances { is_limited_by_open_files: true, ..COMPLETE };
         assert_eq!(find(&refusing, &short), Some(Cause::Descriptors));
         assert_eq!(find(&sound(), &short), None);
-        let connections = Connections { open_peak: 9, ..sound().connections };
+        let connections = Connections { open_peak: Some(9), ..sound().connections };
         assert_eq!(find(&RunResult { connections, ..sound() }, &COMPLETE), Some(Cause::NotConnected));
         let interrupted = RunResult { complete: false, failure: Some("interrupted".into()), ..sound() };
         assert_eq!(find(&interrupted, &ended(Ending::Interrupted)), Some(Cause::Interrupted));

@@ -35,12 +35,12 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.duration_s = outcome.window.map(|window| window.as_secs_f64());
     result.rps = result.duration_s.filter(|&time| time > 0.0).map(|time| result.requests as f64 / time);
     let fixed_wait = result.wait.fixed();
-    result.rps_ceiling = fixed_wait.map(|wait| result.connections.waiting_peak as f64 / wait.as_secs_f64());
+    let waiting = fixed_wait.zip(result.connections.waiting_peak);
+    result.rps_ceiling = waiting.map(|(wait, waiting_peak)| waiting_peak as f64 / wait.as_secs_f64());
     // All connections are open for most of the window.
     let uncharged_bytes = result.memory.uncharged_sockets_bytes.unwrap_or(0);
     result.series.iter_mut().for_each(|second| second.ram_bytes = second.ram_bytes.map(|ram| ram + uncharged_bytes));
-    // Only this project's servers report how many are open.
-    let connections = result.connections.open_peak.max(result.connections.established as u64);
+    let connections = result.connections.open();
     result.memory.per_connection_bytes = result.memory.added_per_connection_bytes(connections);
     result.latency_us = outcome.latencies.distribution().map(|distribution| distribution.summary());
     result.above_wait_us = result.latency_us.as_ref().zip(fixed_wait).map(|(latency, wait)| latency.above(wait));

@@ -41,7 +41,9 @@ fn of_load(premises: Premises, result: &RunResult) -> Vec<Warning> {
         warnings.push(Warning::new(WarningKind::FewerEstablished, text));
     }
     // Only for a server that reports what it holds.
-    if result.complete && held_mean.is_some() && held_peak < established as u64 {
+    if let Some(held_peak) =
+        held_peak.filter(|held| result.complete && held_mean.is_some() && *held < established as u64)
+    {
         let text = format!("the server held at most {held_peak} of {established} requests at once");
         warnings.push(Warning::new(WarningKind::FewerHeld, text));
     }

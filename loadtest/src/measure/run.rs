@@ -292,7 +292,7 @@ impl Run<'_> {
         self.generator.go();
         loop {
             self.record_held(own, result)?;
-            let held_peak = result.connections.held_peak as usize;
+            let held_peak = result.connections.held_peak.unwrap_or(0) as usize;
             self.report(held_peak.min(established), established);
             if held_peak >= established || Instant::now() > deadline {
                 return Ok(());
@@ -321,10 +321,11 @@ impl Run<'_> {
         let connections = &mut result.connections;
         // A remote server's peak may come from an earlier run.
         let waiting_peak = if own.is_remote { counters.waiting } else { counters.waiting_peak };
-        connections.open_peak = connections.open_peak.max(counters.open);
-        connections.held_peak = connections.held_peak.max(waiting_peak.max(counters.waiting + counters.queued));
-        connections.waiting_peak = connections.waiting_peak.max(waiting_peak);
-        connections.queued_peak = connections.queued_peak.max(counters.queued);
+        let held = waiting_peak.max(counters.waiting + counters.queued);
+        connections.open_peak = connections.open_peak.max(Some(counters.open));
+        connections.held_peak = connections.held_peak.max(Some(held));
+        connections.waiting_peak = connections.waiting_peak.max(Some(waiting_peak));
+        connections.queued_peak = connections.queued_peak.max(Some(counters.queued));
         Ok(())
     }
 

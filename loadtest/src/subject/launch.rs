@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, ExitCode, ExitStatus, Stdio, id};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
@@ -121,17 +122,27 @@ impl LaunchArgs {
 pub(crate) fn guard(args: LaunchArgs) -> Result<ExitCode> {
     set_child_subreaper(true).context("cannot become the reaper of the server's processes")?;
     let mut lifeline = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let loadtest_pid = args.parent;
     let launch = LaunchArgs { parent: id() as i32, ..args };
     // From this thread, which lives on: for the kernel, its end would be the death of the parent.
     let mut server = launch.command("launch").stdin(Stdio::null()).spawn().context("the server cannot be started")?;
     lifeline.write_all(&(server.id() as i32).to_ne_bytes())?;
+    // Whoever has it ends the guard, and the other waits: the first to be killed must not end it before the last.
+    let ending = Arc::new(Mutex::new(()));
+    let at_end = ending.clone();
     thread::spawn(move || {
         // Nothing is ever sent: this is the end of loadtest.
         let _ = lifeline.read(&mut [0]);
+        let _ending = at_end.lock();
         descent::kill_all();
         process::exit(1);
     });
-    end_as(server.wait()?)
+    let status = server.wait()?;
+    let _ending = ending.lock();
+    if getppid().as_raw() != loadtest_pid {
+        descent::kill_all();
+    }
+    end_as(status)
 }
 
 /// Ends this process with the same status, so that its parent sees how the server ended.

@@ -120,8 +120,8 @@ fn cost_in_words(model: &Model<'_>, cell: &Rounds<'_>) -> Option<Markup> {
     });
     let connections = cell.typical()?.connections;
     // A pool is small because most of its requests are queued.
-    let queued = (connections.waiting_peak < connections.held_peak)
-        .then(|| format!("which served {} at a time", count(connections.waiting_peak as f64)));
+    let served = connections.waiting_peak.filter(|_| connections.waiting_peak < connections.held_peak);
+    let queued = served.map(|served| format!("which served {} at a time", count(served as f64)));
     let asides: Vec<String> = [claim, queued].into_iter().flatten().collect();
     Some(html! {
         strong { (format::short_bytes(peak)) } " with " (model.name)

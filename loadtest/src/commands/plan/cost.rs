@@ -27,10 +27,12 @@ impl ModelCost {
     fn new(target: Target, results: &[RunResult]) -> Option<Self> {
         let is_usable = |result: &&RunResult| result.target == target.name() && result.is_sound();
         let results: Vec<_> = results.iter().filter(is_usable).collect();
-        let most =
-            |figure: fn(&RunResult) -> u64| results.iter().map(|result| figure(result)).max().unwrap_or(0) as f64;
+        let most = |figure: fn(&RunResult) -> Option<u64>| {
+            results.iter().filter_map(|result| figure(result)).max().unwrap_or(0) as f64
+        };
         let most_connections = most(|result| result.connections.open_peak);
-        let largest = results.iter().filter(|result| result.connections.open_peak as f64 == most_connections);
+        let largest =
+            results.iter().filter(|result| result.connections.open_peak.unwrap_or(0) as f64 == most_connections);
         let cpu_s = largest.filter_map(|result| Some(result.server.cpu_s? / result.requests as f64));
         Some(Self {
             target,
@@ -72,7 +74,7 @@ fn from_idle(results: &[&RunResult]) -> Option<Line> {
     let idle = results.iter().filter_map(|result| Some((0.0, result.memory.idle_bytes? as f64)));
     let busy = results
         .iter()
-        .filter_map(|result| Some((result.connections.open_peak as f64, result.memory.peak_bytes? as f64)));
+        .filter_map(|result| Some((result.connections.open_peak? as f64, result.memory.peak_bytes? as f64)));
     let line = Line::through(&idle.chain(busy).collect::<Vec<_>>())?;
     // Two places say nothing about the fit.
     Some(Line { slope_interval: None, ..line })
