@@ -22,7 +22,9 @@ struct Loadtest {
 
 impl Loadtest {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        // Whoever runs the tests in the background of a shell ignores SIGINT, and so would loadtest.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_loadtest")]);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { child: command.spawn().unwrap() }
     }

@@ -17,7 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const SWEEP: [&str; 7] = ["sweep", "--target", "async,threads", "-d", "1s", "--db-wait", "100ms"];
 
 fn start(arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    // Whoever runs the tests in the background of a shell ignores SIGINT, and so would loadtest.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_loadtest")]);
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

@@ -91,8 +91,8 @@ pub fn listens_at(pids: &[i32], port: u16) -> Option<bool> {
 }
 
 /// Whether a cgroup is charged for the protocol objects of the TCP connections that its processes accept. The kernel makes
-/// them when the handshake ends, on account of whoever runs at that moment, and only since Linux 6.12 ("net: charge ...
-/// kmem_cache_charge") does `accept` charge them to the one who accepts. The version of cgroups does not matter.
+/// them when the handshake ends, and only since Linux 6.12 ("memcg: add charging of already allocated slab objects") does
+/// `accept` charge them to the one who accepts. The version of cgroups does not matter.
 fn charges_accepted_sockets() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 12, 0))
 }

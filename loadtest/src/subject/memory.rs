@@ -92,10 +92,14 @@ impl MemorySource {
         match self {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
             MemorySource::Processes { .. } => {
-                let tree = meter::process_tree(pid);
-                let ended = tree.iter().filter_map(|&pid| meter::ended_children_cpu_time(pid).ok());
-                let living = tree.iter().filter_map(|&pid| meter::run_time(pid).ok());
-                Some(living.chain(ended).map(|time| time.as_secs_f64()).sum())
+                // A process that ends while it is read counts with its parent, once that has waited for it.
+                let time = |pid| {
+                    // Exact, but without ended threads; and with them, but in ticks.
+                    let living = meter::run_time(pid).ok()?.max(meter::cpu_time(pid).ok()?);
+                    Some((living + meter::ended_children_cpu_time(pid).ok()?).as_secs_f64())
+                };
+                let times: Vec<f64> = meter::process_tree(pid).into_iter().filter_map(time).collect();
+                (!times.is_empty()).then(|| times.iter().sum())
             }
             MemorySource::Remote(_) | MemorySource::Nothing => None,
         }
@@ -133,7 +137,7 @@ impl MemorySource {
 
     /// What the kernel charges now, if its own peak does not have all of it.
     pub(crate) fn sample_bytes(&self) -> Option<u64> {
-        self.cgroup().filter(|cgroup| cgroup.peak_lacks_tcp())?.current_bytes().ok()
+        self.cgroup().filter(|cgroup| cgroup.peak_lacks_tcp() || cgroup.peak_bytes().is_err())?.current_bytes().ok()
     }
 
     /// Reads the RAM before the first connection.
@@ -170,7 +174,7 @@ impl MemorySource {
                 memory.peak_bytes = memory.end_bytes;
                 warnings.push(Warning::new(
                     WarningKind::Meter,
-                    format!("the peak of RAM is the value at the end: {error}"),
+                    format!("the peak of RAM is the highest of samples every 40 or 50 ms: {error}"),
                 ));
             }
         }
@@ -197,7 +201,9 @@ impl MemorySource {
             memory.end_bytes = memory.peak_bytes;
             return;
         }
-        memory.add_uncharged(ledger.uncharged_sockets_bytes.unwrap_or(0));
+        if let Some(uncharged_bytes) = ledger.uncharged_sockets_bytes {
+            memory.add_uncharged(uncharged_bytes);
+        }
         warnings.extend(parts_exceed_total(memory));
     }
 
