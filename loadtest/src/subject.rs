@@ -203,8 +203,13 @@ impl Subject {
     }
 
     /// What the kernel charges to the server now, in bytes.
-    pub(crate) fn current_bytes(&self) -> Option<u64> {
-        self.memory_source.current_bytes()
+    pub(crate) fn current_bytes(&mut self) -> Option<u64> {
+        let current_bytes = self.memory_source.current_bytes();
+        if self.sampled_peak_bytes.is_some() {
+            // No figure is above the peak.
+            self.sampled_peak_bytes = self.sampled_peak_bytes.max(current_bytes);
+        }
+        current_bytes
     }
 
     /// Notes what the kernel charges now, where it keeps no peak of all of it.
@@ -232,7 +237,7 @@ impl Subject {
 
     /// Reads the RAM with all connections open and idle.
     pub(crate) fn read_keep_alive(&mut self) {
-        self.memory.keep_alive_bytes = self.memory_source.current_bytes();
+        self.memory.keep_alive_bytes = self.current_bytes();
     }
 
     fn cpu_s(&self) -> Option<f64> {
@@ -260,7 +265,7 @@ impl Subject {
         self.sample_memory();
         self.memory_source.read_end(&mut self.memory, &mut self.warnings);
         if let Some(sampled) = self.sampled_peak_bytes {
-            self.memory.peak_bytes = self.memory.peak_bytes.max(Some(sampled));
+            self.memory.peak_bytes = self.memory.peak_bytes.max(Some(sampled)).max(self.memory.end_bytes);
             self.memory.peak_is_sampled = Some(true);
         }
     }
