@@ -137,7 +137,10 @@ impl Cgroup {
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
     pub fn peak_bytes(&self) -> Result<u64, MeterError> {
-        self.files.peak_bytes()
+        match &self.files {
+            Files::V1(files) => files.peak_bytes(),
+            Files::V2(files) => files.peak_bytes(),
+        }
     }
 
     /// Whether the peak lacks TCP buffers that the current total has: on v1.
@@ -276,12 +279,16 @@ impl OwnCgroup {
         self.files.current_bytes()
     }
 
-    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was created, in bytes.
+    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was created, in bytes; on v1 an upper bound,
+    /// because TCP buffers have a peak of their own.
     ///
     /// # Errors
     /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
     pub fn peak_bytes(&self) -> Result<u64, MeterError> {
-        self.files.peak_bytes()
+        match &self.files {
+            Files::V1(files) => files.peak_bound_bytes(),
+            Files::V2(files) => files.peak_bytes(),
+        }
     }
 
     /// What the group may use before the kernel kills a process in it, in bytes: the lowest limit of the group and its
@@ -310,13 +317,6 @@ impl Files {
         match self {
             Files::V1(files) => files.current_bytes(),
             Files::V2(files) => files.current_bytes(),
-        }
-    }
-
-    fn peak_bytes(&self) -> Result<u64, MeterError> {
-        match self {
-            Files::V1(files) => files.peak_bytes(),
-            Files::V2(files) => files.peak_bytes(),
         }
     }
 

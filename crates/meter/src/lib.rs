@@ -34,7 +34,7 @@ mod tree;
 pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
-pub use process::{cpu_time, ended_children_cpu_time, rss_peak_bytes, run_time, threads};
+pub use process::{cpu_time, rss_peak_bytes, run_time, threads, total_cpu_time};
 pub use quota::{CpuQuota, cpu_quota};
 pub use sockets::listens_at;
 pub use tree::process_tree;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use procfs::ProcError;
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 
 use crate::MeterError;
 
@@ -19,10 +19,19 @@ use crate::MeterError;
 /// # Errors
 /// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
 pub fn cpu_time(pid: i32) -> Result<Duration, MeterError> {
-    let stat = Process::new(pid).and_then(|process| process.stat());
-    let stat = stat.map_err(|error| gone(pid, error))?;
-    let ticks = stat.utime + stat.stime;
-    Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
+    stat(pid).map(|stat| own_time(&stat))
+}
+
+/// CPU time used so far by the process, by its threads that have ended, and by its children that have ended and that it, or
+/// one of them, has waited for. A parent that ignores SIGCHLD has none of its children's.
+///
+/// # Errors
+/// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] or [`MeterError::File`] if `/proc` cannot be read.
+pub fn total_cpu_time(pid: i32) -> Result<Duration, MeterError> {
+    let stat = stat(pid)?;
+    // The one is exact, but without ended threads; the other has them, but in ticks.
+    let own = run_time(pid)?.max(own_time(&stat));
+    Ok(own + from_ticks(u64::try_from(stat.cutime + stat.cstime).unwrap_or(0)))
 }
 
 /// CPU time used so far by the living threads of the process, from the first field of `/proc/PID/task/TID/schedstat`,
@@ -46,18 +55,6 @@ pub fn run_time(pid: i32) -> Result<Duration, MeterError> {
     Ok(Duration::from_nanos(run_ns))
 }
 
-/// CPU time of the children that have ended and that the process, or one of these children, has waited for: `cutime` and
-/// `cstime` of `/proc/PID/stat`, in ticks as in [`cpu_time`]. A parent that ignores SIGCHLD has none.
-///
-/// # Errors
-/// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
-pub fn ended_children_cpu_time(pid: i32) -> Result<Duration, MeterError> {
-    let stat = Process::new(pid).and_then(|process| process.stat());
-    let stat = stat.map_err(|error| gone(pid, error))?;
-    let ticks = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
-    Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
-}
-
 /// The peak RSS of the process, in bytes: `VmHWM` of `/proc/PID/status`. A lifetime maximum.
 ///
 /// # Errors
@@ -73,9 +70,19 @@ pub fn rss_peak_bytes(pid: i32) -> Result<u64, MeterError> {
 /// # Errors
 /// [`MeterError::NoSuchProcess`]; [`MeterError::Proc`] if `/proc` cannot be read.
 pub fn threads(pid: i32) -> Result<u64, MeterError> {
-    let stat = Process::new(pid).and_then(|process| process.stat());
-    let threads = stat.map_err(|error| gone(pid, error))?.num_threads;
-    Ok(u64::try_from(threads).unwrap_or(0))
+    Ok(u64::try_from(stat(pid)?.num_threads).unwrap_or(0))
+}
+
+fn stat(pid: i32) -> Result<Stat, MeterError> {
+    Process::new(pid).and_then(|process| process.stat()).map_err(|error| gone(pid, error))
+}
+
+fn own_time(stat: &Stat) -> Duration {
+    from_ticks(stat.utime + stat.stime)
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
 fn gone(pid: i32, error: ProcError) -> MeterError {

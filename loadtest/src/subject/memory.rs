@@ -93,13 +93,8 @@ impl MemorySource {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
             MemorySource::Processes { .. } => {
                 // A process that ends while it is read counts with its parent, once that has waited for it.
-                let time = |pid| {
-                    // Exact, but without ended threads; and with them, but in ticks.
-                    let living = meter::run_time(pid).ok()?.max(meter::cpu_time(pid).ok()?);
-                    Some((living + meter::ended_children_cpu_time(pid).ok()?).as_secs_f64())
-                };
-                let times: Vec<f64> = meter::process_tree(pid).into_iter().filter_map(time).collect();
-                (!times.is_empty()).then(|| times.iter().sum())
+                let times = meter::process_tree(pid).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
+                times.reduce(|sum, time| sum + time).map(|time| time.as_secs_f64())
             }
             MemorySource::Remote(_) | MemorySource::Nothing => None,
         }

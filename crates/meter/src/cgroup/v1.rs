@@ -47,6 +47,11 @@ impl Files {
         self.number("memory.max_usage_in_bytes")
     }
 
+    /// With that other peak: an upper bound.
+    pub(super) fn peak_bound_bytes(&self) -> Result<u64, MeterError> {
+        Ok(self.peak_bytes()? + self.number("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0))
+    }
+
     /// Whether TCP buffers are accounted for, and so missing in the peak.
     pub(super) fn accounts_tcp(&self) -> bool {
         self.number("memory.kmem.tcp.usage_in_bytes").is_ok()
