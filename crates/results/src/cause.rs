@@ -41,6 +41,9 @@ pub enum Cause {
     NeverAnswered,
     /// Something else; `failure` says what.
     Other,
+    /// A cause that this version does not know: a newer loadtest wrote the file.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Cause {
@@ -64,6 +67,7 @@ impl Cause {
             Cause::NothingAnswered => "no answer",
             Cause::NeverAnswered => "no answer to some",
             Cause::Other => "failed",
+            Cause::Unknown => "unknown",
         }
     }
 
@@ -92,6 +96,7 @@ impl Cause {
             Cause::NothingAnswered => "no request was answered".into(),
             Cause::NeverAnswered => "some connections got no answer".into(),
             Cause::Other => failure.unwrap_or_default().to_owned(),
+            Cause::Unknown => failure.unwrap_or("only a newer loadtest knows the cause").to_owned(),
         }
     }
 }

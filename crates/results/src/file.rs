@@ -81,6 +81,8 @@ mod tests {
     use tempfile::NamedTempFile;
 
     use crate::samples::RUNS;
+    use crate::{Cause, Warning, WarningKind};
+
     /// The same runs, as an earlier loadtest wrote them.
     const OLD_RUNS: &str = include_str!("../tests/data/runs-v2.json");
 
@@ -117,6 +119,18 @@ mod tests {
         let [old, new] = [OLD_RUNS, RUNS].map(|text| serde_json::to_value(read_text(text).unwrap().results).unwrap());
         assert_eq!(old, new);
         assert!(OLD_RUNS.contains("joined") && old.to_string().contains("left_truncated"));
+    }
+
+    #[test]
+    fn kinds_and_causes_of_a_newer_version_are_read_as_unknown() {
+        let mut runs: Value = serde_json::from_str(RUNS).unwrap();
+        runs[0]["warnings"] = serde_json::json!([{"kind": "solar_flare", "text": "The sun was active."}]);
+        runs[0]["cause"] = "solar_flare".into();
+        let results = read_text(&runs.to_string()).unwrap().results;
+        assert_eq!(results[0].warnings, [Warning::new(WarningKind::Unknown, "The sun was active.")]);
+        assert_eq!(results[0].cause, Some(Cause::Unknown));
+        let again = read_text(std::str::from_utf8(&to_json(&results, true).unwrap()).unwrap()).unwrap().results;
+        assert_eq!((&again[0].warnings, again[0].cause), (&results[0].warnings, results[0].cause));
     }
 
     #[test]

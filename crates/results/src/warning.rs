@@ -68,6 +68,9 @@ pub enum WarningKind {
     Left,
     /// The merged runs may not have run at the same time.
     Merge,
+    /// A kind that this version does not know: a newer loadtest wrote the file. The text says what it is.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Warning {
