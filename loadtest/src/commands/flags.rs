@@ -31,7 +31,8 @@ pub(crate) struct Flags {
     #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
 
-    /// The server to build, start and measure; all measures all five in turn, each freshly started
+    /// The server to build, start and measure; all: four servers, async twice (hyper, own codec), in turn, each freshly
+    /// started
     #[arg(long, value_enum)]
     target: Option<TargetChoice>,
 

@@ -16,7 +16,7 @@ pub(crate) enum TargetChoice {
     Async,
     /// A tokio task per connection, HTTP by this project's own codec
     AsyncCodec,
-    /// All five in turn
+    /// All of these in turn: four servers, async twice
     All,
 }
 
