@@ -13,16 +13,20 @@ use crate::commands::sweep::SweepArgs;
 use crate::commands::url::UrlOptions;
 use crate::subject::launch::LaunchArgs;
 
+// Wrapped by hand at 78 columns: clap breaks longer lines once more on a terminal of 80.
 const EXAMPLES: &str = "\
 Examples:
-  Hold 10,000 connections against each server in turn, and compare them in one table:
+  Hold 10,000 connections against each server in turn, and compare them in one
+  table:
     loadtest --target all
 
   One server, fewer connections, another database, the result kept as JSON:
     loadtest --target threads -c 2000 --db-wait exp:100ms --json threads.json
 
-  For CI: status 3 if latency or RAM is above a limit, a table for the log, a row for the archive:
-    loadtest --target async --fail-if 'p99 > 1200ms' --fail-if 'memory.peak > 200MB' --markdown a.md --csv a.csv
+  For CI: status 3 if latency or RAM is above a limit, a table for the log, a
+  row for the archive:
+    loadtest --target async --fail-if 'p99 > 1200ms' \\
+        --fail-if 'memory.peak > 200MB' --markdown a.md --csv a.csv
 
   Compare before and after:
     loadtest report before.json after.json
@@ -30,38 +34,48 @@ Examples:
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
 
-  Like wrk: 200 connections on 2 threads for half a minute against a running server, with percentiles:
+  Like wrk: 200 connections on 2 threads for half a minute against a running
+  server, with percentiles:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
-  Any other server, started, metered and stopped; and the load generator's own cost:
-    loadtest -c 1000 --exec 'nginx -c \"$PWD/loadtest/examples/nginx.conf\"' http://127.0.0.1:8080/
+  Any other server, started, metered and stopped; and the load generator's
+  own cost:
+    loadtest -c 1000 --exec 'nginx -c \"$PWD/loadtest/examples/nginx.conf\"' \\
+        http://127.0.0.1:8080/
     loadtest -c 1000 --null
 
-With a URL, stdout is wrk's; what wrk does not report is on stderr and in --json:
-  latency     of all requests, including those beyond the timeout, which wrk's line leaves out, and those still
-              unanswered at the end, which wrk does not count: wrk's figures, corrected
+With a URL, stdout is wrk's; what wrk does not report is on stderr and in
+--json:
+  latency     of all requests, including those beyond the timeout, which
+              wrk's line leaves out, and those still unanswered at the end,
+              which wrk does not count: wrk's figures, corrected
   in flight   requests still unanswered at the end
-  errors      a refused connection is a connect error and is retried after a pause; wrk does not retry
-  warning     if the load generator was the bottleneck or late, if requests/s x latency is not the number of
-              connections (Little's law), if backlog, ports or descriptors ran out, or if something else used the
-              machine
+  errors      a refused connection is a connect error and is retried after a
+              pause; wrk does not retry
+  warning     if the load generator was the bottleneck or late, if
+              requests/s x latency is not the number of connections (Little's
+              law), if backlog, ports or descriptors ran out, or if something
+              else used the machine
 An https: server may have any certificate, as in wrk.
 
 How to read the result:
   held        requests waiting at one moment, by the server's own count
-  RAM         the total of the server's own memory cgroup, including kernel memory, if
-              one could be created (as root); the ledger shows the parts, and how far
-              off the popular figure is, RSS added up
-  latency     from the first byte sent to the last byte received. A request still
-              unanswered at the end counts as one that takes at least as long as it
-              had waited; where that leaves a figure open, it reads ≥
-  above wait  the same less the database wait: what the server and this machine add
-  errors      connect: no connection; read, write: it broke; timeout: see --timeout;
-              status: answers of 400 and above. Failures before the measured time are
-              counted separately
+  RAM         the total of the server's own memory cgroup, including kernel
+              memory, if one could be created (as root); the ledger shows the
+              parts, and how far off the popular figure is, RSS added up
+  latency     from the first byte sent to the last byte received. A request
+              still unanswered at the end counts as one that takes at least
+              as long as it had waited; where that leaves a figure open, it
+              reads ≥
+  above wait  the same less the database wait: what the server and this
+              machine add
+  errors      connect: no connection; read, write: it broke; timeout: see
+              --timeout; status: answers of 400 and above. Failures before
+              the measured time are counted separately
 
-Exit status: 0 measured; 1 a server failed, did not start or gave no good answer, or a file could not be written;
-2 wrong arguments; 3 a --fail-if condition holds; 130 interrupted.";
+Exit status: 0 measured; 1 a server failed, did not start or gave no good
+answer, or a file could not be written; 2 wrong arguments; 3 a --fail-if
+condition holds; 130 interrupted.";
 
 /// Words that are more alike than this are probably the same, misspelt.
 const SIMILAR: f64 = 0.8;
@@ -107,16 +121,10 @@ enum Command {
         port: u16,
     },
 
-    /// Print results again, compare them, or merge those of several load generators
+    // The help of these is the comment of their struct. A comment here would replace it, with all its paragraphs.
     Report(ReportArgs),
-
-    /// Measure each server at several numbers of connections: what one more costs, and where it ends
     Sweep(SweepArgs),
-
-    /// Measure, write the results to a folder and serve it, as the container demo does
     Serve(Box<ServeArgs>),
-
-    /// Say which models fit a number of connections into an amount of RAM, and recommend one
     Plan(PlanArgs),
 }
 
@@ -223,6 +231,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_80_columns() {
+        for line in EXAMPLES.lines() {
+            assert!(line.chars().count() <= 78, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_a_subcommand_is_the_comment_of_its_struct() {
+        let help = |name: &str| {
+            let mut command = Cli::command();
+            command.find_subcommand_mut(name).unwrap().render_long_help().to_string()
+        };
+        assert!(help("sweep").contains("A cell of the sweep is one server"), "{}", help("sweep"));
+        assert!(help("plan").contains("Without --from, plan first measures"), "{}", help("plan"));
     }
 
     fn task(line: &str) -> Result<Task, clap::Error> {

@@ -35,10 +35,11 @@ use crate::subject::build;
 const QUICK_CONNECTIONS: usize = 2_000;
 const QUICK_DURATION: Duration = Duration::from_secs(2);
 
-/// The flags of a plan.
+/// Say which models fit a number of connections into an amount of RAM, and recommend one
 ///
-/// The figures come from a sweep; without one, a small sweep gives rough ones. The RAM per connection is the upper end
-/// of the 95 % confidence interval, which the sweep cannot rule out.
+/// The figures come from the sweep that --from names. Without --from, plan first measures a small sweep of at most 2,000
+/// connections, which gives rough figures. The RAM of a connection is the upper end of its 95 % confidence interval, to
+/// be on the safe side.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Better figures:\n  loadtest sweep --json sweep.json\n  loadtest plan --from sweep.json ...\n\n\
@@ -69,7 +70,7 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     isolation: bool,
 
-    /// Use this sweep: loadtest sweep --json FILE
+    /// Use this sweep, as written by loadtest sweep --json FILE [default: measure a small one]
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 

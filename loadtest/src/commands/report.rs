@@ -16,7 +16,7 @@ use crate::machine::terminal::{columns, print};
 use crate::output::conditions::{self, Conditions};
 use crate::output::files::{OutputArgs, Outputs};
 
-/// The flags of `loadtest report`.
+/// Print results again, compare them, or merge those of several load generators
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
     /// Files written by --json. One is printed as its run printed it; several are compared with the first, server by

@@ -25,7 +25,7 @@ const BACKLOG: u32 = 128;
 /// How often to check whether to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The flags of `loadtest serve`.
+/// Measure, write the results to a folder and serve it, as the container demo does
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Where to serve the folder after the runs, with the page of charts as its index

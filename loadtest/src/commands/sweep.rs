@@ -34,10 +34,11 @@ use crate::output::files::{OutputArgs, Outputs};
 use crate::subject::build;
 use crate::subject::memory::MemorySource;
 
-/// The flags of a sweep.
+/// Measure each server at several numbers of connections: what one more costs, and where it ends
 ///
-/// Each cell of the sweep (a server, a number of connections, a round) starts a fresh server. Rounds follow one
-/// another, and within a round the order of cells is random, so that disturbances on this machine affect all alike.
+/// A cell of the sweep is one server at one number of connections, in one round. Each cell starts a fresh server.
+/// Rounds follow one another, and within a round the order of the cells is random, so that whatever else this machine
+/// does affects all servers alike.
 #[derive(Args, Debug)]
 #[command(
     after_help = "The table and the slopes are on stdout. Exit status: 0 measured; 1 a cell failed; 130 interrupted: \
@@ -52,7 +53,7 @@ pub(crate) struct SweepArgs {
     #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count)]
     connections: Option<Vec<usize>>,
 
-    /// How often to measure each cell [default: 3]
+    /// How many times to measure each server at each number of connections [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
