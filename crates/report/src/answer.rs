@@ -2,9 +2,9 @@
 //! ends.
 
 use quantity::format::{count, exact_bytes, micros, short_bytes, significant};
-use results::RunResult;
 use results::sweep::{ModelSummary, Sweep};
 use results::target::ARTICLE_CONNECTIONS;
+use results::{RunResult, Target};
 
 /// What one run or several runs say, and what to do next. Empty without runs.
 pub fn answer(results: &[RunResult]) -> String {
@@ -39,7 +39,11 @@ fn one_answer(result: &RunResult) -> (String, String) {
         Some(peak_bytes) => {
             let claim = claim(result).map_or_else(String::new, |claim| format!(" ({claim})"));
             let peak = short_bytes(peak_bytes as f64);
-            let next = "loadtest --target all    compares the models";
+            let next = match Target::from_name(&result.target) {
+                Some(_) => "loadtest --target all    compares the models",
+                // A server at a URL is none of the models.
+                None => "add --report page.html, and loadtest draws charts of the run",
+            };
             (
                 format!(
                     "{} took {peak} of RAM for {connections} connections{claim}, and answered {rps} requests/s{latency}.",
@@ -139,11 +143,13 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected}: {text}");
         }
-        assert!(text.lines().count() == 2 && text.contains("\nNext: "), "{text}");
+        assert!(text.lines().count() == 2 && text.contains("\nNext: loadtest --target all "), "{text}");
         let failed = RunResult { cause: Some(Cause::ServerDied), ..empty("threads", 10) };
         assert!(answer(&[failed]).starts_with("threads failed with 0 of 10 connections: the server died."));
         let url = RunResult { complete: true, rps: Some(99.0), ..empty("http://localhost/", 10) };
         assert!(answer(&[url]).contains("answered 99 requests/s over 10 connections.\nNext: add --pid"));
+        let metered = answer(&[measured("http://localhost/", 10, 30)]);
+        assert!(metered.contains("30.0 MB of RAM") && metered.contains("\nNext: add --report"), "{metered}");
     }
 
     #[test]

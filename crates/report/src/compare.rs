@@ -57,8 +57,9 @@ impl Comparison {
         }
         ensure!(
             !sections.is_empty(),
-            "nothing to compare: no two of the files have a run of the same server with the same connections and \
-             database wait"
+            "nothing to compare: no two of the files have a run of the same server or URL with the same connections and \
+             database wait. Print each file, and read the tables side by side: {}",
+            sources.iter().map(|source| format!("loadtest report {}", source.name)).collect::<Vec<_>>().join("; ")
         );
         notes.push(
             "Medians, and the lowest and highest below them. Ratio: of the medians. Beyond the spread: every run of one file \
@@ -374,6 +375,8 @@ mod tests {
         let mut other = sample("threads");
         other.connections.requested = 5;
         let error = Comparison::new(&[source("a", vec![sample("threads")]), source("b", vec![other])]).unwrap_err();
-        assert!(error.to_string().contains("nothing to compare"), "{error}");
+        for expected in ["nothing to compare", "side by side: loadtest report a; loadtest report b"] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
     }
 }
