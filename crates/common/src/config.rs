@@ -75,6 +75,14 @@ pub struct Config {
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = bytes, env = "C10K_MAX_BODY")]
     pub max_body: usize,
 
+    /// How much memory each request keeps while it waits, as a parsed request or a result set would: 64K
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = bytes, env = "C10K_HOLD")]
+    pub hold: usize,
+
+    /// How much of its stack each request touches before it waits, as deep calls would: 64K, at most 1M
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = touched_bytes, env = "C10K_TOUCH_STACK")]
+    pub touch_stack: usize,
+
     /// What a line on standard error looks like
     #[arg(long, value_enum, default_value = "text", env = "C10K_LOG_FORMAT")]
     pub log_format: Format,
@@ -172,6 +180,16 @@ fn backlog(text: &str) -> Result<u32, String> {
 /// What is wrong with `text`.
 pub fn bytes(text: &str) -> Result<usize, String> {
     usize::try_from(quantity::bytes(text)?).map_err(too_large)
+}
+
+/// What every thread's stack has room for: tokio's have 2 MiB, that of a process has 8 MiB.
+const MAX_TOUCHED_BYTES: usize = 1 << 20;
+
+fn touched_bytes(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        bytes if bytes > MAX_TOUCHED_BYTES => Err("it must be at most 1M".into()),
+        bytes => Ok(bytes),
+    }
 }
 
 fn positive_bytes(text: &str) -> Result<usize, String> {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 pub mod db;
 pub mod draining;
+pub mod held;
 pub mod http;
 pub mod limits;
 pub mod linger;

@@ -9,6 +9,7 @@ mod shared;
 
 use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
 use common::config::Config;
 use common::program;
@@ -27,6 +28,10 @@ struct Cli {
     /// Who speaks HTTP: hyper, or the codec that the other three servers use
     #[arg(long, value_enum, default_value = "hyper", env = "C10K_HTTP")]
     http: Http,
+
+    /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
+    #[arg(long, requires = "allow_chaos", value_parser = FalseyValueParser::new(), env = "C10K_BURN_ON_LOOP")]
+    burn_on_loop: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

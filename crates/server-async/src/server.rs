@@ -11,6 +11,7 @@ use common::app::{self, Plan, Work};
 use common::config::Overload;
 use common::counters::Counters;
 use common::draining::Draining;
+use common::held::Held;
 use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::listener::{self, AcceptError};
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         database: config.database(),
         config,
         http: cli.http,
+        burns_on_loop: cli.burn_on_loop,
         counters: Counters::default(),
         room: Arc::new(Semaphore::new(max_connections.count)),
         refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
@@ -163,12 +165,14 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
             Work::Nothing => {}
             Work::Query(wait) => {
                 let _waiting = shared.counters.wait();
+                let _held = Held::new(&shared.config);
                 // Even for a wait of zero, tokio sleeps to the next millisecond. Not `if latency.is_zero()`: what is
                 // borrowed has room in the task.
                 if let Some(latency) = Some(shared.database.latency(wait)).filter(|latency| !latency.is_zero()) {
                     sleep(latency).await;
                 }
             }
+            Work::Burn(duration) if shared.burns_on_loop => app::burn(duration),
             // A burn would keep other tasks off this thread.
             Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
             Work::Chaos(chaos) => chaos.strike(),

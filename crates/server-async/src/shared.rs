@@ -15,6 +15,8 @@ use crate::Http;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) http: Http,
+    /// Whether `/cpu` burns on the threads that run the tasks.
+    pub(crate) burns_on_loop: bool,
     pub(crate) database: Database,
     pub(crate) counters: Counters,
     /// A permit for each connection that there may be.

@@ -14,6 +14,7 @@ use common::blocking::Connection;
 use common::config::Config;
 use common::counters::Counters;
 use common::draining::Draining;
+use common::held::Held;
 use common::http::{Persistence, Request, Response, head};
 use common::limits;
 use common::listener::{self, AcceptError};
@@ -139,6 +140,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
         Work::Query(wait) => {
             let _state = child.enter(state::WAITING);
             let _waiting = child.shared.scoreboard.counters.wait();
+            let _held = Held::new(&child.shared.config);
             child.shared.scoreboard.database.query(wait);
         }
         Work::Burn(duration) => app::burn(duration),

@@ -53,10 +53,11 @@ pub(crate) struct Done {
 pub(crate) struct Full;
 
 impl Pool {
-    /// Starts the workers. `waker` is woken when the first of some jobs is done.
+    /// Starts the workers, whose stacks have room for `touched_bytes` more. `waker` is woken when the first of some jobs is done.
     pub(crate) fn start(
         workers: usize,
         max_queued: usize,
+        touched_bytes: usize,
         counters: &'static Counters,
         waker: Waker,
         handle: impl Fn(Work) + Clone + Send + 'static,
@@ -71,7 +72,7 @@ impl Pool {
         });
         let start_one = |_| {
             let (shared, handle) = (shared.clone(), handle.clone());
-            thread::Builder::new().stack_size(STACK_BYTES).spawn(move || shared.work(handle))
+            thread::Builder::new().stack_size(STACK_BYTES + touched_bytes).spawn(move || shared.work(handle))
         };
         let workers = (0..workers)
             .map(start_one)

@@ -11,6 +11,7 @@ use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
 use common::draining::Draining;
+use common::held::Held;
 use common::http::Response;
 use common::limits;
 use common::linger::Lingerers;
@@ -78,7 +79,9 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     poll.registry().register(&mut shutdown, SHUTDOWN, Interest::READABLE)?;
     let waker = Waker::new(poll.registry(), WAKER)?;
-    let pool = Pool::start(cli.workers, cli.queue, &shared.counters, waker, |work| handle(work, shared))?;
+    let touched_bytes = shared.config.touch_stack;
+    let pool =
+        Pool::start(cli.workers, cli.queue, touched_bytes, &shared.counters, waker, |work| handle(work, shared))?;
     if let Some(admin) = admin {
         thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
     }
@@ -170,6 +173,7 @@ fn handle(work: Work, shared: &Shared) {
         Work::Nothing => {}
         Work::Query(wait) => {
             let _waiting = shared.counters.wait();
+            let _held = Held::new(&shared.config);
             shared.database.query(wait);
         }
         Work::Burn(duration) => app::burn(duration),

@@ -17,6 +17,7 @@ use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
 use common::draining::Draining;
+use common::held::Held;
 use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::linger::{Lingerers, TURN_INTERVAL};
@@ -52,7 +53,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
         config,
-        stack_bytes: cli.stack_size,
+        // What `--touch-stack` uses comes on top of what the server itself needs.
+        stack_bytes: cli.stack_size + cli.config.touch_stack,
         max_connections: max_connections.count,
         counters: Counters::default(),
         connections: Mutex::default(),
@@ -166,6 +168,7 @@ fn handle(request: Request, shared: &Shared) -> Response {
         Work::Nothing => {}
         Work::Query(wait) => {
             let _waiting = shared.counters.wait();
+            let _held = Held::new(&shared.config);
             shared.database.query(wait);
         }
         Work::Burn(duration) => app::burn(duration),

@@ -167,6 +167,8 @@ pub fn help(target: &Target) {
         "--drain-timeout",
         "--max-head",
         "--max-body",
+        "--hold",
+        "--touch-stack",
         "--log-format",
         "--log-level",
         "--allow-chaos",
@@ -186,8 +188,8 @@ pub fn flags_are_environment_variables(target: &Target) {
     for flag in flags {
         let variable = format!("C10K_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&format!("[env: {variable}=")), "--{flag} does not name {variable}: {help}");
-        // That one takes any word for a yes.
-        if flag != "allow-chaos" {
+        // These take any word for a yes.
+        if !["allow-chaos", "burn-on-loop"].contains(&flag) {
             let exit = run_with_variable(target, &variable, "nonsense");
             assert_eq!(exit.code(), Some(2), "{variable}=nonsense: {exit:?}");
             assert!(exit.stderr.contains(&format!("--{flag}")), "it does not say what is wrong: {exit:?}");

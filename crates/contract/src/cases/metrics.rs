@@ -140,6 +140,29 @@ pub fn memory_is_told(target: &Target) {
     }
 }
 
+/// What the flags make a request keep is there while it waits, and no stack overflows.
+pub fn held_memory_is_there(target: &Target) {
+    const HELD: u64 = 8 << 20;
+    let server = Server::start(target, &["--hold", "8M", "--touch-stack", "1M"]);
+    let rss_bytes = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    let all = || server.processes().into_iter().map(rss_bytes).sum::<u64>();
+    let before = all();
+    let mut clients = [(); 3].map(|()| server.connect());
+    for client in &mut clients {
+        client.send(b"GET /?wait=1s HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    server.wait_for_metric("c10k_requests_waiting", 3);
+    wait_until(|| all() >= before + 3 * HELD, || format!("{} of {} bytes are there", all() - before, 3 * HELD));
+    for client in &mut clients {
+        assert_eq!(client.read_response().status, 200);
+    }
+    wait_until(|| all() < before + 2 * HELD, || format!("{} bytes are still there", all() - before));
+}
+
 pub fn children_and_threads_are_counted(target: &Target) {
     let server = Server::start(target, &[]);
     let children = || server.processes().len() as u64 - 1;
