@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::claims::ClaimsArgs;
 use crate::commands::flags::{Flags, Load};
 use crate::commands::measure::MeasureOptions;
 use crate::commands::plan::PlanArgs;
@@ -90,7 +91,7 @@ const SIMILAR: f64 = 0.8;
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -126,6 +127,9 @@ enum Command {
     Sweep(SweepArgs),
     Serve(Box<ServeArgs>),
     Plan(PlanArgs),
+
+    /// Check what the article claims on this machine, claim by claim
+    Claims(ClaimsArgs),
 }
 
 /// What to do.
@@ -150,6 +154,8 @@ pub(crate) enum Task {
     Sweep(SweepArgs),
     /// Recommend a model.
     Plan(PlanArgs),
+    /// Check an article.
+    Claims(ClaimsArgs),
     /// Measure servers and serve the results.
     Serve(Box<ServeOptions>),
 }
@@ -213,6 +219,7 @@ impl Cli {
             Some(Command::Report(args)) => Task::Report(args),
             Some(Command::Sweep(args)) => Task::Sweep(args),
             Some(Command::Plan(args)) => Task::Plan(args),
+            Some(Command::Claims(args)) => Task::Claims(args),
             Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
             None => match self.flags.load()? {
                 Load::Targets(options) => Task::Measure(options),

@@ -1,5 +1,6 @@
 //! A file or folder for each subcommand, and the flags that several share.
 
+pub(crate) mod claims;
 pub(crate) mod flags;
 pub(crate) mod measure;
 pub(crate) mod plan;

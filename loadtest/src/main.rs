@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod experiments;
 mod machine;
 mod measure;
 mod output;
@@ -14,7 +15,7 @@ mod wrk;
 use std::process::ExitCode;
 
 use crate::cli::Task;
-use crate::commands::{measure as targets, plan, report, serve, sweep, url};
+use crate::commands::{claims, measure as targets, plan, report, serve, sweep, url};
 use crate::machine::terminal;
 use crate::subject::{launch, null};
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Task::Report(args) => report::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Plan(args) => plan::run(&args),
+        Task::Claims(args) => claims::run(&args),
         Task::Serve(options) => serve::run(*options),
     };
     outcome.unwrap_or_else(|error| {

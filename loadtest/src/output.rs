@@ -5,3 +5,4 @@ pub(crate) mod events;
 pub(crate) mod file;
 pub(crate) mod files;
 pub(crate) mod progress;
+pub(crate) mod steps;

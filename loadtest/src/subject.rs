@@ -16,7 +16,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use load::net::Url;
 use meter::Cgroup;
 use nix::sys::signal::Signal;
@@ -143,6 +143,35 @@ impl Subject {
     /// It does not answer.
     pub(crate) fn remote(admin: SocketAddr) -> Result<Self> {
         Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?)), None))
+    }
+
+    /// Starts a program that is no server, and waits until it says `ready`.
+    ///
+    /// # Errors
+    /// It cannot be started, ends, or says something else.
+    pub(crate) fn program(name: &'static str, argv: &[String], ready: &str, interrupt: &Interrupt) -> Result<Self> {
+        let memory_source = MemorySource::open();
+        let mut program = ServerProcess::spawn(name, argv, &memory_source.join_paths(), None, interrupt)?;
+        let line = program.read_line()?;
+        ensure!(line == ready, "{name} printed {line:?} instead of {ready:?}");
+        Ok(Self::new(Some(program.pid()), Some(program), memory_source, None))
+    }
+
+    /// The pid of the root of its process tree.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// What it costs now in bytes, kernel memory included: the charge of its cgroup, or what `/proc` shows of it.
+    pub(crate) fn total_bytes(&mut self) -> Option<u64> {
+        self.read_ledger();
+        let charged = self.memory_source.cgroup().and_then(|cgroup| cgroup.current_bytes().ok());
+        charged.or_else(|| self.memory.ledger_total_bytes())
+    }
+
+    /// How many of its processes the kernel has killed because memory ran out.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        self.memory_source.oom_kills()
     }
 
     /// Starts the null server. Returns its URL.

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli", "commands", "machine", "subject"]),
     ("cli", &["commands", "subject"]),
-    ("commands", &["measure", "output", "wrk", "subject", "machine"]),
+    ("commands", &["experiments", "measure", "output", "wrk", "subject", "machine"]),
+    ("experiments", &["measure", "subject", "machine"]),
     ("measure", &["subject", "machine"]),
     ("output", &["machine"]),
     ("wrk", &[]),

@@ -69,6 +69,12 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// [`duration`], from nanoseconds, and with these where it is short: `42.3 ns`.
+pub fn nanos(nanos: f64) -> String {
+    // A value that would round up to 1000 moves to the next unit.
+    if nanos < 999.5 { format!("{} ns", significant(nanos)) } else { duration(Duration::from_secs_f64(nanos / 1e9)) }
+}
+
 /// A rough duration for estimates: `40 s`, `7 min`, `2 h 5 min`.
 pub fn rough_duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
@@ -99,6 +105,12 @@ mod tests {
         let shown = [512 << 20, 2 << 30, 1_536 << 20, 500_000_000, 64 << 10, 0].map(exact_bytes);
         assert_eq!(shown, ["512 MiB", "2 GiB", "1536 MiB", "500.00 MB", "64 KiB", "0 B"]);
         assert_eq!([377_434_112.0, 1.2e9, 999.0].map(short_bytes), ["377 MB", "1.20 GB", "999 B"]);
+    }
+
+    #[test]
+    fn short_times_are_in_nanoseconds() {
+        assert_eq!([0.0, 7.391, 42.3, 999.4].map(nanos), ["0 ns", "7.39 ns", "42.3 ns", "999 ns"]);
+        assert_eq!([999.6, 17_900.0, 2.5e9].map(nanos), ["1.00 µs", "17.9 µs", "2.50 s"]);
     }
 
     #[test]

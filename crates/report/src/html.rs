@@ -4,6 +4,7 @@
 
 mod axis;
 mod chart;
+mod claims;
 mod cost;
 mod lines;
 mod models;
@@ -14,9 +15,14 @@ mod words;
 
 use anyhow::{Context as _, Result};
 
+use results::claim::Judgement;
 use results::run::RunResult;
 
 use models::Study;
+
+/// A page loads nothing, even if the results are hostile.
+const HEAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const STYLE: &str = include_str!("html/style.css");
 
 /// The page for one run, several servers or a sweep.
 ///
@@ -24,6 +30,14 @@ use models::Study;
 /// A chart cannot be drawn.
 pub fn page(results: &[RunResult]) -> Result<String> {
     Ok(page::page(&Study::new(results), results)?.into_string())
+}
+
+/// The page of an article's claims.
+///
+/// # Errors
+/// A chart cannot be drawn.
+pub fn claims_page(judgement: &Judgement) -> Result<String> {
+    Ok(claims::page(judgement)?.into_string())
 }
 
 /// The page's first chart as an SVG image: RAM beside what the article says.

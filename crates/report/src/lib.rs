@@ -6,6 +6,7 @@
 
 mod answer;
 mod bars;
+pub mod claims;
 mod command;
 pub mod compare;
 pub mod csv;

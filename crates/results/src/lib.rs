@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cause;
+pub mod claim;
 pub mod condition;
 pub mod event;
 pub mod figure;

@@ -72,6 +72,65 @@ impl Line {
     }
 }
 
+/// A figure with its 95 % confidence interval.
+///
+/// The interval says how much chance there is in the figure. It says nothing of what makes all samples wrong alike.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimate {
+    /// The figure.
+    pub value: f64,
+    /// The lower end of the interval.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+    /// How many samples it is from.
+    pub samples: u64,
+}
+
+impl Estimate {
+    /// A figure without chance in it, such as a count of all there are.
+    pub fn exact(value: f64) -> Self {
+        Self { value, low: value, high: value, samples: 1 }
+    }
+
+    /// The mean of independent samples (Student's t); `None` for fewer than two.
+    pub fn mean(samples: &[f64]) -> Option<Self> {
+        let count = samples.len() as f64;
+        let value = samples.iter().sum::<f64>() / count;
+        let t = student_t(count - 1.0)?;
+        let variance = samples.iter().map(|sample| (sample - value).powi(2)).sum::<f64>() / (count - 1.0);
+        let margin = t * (variance / count).sqrt();
+        Some(Self { value, low: value - margin, high: value + margin, samples: samples.len() as u64 })
+    }
+
+    /// The median of samples of any distribution (by order statistics); `None` for fewer than eight.
+    pub fn median(mut samples: Vec<f64>) -> Option<Self> {
+        samples.sort_by(f64::total_cmp);
+        let count = samples.len();
+        // How many of the samples are below the median is binomial, with a standard deviation of sqrt(n) / 2.
+        let margin = 0.5 * NORMAL_QUANTILE * (count as f64).sqrt();
+        let rank = (count as f64 / 2.0 - margin).floor().max(0.0) as usize;
+        let (low, high) = (*samples.get(rank.checked_sub(1)?)?, *samples.get(count - rank)?);
+        Some(Self { value: median(&samples)?, low, high, samples: count as u64 })
+    }
+
+    /// The slope of a line through points; `None` for fewer than three, or if they do not differ in `x`.
+    pub fn slope(points: &[(f64, f64)]) -> Option<Self> {
+        let line = Line::through(points)?;
+        let (low, high) = line.slope_interval?;
+        Some(Self { value: line.slope, low, high, samples: points.len() as u64 })
+    }
+
+    /// The figure in another unit, or for several.
+    pub fn times(self, factor: f64) -> Self {
+        let ends = [self.low * factor, self.high * factor];
+        Self { value: self.value * factor, low: ends[0].min(ends[1]), high: ends[0].max(ends[1]), ..self }
+    }
+}
+
+/// 95 % of a normal distribution are within so many standard deviations.
+const NORMAL_QUANTILE: f64 = 1.96;
+
 /// How many standard errors the interval extends to each side.
 fn student_t(freedom: f64) -> Option<f64> {
     // The distribution is undefined for 0 degrees of freedom and below.
@@ -121,6 +180,31 @@ mod tests {
         let (low, high) = line.slope_interval.unwrap();
         assert_near(low, 37143.724742577884);
         assert_near(high, 40408.51406339225);
+    }
+
+    #[test]
+    fn the_interval_of_a_mean_matches_scipy() {
+        // scipy.stats.t.interval(0.95, 4, loc=mean, scale=scipy.stats.sem([9.8, 10.1, 10.0, 10.4, 9.7]))
+        let mean = Estimate::mean(&[9.8, 10.1, 10.0, 10.4, 9.7]).unwrap();
+        assert_near(mean.value, 10.0);
+        assert_near(mean.low, 9.659956309670871);
+        assert_near(mean.high, 10.340043690329129);
+        assert_eq!((mean.samples, Estimate::mean(&[1.0])), (5, None));
+    }
+
+    #[test]
+    fn the_interval_of_a_median_is_between_ranks() {
+        // Conover, Practical Nonparametric Statistics: ranks 40 and 61 of 100.
+        let median = Estimate::median((1..=100).rev().map(f64::from).collect()).unwrap();
+        assert_eq!((median.value, median.low, median.high), (50.5, 40.0, 61.0));
+        assert_eq!(Estimate::median(vec![1.0; 7]), None);
+        assert!(Estimate::median(vec![1.0; 8]).is_some());
+    }
+
+    #[test]
+    fn an_estimate_can_be_scaled() {
+        let estimate = Estimate { value: 2.0, low: 1.0, high: 4.0, samples: 9 };
+        assert_eq!(estimate.times(-1.0), Estimate { value: -2.0, low: -4.0, high: -1.0, samples: 9 });
     }
 
     #[test]

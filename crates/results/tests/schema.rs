@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use results::claim::{self, Judgement};
 use results::event::{self, Event, RunPhase};
 use results::run::{RunResult, SCHEMA, Second, SweepPlan};
 use results::sweep::{self, Sweep};
@@ -49,6 +50,11 @@ fn the_schema_of_results_is_committed_and_kept() {
     let mut broken = runs[0].clone();
     broken["requests"] = "many".into();
     assert!(!validator.is_valid(&broken) && !validator.is_valid(&json!({})));
+}
+
+#[test]
+fn the_schema_of_claims_is_committed() {
+    assert_is_committed(claim::SCHEMA, &schema_for!(Judgement));
 }
 
 #[test]

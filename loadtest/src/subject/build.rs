@@ -1,4 +1,4 @@
-//! Builds the project's servers.
+//! Builds the project's servers, and what else is measured.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -41,7 +41,29 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
     if targets.is_empty() {
         return Ok(Some(Executables::new()));
     }
-    match build_packages(&workspace()?, targets, interrupt) {
+    // Build all servers, so that each binary is the same no matter which others are measured.
+    let packages = Target::ALL.map(package);
+    let Some(built) = build_packages(&packages, interrupt)? else { return Ok(None) };
+    let executable = |&target: &Target| Ok((target, named(&built, package(target))?));
+    targets.iter().map(executable).collect::<Result<_>>().map(Some)
+}
+
+/// Builds the measurements of `primitives` in release. `None` if interrupted.
+///
+/// Not together with the servers: cargo would unite the features of what both use, and change the servers.
+pub(crate) fn build_primitives(interrupt: &Interrupt) -> Result<Option<PathBuf>> {
+    let package = "primitives";
+    let Some(built) = build_packages(&[package], interrupt)? else { return Ok(None) };
+    named(&built, package).map(Some)
+}
+
+fn named(built: &HashMap<String, PathBuf>, package: &str) -> Result<PathBuf> {
+    built.get(package).cloned().with_context(|| format!("cargo named no executable of {package}"))
+}
+
+/// The executables of these packages by name. `None` if interrupted.
+fn build_packages(packages: &[&str], interrupt: &Interrupt) -> Result<Option<HashMap<String, PathBuf>>> {
+    match run_cargo(&workspace()?, packages, interrupt) {
         Err(_) if interrupt.is_raised() => Ok(None),
         built => built.map(Some),
     }
@@ -60,17 +82,16 @@ fn workspace() -> Result<PathBuf> {
     Ok(workspace.to_owned())
 }
 
-fn build_packages(workspace: &Path, targets: &[Target], interrupt: &Interrupt) -> Result<Executables> {
+fn run_cargo(workspace: &Path, packages: &[&str], interrupt: &Interrupt) -> Result<HashMap<String, PathBuf>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut argv =
         [&cargo, "build", "--release", "--message-format=json-render-diagnostics"].map(String::from).to_vec();
-    // Build all servers, so that each binary is the same no matter which others are measured.
-    argv.extend(Target::ALL.into_iter().flat_map(|target| ["--package", package(target)]).map(String::from));
+    argv.extend(packages.iter().flat_map(|package| ["--package", package]).map(String::from));
     // A guard kills what cargo starts, too.
     let guarded = launch::start(&argv, &[], None, |command| {
         command.current_dir(workspace).stdout(Stdio::piped());
     });
-    let mut child = guarded.with_context(|| format!("cannot run {cargo} to build the servers"))?;
+    let mut child = guarded.with_context(|| format!("cannot run {cargo} to build {}", packages.join(", ")))?;
     let child = &mut child.guard;
     interrupt.guard_disposable(child.id() as i32);
     let mut built = HashMap::new();
@@ -81,12 +102,8 @@ fn build_packages(workspace: &Path, targets: &[Target], interrupt: &Interrupt) -
     }
     let status = child.wait()?;
     interrupt.guard(0);
-    ensure!(status.success(), "cannot build the servers ({status}); see cargo's output above");
-    let executable = |&target: &Target| {
-        let executable = built.get(package(target)).cloned();
-        Ok((target, executable.with_context(|| format!("cargo named no executable of {}", package(target)))?))
-    };
-    targets.iter().map(executable).collect()
+    ensure!(status.success(), "cannot build {} ({status}); see cargo's output above", packages.join(", "));
+    Ok(built)
 }
 
 /// A binary's name and path from cargo's messages: the path depends on CARGO_TARGET_DIR, the configuration and the

@@ -81,17 +81,20 @@ impl ServerProcess {
 
     /// Reads the next line of its output, which must be `prefix` and an address.
     pub(crate) fn read_address(&mut self, prefix: &str) -> Result<SocketAddr> {
+        let line = self.read_line()?;
+        let address = line.strip_prefix(prefix).and_then(|address| address.trim().parse().ok());
+        address.with_context(|| format!("{} printed {line:?} instead of \"{prefix}ADDR\"", self.name))
+    }
+
+    /// Reads the next line of its output.
+    pub(crate) fn read_line(&mut self) -> Result<String> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match self.stdout.recv_timeout(POLL_INTERVAL) {
-                Ok(line) => {
-                    let address = line.strip_prefix(prefix).and_then(|address| address.trim().parse().ok());
-                    return address
-                        .with_context(|| format!("{} printed {line:?} instead of \"{prefix}ADDR\"", self.name));
-                }
+                Ok(line) => return Ok(line),
                 Err(RecvTimeoutError::Timeout) if self.interrupt.is_raised() => bail!("interrupted"),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(RecvTimeoutError::Timeout) => bail!("{} does not listen after {START_TIMEOUT:?}", self.name),
+                Err(RecvTimeoutError::Timeout) => bail!("{} says nothing for {START_TIMEOUT:?}", self.name),
                 Err(RecvTimeoutError::Disconnected) => {
                     let exit = self.wait(deadline);
                     bail!("{}", self.describe_death(exit));

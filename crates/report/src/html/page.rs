@@ -9,10 +9,7 @@ use results::Target;
 use results::run::{Host, RunResult};
 
 use super::models::{Model, Rounds, Study};
-use super::{cost, lines, sweep, words};
-
-/// The page loads nothing, even if the results are hostile.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+use super::{HEAD_POLICY, STYLE, cost, lines, sweep, words};
 
 /// The whole page.
 pub(super) fn page(study: &Study<'_>, results: &[RunResult]) -> Result<Markup> {
@@ -23,10 +20,10 @@ pub(super) fn page(study: &Study<'_>, results: &[RunResult]) -> Result<Markup> {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(HEAD_POLICY);
                 link rel="icon" href="data:,";
                 title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
+                style { (PreEscaped(STYLE)) }
             }
             body {
                 main {

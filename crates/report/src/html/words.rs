@@ -17,6 +17,16 @@ pub(super) fn micros_tick(value_us: f64) -> String {
     whole(&format::micros(value_us.round() as u64))
 }
 
+/// Nanoseconds at a tick: `10 µs`.
+pub(super) fn nanos_tick(value_ns: f64) -> String {
+    whole(&format::nanos(value_ns))
+}
+
+/// A number at a tick: `1,000`.
+pub(super) fn count_tick(value: f64) -> String {
+    format::count(value)
+}
+
 /// The database wait: `1 s`, or its distribution; `None` if the server is not one of this project's.
 pub(super) fn wait(result: &RunResult) -> Option<String> {
     let spec = &result.wait.spec;

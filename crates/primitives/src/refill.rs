@@ -1,0 +1,112 @@
+//! What a switch costs afterwards: the other side has used caches and TLB, and what was in them has to be fetched again.
+//!
+//! Two sides take turns on one CPU. Each walks its own memory twice when it is woken; what the first walk takes longer than
+//! the second is the refill. It is the same walk for threads and for processes, so what processes take longer is due to
+//! the other address space.
+
+use std::hint::black_box;
+
+use anyhow::Result;
+use quantity::format::exact_bytes;
+use results::claim::Unit;
+use results::statistics::{Estimate, median};
+
+use crate::placement::{Cpus, Placement};
+use crate::switch::{Channel, Effort, Primitive, Space, beside};
+use crate::{Sink, finding, missing, now_ns};
+
+const PAGE_BYTES: usize = 4096;
+const LINE_BYTES: usize = 64;
+/// Pages of which one line each is walked: what the TLB has to know.
+const PAGES: [usize; 4] = [8, 64, 512, 4096];
+/// Memory that is walked line by line: what the caches have to hold.
+const SIZES_BYTES: [usize; 4] = [16 << 10, 128 << 10, 1 << 20, 8 << 20];
+
+/// Memory, and which bytes of it to touch.
+#[derive(Clone, Copy)]
+struct Walk {
+    bytes: usize,
+    step_bytes: usize,
+}
+
+/// Measures walks over few and many pages, and over little and much memory.
+///
+/// # Errors
+/// The CPUs cannot be chosen.
+pub fn measure(effort: Effort, sink: Sink<'_>) -> Result<()> {
+    let cpus = Cpus::allowed()?;
+    for pages in PAGES {
+        // A line further in each page, or all would compete for one place in the cache.
+        let walk = Walk { bytes: pages * PAGE_BYTES, step_bytes: PAGE_BYTES + LINE_BYTES };
+        compare(
+            effort,
+            &cpus,
+            walk,
+            &format!("refill.pages_{pages}"),
+            &format!("a line in each of {pages} pages"),
+            sink,
+        );
+    }
+    for bytes in SIZES_BYTES {
+        let walk = Walk { bytes, step_bytes: LINE_BYTES };
+        let size = exact_bytes(bytes as u64);
+        compare(effort, &cpus, walk, &format!("refill.{}", size.replace(' ', "")), &size, sink);
+    }
+    Ok(())
+}
+
+fn compare(effort: Effort, cpus: &Cpus, walk: Walk, name: &str, what: &str, sink: Sink<'_>) {
+    let measured: Result<Vec<[f64; 2]>> = (0..effort.rounds)
+        .map(|_| {
+            let [thread, process] = Space::ALL.map(|space| round(effort, cpus, walk, space));
+            Ok([thread?, process?])
+        })
+        .collect();
+    let rounds = match measured.and_then(|rounds| cpus.release().map(|()| rounds).map_err(Into::into)) {
+        Ok(rounds) => rounds,
+        Err(error) => return sink(missing(name, format!("{error:#}"))),
+    };
+    let of = |figure: fn(&[f64; 2]) -> f64| Estimate::mean(&rounds.iter().map(figure).collect::<Vec<_>>());
+    let what = format!("the refill of {what} after a switch");
+    sink(finding(&format!("{name}.thread"), &format!("{what} between threads"), Unit::Ns, of(|times| times[0])));
+    sink(finding(&format!("{name}.process"), &format!("{what} between processes"), Unit::Ns, of(|times| times[1])));
+    let more = format!("{what}: what the other address space costs");
+    sink(finding(&format!("{name}.address_space"), &more, Unit::Ns, of(|times| times[1] - times[0])));
+}
+
+/// The median refill of one round, in nanoseconds.
+fn round(effort: Effort, cpus: &Cpus, walk: Walk, space: Space) -> Result<f64> {
+    let channel = Channel::new(Primitive::Pipe, space == Space::Process)?;
+    let other = || {
+        let memory = vec![1_u8; walk.bytes];
+        if cpus.place_second(Placement::OneCpu).is_ok() {
+            (0..effort.batches).for_each(|_| {
+                walk.twice(&memory);
+                channel.take_turn(1);
+            });
+        }
+    };
+    let mut refills = beside(space, other, || {
+        let memory = vec![1_u8; walk.bytes];
+        cpus.place_first(Placement::OneCpu)?;
+        let turn = || {
+            channel.take_turn(0);
+            walk.twice(&memory)
+        };
+        Ok((0..effort.batches).map(|_| turn()).collect::<Vec<_>>())
+    })?;
+    refills.sort_by(f64::total_cmp);
+    Ok(median(&refills).unwrap_or_default())
+}
+
+impl Walk {
+    /// How much longer the first walk takes than the second, in nanoseconds.
+    fn twice(self, memory: &[u8]) -> f64 {
+        let [first, second] = [(); 2].map(|()| {
+            let start = now_ns();
+            black_box(memory.iter().step_by(self.step_bytes).map(|&byte| u64::from(byte)).sum::<u64>());
+            now_ns() - start
+        });
+        first as f64 - second as f64
+    }
+}

@@ -1,0 +1,150 @@
+//! What a switch costs, per switch that the kernel has counted.
+//!
+//! Two sides wake each other in turns: each waits until the other has signalled. They are threads of one process, or
+//! processes; on one CPU, or each on its own. What a process costs more than a thread, on the same CPU and with the same
+//! primitive, is the cost of the other address space.
+
+mod channel;
+mod light;
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+use anyhow::{Result, anyhow, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use results::claim::Unit;
+use results::statistics::{Estimate, median};
+
+pub(crate) use self::channel::{Channel, Primitive};
+use crate::placement::{Cpus, Placement};
+use crate::sys::{Child, share};
+use crate::{Sink, finding, missing, now_ns};
+
+/// How far the counted switches may be from those that the clock is divided by.
+const TOLERANCE: f64 = 0.1;
+
+/// Whether the two sides have one address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Threads of one process.
+    Thread,
+    /// Two processes.
+    Process,
+}
+
+impl Space {
+    pub(crate) const ALL: [Space; 2] = [Space::Thread, Space::Process];
+}
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How often to start the two sides anew, threads and processes in turns.
+    pub rounds: usize,
+    /// How many samples to take in each round.
+    pub batches: usize,
+    /// How many times each side wakes the other within a sample.
+    pub wakes: usize,
+}
+
+/// Measures all combinations.
+///
+/// # Errors
+/// The CPUs cannot be chosen.
+pub fn measure(effort: Effort, sink: Sink<'_>) -> Result<()> {
+    let cpus = Cpus::allowed()?;
+    for placement in [Placement::OneCpu, Placement::TwoCpus] {
+        for primitive in Primitive::ALL {
+            // Who yields on a CPU of his own yields to nobody.
+            if placement == Placement::OneCpu || primitive != Primitive::Yield {
+                compare(effort, &cpus, placement, primitive, sink);
+            }
+        }
+    }
+    light::measure(effort, sink)
+}
+
+/// Threads and processes in turns, and what the one costs more than the other.
+fn compare(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive, sink: Sink<'_>) {
+    let cell = format!("switch.{}.{}", primitive.name(), placement.name());
+    if !cpus.allow(placement) {
+        return sink(missing(&cell, "this machine has only one CPU for us"));
+    }
+    let measured: Result<Vec<[f64; 2]>> = (0..effort.rounds)
+        .map(|_| {
+            let [thread, process] = Space::ALL.map(|space| round(effort, cpus, placement, primitive, space));
+            Ok([thread?, process?])
+        })
+        .collect();
+    // A round moves this thread.
+    let rounds = match measured.and_then(|rounds| cpus.release().map(|()| rounds).map_err(Into::into)) {
+        Ok(rounds) => rounds,
+        Err(error) => return sink(missing(&cell, format!("{error:#}"))),
+    };
+    let of = |figure: fn(&[f64; 2]) -> f64| Estimate::mean(&rounds.iter().map(figure).collect::<Vec<_>>());
+    let what = format!("a switch, {}, by {}", placement.describe(), primitive.describe());
+    sink(finding(&format!("{cell}.thread"), &format!("{what}: between threads"), Unit::Ns, of(|times| times[0])));
+    sink(finding(&format!("{cell}.process"), &format!("{what}: between processes"), Unit::Ns, of(|times| times[1])));
+    let more = format!("{what}: what the other address space costs");
+    sink(finding(&format!("{cell}.address_space"), &more, Unit::Ns, of(|times| times[1] - times[0])));
+    let ratio = format!("{what}: processes, compared with threads");
+    sink(finding(&format!("{cell}.ratio"), &ratio, Unit::Ratio, of(|times| times[1] / times[0])));
+}
+
+/// The median time per switch of one round, in nanoseconds.
+fn round(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive, space: Space) -> Result<f64> {
+    let channel = Channel::new(primitive, space == Space::Process)?;
+    let counted: &'static AtomicU64 = share(AtomicU64::new(0))?;
+    let wakes = effort.batches * effort.wakes;
+    let other = || {
+        let before = switches();
+        if cpus.place_second(placement).is_ok() {
+            (0..wakes).for_each(|_| channel.take_turn(1));
+        }
+        counted.store(switches() - before, SeqCst);
+    };
+    let lead = || -> Result<(Vec<f64>, u64)> {
+        cpus.place_first(placement)?;
+        let before = switches();
+        let batch = || {
+            let start = now_ns();
+            (0..effort.wakes).for_each(|_| channel.take_turn(0));
+            (now_ns() - start) as f64
+        };
+        let times = (0..effort.batches).map(|_| batch()).collect();
+        Ok((times, switches() - before))
+    };
+    let (mut times, own) = beside(space, other, lead)?;
+    times.sort_by(f64::total_cmp);
+    let per_switch = median(&times).unwrap_or_default() / (2 * effort.wakes) as f64;
+    let (counted, expected) = (own + counted.load(SeqCst), (2 * wakes) as u64);
+    ensure!(
+        (counted as f64 / expected as f64 - 1.0).abs() <= TOLERANCE,
+        "the kernel counted {counted} switches where {expected} were to be: what was timed is not a switch"
+    );
+    Ok(per_switch)
+}
+
+/// Runs `lead` here, and `other` in a thread or process beside it.
+pub(crate) fn beside<T>(space: Space, other: impl FnOnce() + Send, lead: impl FnOnce() -> Result<T>) -> Result<T> {
+    match space {
+        Space::Thread => thread::scope(|scope| {
+            let other = scope.spawn(other);
+            let led = lead();
+            other.join().map_err(|_| anyhow!("the other thread failed"))?;
+            led
+        }),
+        Space::Process => {
+            let child = Child::fork(other)?;
+            let led = lead();
+            ensure!(child.join()?, "the other process failed");
+            led
+        }
+    }
+}
+
+/// How often the kernel has taken this thread off a CPU.
+fn switches() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |usage| (usage.voluntary_context_switches() + usage.involuntary_context_switches()) as u64)
+}

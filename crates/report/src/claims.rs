@@ -1,0 +1,193 @@
+//! An article's claims and what came of them: for a terminal, as Markdown and as CSV.
+
+use anyhow::{Context as _, Result};
+use console::{Style, style};
+use csv::Writer;
+use results::claim::{Article, Checked, Figure, Judged, Judgement, Verdict};
+
+use crate::command::command_line;
+
+/// How wide a line may be on a terminal.
+const WIDTH: usize = 100;
+/// Where the text of a claim begins.
+const INDENT: usize = 22;
+
+/// The claims of an article, by their names.
+pub fn list(article: &Article) -> String {
+    let mut text = format!("{}, \"{}\": {} claims\n", article.name, article.title, article.claims.len());
+    let mut section = "";
+    for claim in &article.claims {
+        if section != claim.section {
+            section = &claim.section;
+            text += &format!("\n{}\n", style(section).bold());
+        }
+        text += &format!("  {:<27} {}\n", claim.name, claim.says);
+    }
+    text
+}
+
+/// Every claim with its verdict, what was measured, and how to read it; the count of verdicts in the end.
+pub fn text(judgement: &Judgement) -> String {
+    let mut text = format!("{}\n", style(heading(judgement)).bold());
+    let mut section = "";
+    for judged in &judgement.claims {
+        if section != judged.claim.section {
+            section = &judged.claim.section;
+            text += &format!("\n{}\n", style(section).bold());
+        }
+        text += &claim(judged);
+    }
+    text + "\n" + &summary(judgement) + &held(judgement).map_or_else(String::new, |held| held + "\n")
+}
+
+fn heading(judgement: &Judgement) -> String {
+    let Judgement { article, title, quick, complete, .. } = judgement;
+    let quick = if *quick { ", measured quickly" } else { "" };
+    let partial = if *complete { "" } else { " (partial: --resume continues)" };
+    format!("{article}, \"{title}\", on {}{quick}{partial}", judgement.host.describe())
+}
+
+fn claim(judged: &Judged) -> String {
+    let verdict = format!("{:<width$}", judged.verdict.to_string(), width = INDENT - 3);
+    let mut text = format!("  {} {}\n", look(judged.verdict).apply_to(verdict), style(&judged.claim.says).bold());
+    for checked in &judged.findings {
+        text += &wrapped(&finding(checked));
+    }
+    for figure in &judged.beside {
+        text += &wrapped(&format!("beside: {}", described(figure)));
+    }
+    text + &wrapped(&format!("{} [{}]", judged.claim.reading, judged.claim.name))
+}
+
+fn finding(checked: &Checked) -> String {
+    let bounds = checked.check.describe();
+    match &checked.figure {
+        Some(figure) => format!("{} | the article: {bounds} | {}", described(figure), checked.verdict),
+        None => format!("{}: {}", checked.check.figure, checked.why_missing.as_deref().unwrap_or("not measured")),
+    }
+}
+
+/// `17.9 µs (17.5 µs to 18.2 µs): a thread, until the call returns`.
+fn described(figure: &Figure) -> String {
+    let note = figure.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    format!("{}: {}{note}", figure.display(), figure.what)
+}
+
+/// The text in lines below its claim; the lines after the first are indented once more.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| line.chars().count() + word.chars().count() < WIDTH - INDENT);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => *line += &format!(" {word}"),
+            None => lines.push(format!("  {word}")),
+        }
+    }
+    lines.into_iter().map(|line| format!("{:INDENT$}{line}\n", "")).collect()
+}
+
+fn look(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Holds => Style::new().green(),
+        Verdict::Off { .. } | Verdict::DoesNotHold => Style::new().red(),
+        Verdict::Depends | Verdict::Undecided => Style::new().yellow(),
+        Verdict::Unchecked => Style::new().dim(),
+    }
+}
+
+/// `50 claims: 12 hold, 20 are off, ...`.
+pub(crate) fn summary(judgement: &Judgement) -> String {
+    let count = |is: fn(Verdict) -> bool| judgement.claims.iter().filter(|judged| is(judged.verdict)).count();
+    let parts = [
+        (count(|verdict| verdict == Verdict::Holds), "hold"),
+        (count(|verdict| matches!(verdict, Verdict::Off { .. })), "are off by a factor"),
+        (count(|verdict| verdict == Verdict::DoesNotHold), "do not hold"),
+        (count(|verdict| verdict == Verdict::Depends), "depend"),
+        (count(|verdict| verdict == Verdict::Undecided), "are undecided"),
+        (count(|verdict| verdict == Verdict::Unchecked), "could not be checked here"),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    format!("{} claims: {}\n", judgement.claims.len(), parts.join(", "))
+}
+
+/// What a reader needs to carry the result to a handler of his own; `None` if it was not measured.
+pub(crate) fn held(judgement: &Judgement) -> Option<String> {
+    let found = judgement.findings.iter().find_map(|finding| match finding {
+        results::claim::Finding::Figure(figure) if figure.name == "hold.same_at" => Some(figure),
+        _ => None,
+    });
+    found.map(|figure| {
+        let size = figure.display();
+        format!(
+            "If each request holds more than {size} while it waits, threads and async differ by less than 10 % in RAM."
+        )
+    })
+}
+
+/// A row for each claim.
+pub fn markdown(judgement: &Judgement) -> String {
+    let mut text = format!("{}\n\n", heading(judgement));
+    text += "| the article says | measured | verdict |\n|---|---|---|\n";
+    for judged in &judgement.claims {
+        let measured = judged.findings.iter().map(|checked| match &checked.figure {
+            Some(figure) => format!("{} – {}", figure.display(), figure.what),
+            None => format!("*{}*", checked.why_missing.as_deref().unwrap_or("not measured")),
+        });
+        let measured = measured.collect::<Vec<_>>().join("<br>").replace('|', "\\|");
+        text += &format!("| {} | {measured} | **{}** |\n", judged.claim.says, judged.verdict);
+    }
+    text += &format!("\n{}", summary(judgement));
+    text += &held(judgement).map_or_else(String::new, |held| format!("\n{held}\n"));
+    text + &format!("\n```sh\n{}\n```\n", command_line(&judgement.command))
+}
+
+/// A row for each check of each claim.
+///
+/// # Errors
+/// A row cannot be written.
+pub fn csv(judgement: &Judgement) -> Result<Vec<u8>> {
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.write_record([
+        "claim",
+        "section",
+        "says",
+        "verdict",
+        "figure",
+        "what",
+        "unit",
+        "value",
+        "low",
+        "high",
+        "samples",
+        "at_least",
+        "at_most",
+        "check_verdict",
+        "why_missing",
+    ])?;
+    for judged in &judgement.claims {
+        for checked in &judged.findings {
+            let number = |of: fn(&Figure) -> String| checked.figure.as_ref().map(of).unwrap_or_default();
+            let unit = checked.figure.as_ref().map(|figure| serde_json::to_value(figure.unit)).transpose()?;
+            writer.write_record([
+                &judged.claim.name,
+                &judged.claim.section,
+                &judged.claim.says,
+                &judged.verdict.to_string(),
+                &checked.check.figure,
+                &number(|figure| figure.what.clone()),
+                unit.as_ref().and_then(|unit| unit.as_str()).unwrap_or_default(),
+                &number(|figure| figure.estimate.value.to_string()),
+                &number(|figure| figure.estimate.low.to_string()),
+                &number(|figure| figure.estimate.high.to_string()),
+                &number(|figure| figure.estimate.samples.to_string()),
+                checked.check.at_least.as_deref().unwrap_or_default(),
+                checked.check.at_most.as_deref().unwrap_or_default(),
+                &checked.verdict.to_string(),
+                checked.why_missing.as_deref().unwrap_or_default(),
+            ])?;
+        }
+    }
+    writer.into_inner().context("the rows cannot be kept")
+}

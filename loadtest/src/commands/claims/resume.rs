@@ -1,0 +1,52 @@
+//! What was measured so far, also by an earlier call.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use results::claim::{Finding, Judgement, SCHEMA};
+use results::run::Host;
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The experiments that have ended.
+    pub(super) experiments: Vec<String>,
+    /// What they found.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Progress {
+    /// Whether an experiment has ended.
+    pub(super) fn has(&self, experiment: &str) -> bool {
+        self.experiments.iter().any(|known| known == experiment)
+    }
+
+    /// Adds what an experiment found.
+    pub(super) fn add(&mut self, experiment: &str, findings: Vec<Finding>) {
+        self.experiments.push(experiment.to_owned());
+        self.findings.extend(findings);
+    }
+}
+
+/// Reads what an earlier call has measured.
+///
+/// # Errors
+/// The file cannot be read, or is from another machine or another effort.
+pub(super) fn read(path: &Path, is_quick: bool, host: &Host) -> Result<Progress> {
+    let name = format!("--resume {}", path.display());
+    let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+    let earlier: Judgement = serde_json::from_str(&text).with_context(|| format!("{name} is no file of --json"))?;
+    ensure!(earlier.schema == SCHEMA, "{name} has the layout {}, and not {SCHEMA}", earlier.schema);
+    ensure!(
+        earlier.quick == is_quick,
+        "{name} was measured {} --quick: figures of both would be mixed",
+        if earlier.quick { "with" } else { "without" }
+    );
+    ensure!(
+        earlier.host == *host,
+        "{name} is from another machine ({}), and figures of both would be mixed",
+        earlier.host.describe()
+    );
+    Ok(Progress { experiments: earlier.experiments, findings: earlier.findings })
+}

@@ -1,0 +1,157 @@
+//! 10,000 connections that wait for a database, under each model: RAM, throughput, tail and CPU, and whether the scheduler
+//! thrashes.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use quantity::format::count;
+use results::claim::Unit;
+use results::statistics::Estimate;
+use results::target::ARTICLE_CONNECTIONS;
+use results::{RunResult, Target};
+
+use super::lab::{Lab, spec};
+
+const TARGETS: [Target; 5] = Target::ALL;
+/// What "few" means beside the article's 10,000.
+const FEW_CONNECTIONS: usize = 100;
+/// How often the machine is asked how many threads want a CPU.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// One run, and what the scheduler had to do meanwhile.
+struct Observed {
+    run: RunResult,
+    /// The mean number of threads of this machine that had or wanted a CPU.
+    runnable: f64,
+}
+
+/// Measures every model.
+pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
+    let many = lab.quick_or(1_000, ARTICLE_CONNECTIONS);
+    let rounds = lab.quick_or(2, 3);
+    for target in TARGETS {
+        let observed = observe(lab, target, many, rounds)?;
+        let few = observe(lab, target, FEW_CONNECTIONS, rounds)?;
+        let name = target.name().replace('-', "_");
+        record(lab, &name, target, many, &observed);
+        record_growth(lab, &name, target, many, &observed, &few);
+    }
+    compare(lab);
+    Ok(())
+}
+
+fn observe(lab: &Lab<'_>, target: Target, connections: usize, rounds: usize) -> Result<Vec<Observed>> {
+    let (wait, duration) = lab.quick_or((200, 500), (1_000, 2_000));
+    let spec = spec(connections, Duration::from_millis(wait), Duration::from_millis(duration));
+    (0..rounds)
+        .map(|_| {
+            let is_over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let sampler = scope.spawn(|| mean_runnable(&is_over));
+                let run = lab.run(target, &spec);
+                is_over.store(true, Relaxed);
+                Ok(Observed { run: run?, runnable: sampler.join().unwrap_or_default() })
+            })
+        })
+        .collect()
+}
+
+/// `procs_running` of `/proc/stat`, without the thread that reads it.
+fn mean_runnable(is_over: &AtomicBool) -> f64 {
+    let (mut sum, mut samples) = (0.0, 0.0);
+    while !is_over.load(Relaxed) {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let running = stat.lines().find_map(|line| line.strip_prefix("procs_running ")?.parse::<f64>().ok());
+        if let Some(running) = running {
+            sum += (running - 1.0).max(0.0);
+            samples += 1.0;
+        }
+        thread::sleep(SAMPLE_INTERVAL);
+    }
+    if samples > 0.0 { sum / samples } else { 0.0 }
+}
+
+fn mean(observed: &[Observed], of: impl Fn(&Observed) -> Option<f64>) -> Option<Estimate> {
+    let figures: Vec<f64> = observed.iter().filter(|observed| observed.run.is_sound()).filter_map(of).collect();
+    Estimate::mean(&figures)
+}
+
+fn record(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: &[Observed]) {
+    let connections = format!("{} connections, {}", count(many as f64), target.name());
+    let scale = ARTICLE_CONNECTIONS as f64 / many as f64;
+    let ram = mean(observed, |observed| {
+        let memory = &observed.run.memory;
+        Some(memory.peak_bytes?.saturating_sub(memory.idle_bytes.unwrap_or(0)) as f64)
+    });
+    let note = (scale != 1.0).then(|| format!("from {} connections, scaled", count(many as f64)));
+    let what = format!("RAM of {} connections, {}", count(ARTICLE_CONNECTIONS as f64), target.name());
+    lab.record_noted(format!("connections.{name}.ram"), what, Unit::Bytes, ram.map(|ram| ram.times(scale)), note);
+    let held = mean(observed, |observed| Some(observed.run.connections.held_peak? as f64 / many as f64));
+    let what = format!("share that is held at once, {connections}");
+    lab.record(format!("connections.{name}.held"), what, Unit::Ratio, held);
+    let answered = mean(observed, |observed| Some(observed.run.rps? * 1.0 / possible(&observed.run)?));
+    let what = format!("requests/s, compared with all that are possible, {connections}");
+    lab.record(format!("connections.{name}.answered"), what, Unit::Ratio, answered);
+    let rps = mean(observed, |observed| observed.run.rps);
+    lab.record(format!("connections.{name}.rps"), format!("requests/s, {connections}"), Unit::Count, rps);
+    let p99 = mean(observed, |observed| Some(observed.run.above_wait_us.as_ref()?.p99 as f64 * 1e3));
+    let what = format!("99th percentile of the latency above the wait, {connections}");
+    lab.record(format!("connections.{name}.p99"), what, Unit::Ns, p99);
+    let cpu = mean(observed, cpu_ns_per_request);
+    lab.record(format!("connections.{name}.cpu"), format!("CPU time a request, {connections}"), Unit::Ns, cpu);
+    let runnable = mean(observed, |observed| Some(observed.runnable));
+    let what = format!("threads of the whole machine that had or wanted a CPU, on average, {connections}");
+    lab.record(format!("connections.{name}.runnable"), what, Unit::Count, runnable);
+}
+
+/// Each connection sends as soon as it has its answer.
+fn possible(run: &RunResult) -> Option<f64> {
+    Some(run.connections.requested as f64 / run.wait.fixed()?.as_secs_f64())
+}
+
+fn cpu_ns_per_request(observed: &Observed) -> Option<f64> {
+    Some(observed.run.server.cpu_s? * 1e9 / observed.run.requests as f64)
+}
+
+/// How CPU time grows with the connections: a scheduler that thrashes makes each request dearer.
+fn record_growth(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: &[Observed], few: &[Observed]) {
+    let pairs: Option<Vec<f64>> = observed
+        .iter()
+        .zip(few)
+        .map(|(many, few)| Some(cpu_ns_per_request(many)? / cpu_ns_per_request(few)?))
+        .collect();
+    let what = format!(
+        "CPU time a request at {} connections, compared with {FEW_CONNECTIONS}, {}",
+        count(many as f64),
+        target.name()
+    );
+    lab.record(
+        format!("connections.{name}.cpu_growth"),
+        what,
+        Unit::Ratio,
+        pairs.and_then(|pairs| Estimate::mean(&pairs)),
+    );
+}
+
+/// Threads beside async: the article's "orders of magnitude", each apart.
+fn compare(lab: &mut Lab<'_>) {
+    let figures = [
+        ("ram", "RAM: a thread for each, compared with a task for each", true),
+        ("answered", "throughput: a task for each, compared with a thread for each", false),
+        ("p99", "99th percentile above the wait: a thread for each, compared with a task for each", true),
+        ("cpu", "CPU time a request: a thread for each, compared with a task for each", true),
+    ];
+    for (figure, what, is_cost) in figures {
+        let [threads, tasks] = ["threads", "async"].map(|name| lab.found(&format!("connections.{name}.{figure}")));
+        let (Some(threads), Some(tasks)) = (threads, tasks) else { continue };
+        let ratio = if is_cost {
+            super::primitives::quotient(threads, tasks)
+        } else {
+            super::primitives::quotient(tasks, threads)
+        };
+        lab.record(format!("connections.gain.{figure}"), what, Unit::Ratio, ratio);
+    }
+}

@@ -1,0 +1,213 @@
+//! What every experiment needs: the executables, how much to measure, and where findings go.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use common::db::Latency;
+use common::limits::SPARE_DESCRIPTORS;
+use results::claim::{Figure, Finding, Missing, Unit};
+use results::event::Sinks;
+use results::statistics::Estimate;
+use results::{RunResult, Target};
+
+use crate::machine::host;
+use crate::machine::interrupt::Interrupt;
+use crate::measure::target::{self, Location, TargetSpec};
+use crate::subject::admin::ServerCounters;
+use crate::subject::build::{self, Executables};
+use crate::subject::{Subject, launch};
+
+/// How long a program may take for one line of figures.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The bench on which all experiments run, one after the other.
+pub(crate) struct Lab<'a> {
+    /// Whether to measure as little as gives an interval.
+    pub(crate) is_quick: bool,
+    executables: &'a Executables,
+    primitives: &'a Path,
+    /// Whether the user asked to stop.
+    pub(crate) interrupt: &'a Interrupt,
+    findings: Vec<Finding>,
+}
+
+/// One of the project's servers, started for an experiment. Drop stops it.
+pub(crate) struct Started {
+    pub(crate) subject: Subject,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl<'a> Lab<'a> {
+    /// A bench without findings.
+    pub(crate) fn new(
+        is_quick: bool,
+        executables: &'a Executables,
+        primitives: &'a Path,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        Self { is_quick, executables, primitives, interrupt, findings: Vec::new() }
+    }
+
+    /// What was found since the last call.
+    pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
+    /// What was found so far in this experiment.
+    pub(crate) fn found(&self, name: &str) -> Option<Estimate> {
+        self.findings.iter().find_map(|finding| match finding {
+            Finding::Figure(figure) if figure.name == name => Some(figure.estimate),
+            _ => None,
+        })
+    }
+
+    /// One of two efforts.
+    pub(crate) fn quick_or<T>(&self, quick: T, full: T) -> T {
+        if self.is_quick { quick } else { full }
+    }
+
+    /// Records a figure; without an estimate, that there were too few samples.
+    pub(crate) fn record(
+        &mut self,
+        name: impl Into<String>,
+        what: impl Into<String>,
+        unit: Unit,
+        estimate: Option<Estimate>,
+    ) {
+        self.record_noted(name, what, unit, estimate, None);
+    }
+
+    /// Records a figure with something to know about it.
+    pub(crate) fn record_noted(
+        &mut self,
+        name: impl Into<String>,
+        what: impl Into<String>,
+        unit: Unit,
+        estimate: Option<Estimate>,
+        note: Option<String>,
+    ) {
+        let (name, what) = (name.into(), what.into());
+        self.findings.push(match estimate {
+            Some(estimate) => Finding::Figure(Figure { name, what, unit, estimate, note }),
+            None => Finding::Missing(Missing { name, why: "too few samples for an interval".into() }),
+        });
+    }
+
+    /// Records why there is no figure of this name, or of those whose names begin with it.
+    pub(crate) fn record_missing(&mut self, name: impl Into<String>, why: impl ToString) {
+        self.findings.push(Finding::Missing(Missing { name: name.into(), why: why.to_string() }));
+    }
+
+    /// Takes over what was found elsewhere.
+    pub(crate) fn record_all(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// The executable of the primitives.
+    pub(crate) fn primitives(&self) -> String {
+        self.primitives.to_string_lossy().into_owned()
+    }
+
+    /// Fails if the user asked to stop.
+    ///
+    /// # Errors
+    /// The user did.
+    pub(crate) fn check_interrupt(&self) -> Result<()> {
+        ensure!(!self.interrupt.is_raised(), "interrupted");
+        Ok(())
+    }
+
+    /// What a program prints, which is killed as soon as the user asks to stop.
+    ///
+    /// # Errors
+    /// It cannot be started, or fails.
+    pub(crate) fn output_of(&self, argv: &[String]) -> Result<String> {
+        self.check_interrupt()?;
+        let mut file = tempfile::tempfile()?;
+        let out = file.try_clone()?;
+        let mut guarded = launch::start(argv, &[], None, move |command| {
+            command.stdout(out).stderr(Stdio::inherit());
+        })
+        .with_context(|| format!("cannot run {}", argv[0]))?;
+        self.interrupt.guard_disposable(guarded.guard.id() as i32);
+        let status = loop {
+            match guarded.guard.try_wait()? {
+                Some(status) => break status,
+                None => thread::sleep(POLL_INTERVAL),
+            }
+        };
+        self.interrupt.guard(0);
+        self.check_interrupt()?;
+        ensure!(status.success(), "{} failed: {status}", argv.join(" "));
+        std::io::Seek::rewind(&mut file)?;
+        Ok(std::io::read_to_string(file)?)
+    }
+
+    /// Starts a server whose queries take `wait`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(
+        &self,
+        target: Target,
+        wait: Duration,
+        flags: &[&str],
+        ram_limit_bytes: Option<u64>,
+    ) -> Result<Started> {
+        self.check_interrupt()?;
+        let executable: &PathBuf = &self.executables[&target];
+        let wait = Latency::Fixed(wait).to_string();
+        let mut command = vec![executable.to_string_lossy().into_owned()];
+        let common =
+            ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &wait, "--ledger-interval", "1h"];
+        command.extend(common.iter().chain(build::mode_flags(target)).chain(flags).map(ToString::to_string));
+        let package = build::package(target);
+        let (subject, address, admin) = Subject::launch(package, &command, None, ram_limit_bytes, self.interrupt)?;
+        Ok(Started { subject, address, admin })
+    }
+
+    /// A run as `loadtest --target` makes it, without progress.
+    ///
+    /// # Errors
+    /// The machine's limits do not allow it, or the user asked to stop.
+    pub(crate) fn run(&self, target: Target, spec: &TargetSpec) -> Result<RunResult> {
+        host::prepare_for(spec.connections, SPARE_DESCRIPTORS)?;
+        let location = Location::Local(&self.executables[&target]);
+        let result = target::run(target, location, spec, self.interrupt, &mut Sinks::default());
+        self.check_interrupt()?;
+        Ok(result)
+    }
+}
+
+/// What most runs of experiments have in common.
+pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> TargetSpec {
+    TargetSpec {
+        connections,
+        duration,
+        db_wait: Latency::Fixed(wait),
+        timeout: Duration::from_secs(30),
+        ram_limit_bytes: None,
+        cpus: None,
+        server_flags: Vec::new(),
+        round: None,
+    }
+}
+
+impl Started {
+    /// Waits until the server has `count` requests that wait, up to `timeout`. How many it had in the end; `None` if it died.
+    pub(crate) fn wait_for_waiting(&self, count: u64, timeout: Duration) -> Option<u64> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let waiting = ServerCounters::fetch(self.admin).ok()?.waiting;
+            if waiting >= count || Instant::now() > deadline {
+                return Some(waiting);
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}

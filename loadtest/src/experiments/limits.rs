@@ -1,0 +1,143 @@
+//! What happens when RAM is short: a thread for each beside a bounded pool, and tasks with and without a cap. And how much
+//! a handler must hold until the model no longer matters.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use quantity::format::{count, exact_bytes};
+use results::Target;
+use results::claim::Unit;
+use results::statistics::Estimate;
+use results::sweep::holds;
+
+use super::crowd::Crowd;
+use super::lab::{Lab, spec};
+use crate::measure::target::TargetSpec;
+use crate::subject::memory::MemorySource;
+
+const MIB: u64 = 1 << 20;
+/// The RAM in which the models compete.
+const OVERLOAD_RAM: u64 = 64 * MIB;
+/// The RAM in which tasks spike, and what each holds.
+const SPIKE_RAM: u64 = 128 * MIB;
+const SPIKE_HOLD: &str = "128KiB";
+
+/// How many connections each model holds in the same RAM.
+pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
+    if let Err(error) = MemorySource::open().limit(Some(OVERLOAD_RAM)) {
+        lab.record_missing("overload", format!("{error:#}; root could limit the RAM"));
+        return Ok(());
+    }
+    let ladder: &[usize] = lab.quick_or(&[1_000, 2_000, 4_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
+    for target in [Target::Threads, Target::Threadpool, Target::Async] {
+        let (held, cause) = climb(lab, target, ladder)?;
+        let name = target.name();
+        let what =
+            format!("connections held with every request answered, in {} of RAM, {name}", exact_bytes(OVERLOAD_RAM));
+        let end = cause.map_or_else(
+            || format!("it was tried up to {}", count(ladder.last().copied().unwrap_or(0) as f64)),
+            |cause| format!("at the next step: {cause}"),
+        );
+        lab.record_noted(format!("overload.{name}"), what, Unit::Count, Some(Estimate::exact(held as f64)), Some(end));
+    }
+    let [threads, pool] = ["threads", "threadpool"].map(|name| lab.found(&format!("overload.{name}")));
+    if let (Some(threads), Some(pool)) = (threads, pool) {
+        let ratio = super::primitives::quotient(pool, threads);
+        let what = "connections held in the same RAM: a bounded pool, compared with a thread for each";
+        lab.record("overload.pool_ratio", what, Unit::Ratio, ratio);
+    }
+    Ok(())
+}
+
+/// Tries more and more connections until the server fails. The most that it held, and why it failed.
+fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<(usize, Option<String>)> {
+    let mut held = 0;
+    for &connections in ladder {
+        let (wait, duration) = (Duration::from_millis(200), Duration::from_millis(500));
+        // A pool answers one batch after the other.
+        let spec = TargetSpec { ram_limit_bytes: Some(OVERLOAD_RAM), ..spec(connections, wait, duration) };
+        let run = lab.run(target, &spec)?;
+        // A pool keeps most of them waiting, which is its way.
+        let is_held = holds(&run) || (run.is_sound() && run.connections.held_peak == Some(connections as u64));
+        if !is_held {
+            return Ok((held, run.cause_in_words().or(run.failure)));
+        }
+        held = connections;
+    }
+    Ok((held, None))
+}
+
+/// A spike of requests on tasks, without a cap and with one.
+pub(super) fn spike(lab: &mut Lab<'_>) -> Result<()> {
+    let clients = lab.quick_or(2_000, 5_000);
+    crate::machine::host::prepare_for(clients, common::limits::SPARE_DESCRIPTORS)?;
+    if let Err(error) = MemorySource::open().limit(Some(SPIKE_RAM)) {
+        lab.record_missing("spike", format!("{error:#}; root could limit the RAM"));
+        return Ok(());
+    }
+    for (name, what, most) in [("uncapped", "no cap", "10000"), ("capped", "a cap of 500 connections", "500")] {
+        let flags = ["--hold", SPIKE_HOLD, "--max-connections", most];
+        let mut server = lab.start(Target::Async, Duration::from_secs(1), &flags, Some(SPIKE_RAM))?;
+        let fates = Crowd::gather(server.address, clients, "/")?.fates();
+        lab.check_interrupt()?;
+        let died = server.subject.is_gone() || server.subject.oom_kills().is_some_and(|kills| kills > 0);
+        let what = format!(
+            "{} requests at once that hold {SPIKE_HOLD} each, tasks with {what}, in {}",
+            count(clients as f64),
+            exact_bytes(SPIKE_RAM)
+        );
+        let share = |number: usize| Some(Estimate::exact(number as f64 / clients as f64));
+        let dies = Some(Estimate::exact(f64::from(u8::from(died))));
+        lab.record(format!("spike.{name}.dies"), format!("whether the server dies: {what}"), Unit::Truth, dies);
+        lab.record(
+            format!("spike.{name}.answered"),
+            format!("share answered: {what}"),
+            Unit::Ratio,
+            share(fates.answered),
+        );
+        let told = share(fates.answered + fates.turned_away);
+        lab.record(format!("spike.{name}.told"), format!("share answered or told 503: {what}"), Unit::Ratio, told);
+        lab.record(
+            format!("spike.{name}.lost"),
+            format!("share without an answer: {what}"),
+            Unit::Ratio,
+            share(fates.lost),
+        );
+    }
+    Ok(())
+}
+
+/// How much each request must hold until threads and tasks cost about the same.
+pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
+    let connections = lab.quick_or(300, 1_000);
+    let rounds = lab.quick_or(2, 3);
+    let mut bare = Vec::new();
+    for held in ["0", "64KiB", "256KiB", "1MiB"] {
+        let mut ratios = Vec::new();
+        for _ in 0..rounds {
+            let [threads, tasks] =
+                [Target::Threads, Target::Async].map(|target| bytes_per_connection(lab, target, connections, held));
+            let (Some(threads), Some(tasks)) = (threads?, tasks?) else { continue };
+            ratios.push(threads / tasks);
+            if held == "0" {
+                bare.push((threads, tasks));
+            }
+        }
+        let what = format!("RAM of a connection that holds {held}: a thread for each, compared with a task for each");
+        lab.record(format!("hold.ratio_{held}"), what, Unit::Ratio, Estimate::mean(&ratios));
+    }
+    // (threads + h) / (tasks + h) = 1.1
+    let same: Vec<f64> = bare.iter().map(|(threads, tasks)| (10.0 * threads - 11.0 * tasks).max(0.0)).collect();
+    let note = Some("by calculation from what each costs that holds nothing".to_owned());
+    let what = "what a request must hold until a thread for each costs less than 10 % more than a task for each";
+    lab.record_noted("hold.same_at", what, Unit::Bytes, Estimate::mean(&same), note);
+    Ok(())
+}
+
+fn bytes_per_connection(lab: &Lab<'_>, target: Target, connections: usize, held: &str) -> Result<Option<f64>> {
+    let server_flags = ["--hold", held].map(String::from).to_vec();
+    let spec = TargetSpec { server_flags, ..spec(connections, Duration::from_millis(300), Duration::from_millis(300)) };
+    let run = lab.run(target, &spec)?;
+    let bytes = run.memory.peak_bytes.zip(run.memory.idle_bytes);
+    Ok(bytes.map(|(peak, idle)| peak.saturating_sub(idle) as f64 / connections as f64))
+}
