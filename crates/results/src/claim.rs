@@ -201,6 +201,8 @@ pub struct Judgement {
 }
 
 impl Unit {
+    const ALL: [Unit; 6] = [Unit::Bytes, Unit::Ns, Unit::Cycles, Unit::Count, Unit::Ratio, Unit::Truth];
+
     /// A bound as the article's file has it: `10MB`, `2us`, `5`.
     ///
     /// # Errors
@@ -269,17 +271,20 @@ impl Check {
         }
     }
 
-    fn judge(&self, findings: &[Finding]) -> Result<Checked, String> {
+    fn judge(&self, findings: &[Finding]) -> Checked {
         let figure = findings.iter().find_map(|finding| match finding {
             Finding::Figure(figure) if figure.name == self.figure => Some(figure),
             _ => None,
         });
-        let verdict = match figure {
-            Some(figure) => verdict(figure.unit, figure.estimate, self.bounds(figure.unit)?),
-            None => Verdict::Unchecked,
+        let judged = match figure {
+            Some(figure) => self.bounds(figure.unit).map(|bounds| verdict(figure.unit, figure.estimate, bounds)),
+            None => Err(self.why_missing(findings)),
         };
-        let why_missing = figure.is_none().then(|| self.why_missing(findings));
-        Ok(Checked { check: self.clone(), figure: figure.cloned(), why_missing, verdict })
+        let (verdict, why_missing) = match judged {
+            Ok(verdict) => (verdict, None),
+            Err(why) => (Verdict::Unchecked, Some(why)),
+        };
+        Checked { check: self.clone(), figure: figure.cloned(), why_missing, verdict }
     }
 
     fn why_missing(&self, findings: &[Finding]) -> String {
@@ -320,14 +325,11 @@ fn verdict(unit: Unit, estimate: Estimate, (at_least, at_most): (Option<f64>, Op
 
 impl Claim {
     /// Judges the claim by what was measured.
-    ///
-    /// # Errors
-    /// A bound cannot be read.
-    pub fn judge(&self, found: &[Finding]) -> Result<Judged, String> {
-        let findings: Vec<Checked> = self.checks.iter().map(|check| check.judge(found)).collect::<Result<_, _>>()?;
+    pub fn judge(&self, found: &[Finding]) -> Judged {
+        let findings: Vec<Checked> = self.checks.iter().map(|check| check.judge(found)).collect();
         let known: Vec<Verdict> =
             findings.iter().map(|checked| checked.verdict).filter(|verdict| *verdict != Verdict::Unchecked).collect();
-        Ok(Judged { claim: self.clone(), verdict: combined(&known), findings, beside: self.beside(found) })
+        Judged { claim: self.clone(), verdict: combined(&known), findings, beside: self.beside(found) }
     }
 
     /// The experiments that measure its figures, also those beside it.
@@ -411,8 +413,10 @@ impl Article {
                 return Err(format!("the claim {:?} has no checks", claim.name));
             }
             for check in &claim.checks {
-                if check.at_least.is_none() && check.at_most.is_none() {
-                    return Err(format!("{:?}: {} has neither at_least nor at_most", claim.name, check.figure));
+                // Which unit it must have is known when the figure is.
+                if Unit::ALL.iter().all(|unit| check.bounds(*unit).is_err()) {
+                    let why = check.bounds(Unit::Bytes).err().unwrap_or_default();
+                    return Err(format!("{:?}: {why}; a bound is a size, a time, a number, yes or no", claim.name));
                 }
             }
             if let Some(unknown) = claim.experiments().find(|name| !experiments.contains(name)) {
@@ -450,7 +454,7 @@ mod tests {
     }
 
     fn verdict_of(claim: &Claim, findings: &[Finding]) -> Verdict {
-        claim.judge(findings).unwrap().verdict
+        claim.judge(findings).verdict
     }
 
     #[test]
@@ -481,7 +485,7 @@ mod tests {
         let two = claim(&[("a.x", None, Some("10")), ("b.y.z", None, Some("10"))]);
         let missing = |name: &str, why: &str| Finding::Missing(Missing { name: name.into(), why: why.into() });
         let findings = [missing("a", "no root"), missing("b", "no Go"), missing("b.y", "no Go here")];
-        let judged = two.judge(&findings).unwrap();
+        let judged = two.judge(&findings);
         assert_eq!(judged.verdict, Verdict::Unchecked);
         let why: Vec<_> = judged.findings.iter().map(|checked| checked.why_missing.as_deref()).collect();
         assert_eq!(why, [Some("no root"), Some("no Go here")]);
@@ -494,7 +498,9 @@ mod tests {
         let claim = claim(&[("a.x", Some("yes"), None)]);
         assert_eq!(verdict_of(&claim, &[figure("a.x", Unit::Truth, 0.0, 0.0, 0.0)]), Verdict::DoesNotHold);
         assert_eq!(verdict_of(&claim, &[figure("a.x", Unit::Truth, 1.0, 1.0, 1.0)]), Verdict::Holds);
-        assert!(claim.judge(&[figure("a.x", Unit::Bytes, 1.0, 1.0, 1.0)]).unwrap_err().starts_with("a.x: "));
+        let judged = claim.judge(&[figure("a.x", Unit::Bytes, 1.0, 1.0, 1.0)]);
+        let why = judged.findings[0].why_missing.clone().unwrap();
+        assert!(judged.verdict == Verdict::Unchecked && why.starts_with("a.x: \"yes\" is not a size"), "{why}");
     }
 
     #[test]
@@ -506,6 +512,8 @@ mod tests {
             (vec![good.clone(), good.clone()], "two claims are named"),
             (vec![claim(&[])], "has no checks"),
             (vec![claim(&[("create.a", None, None)])], "neither at_least nor at_most"),
+            (vec![claim(&[("create.a", Some("8.1MiB"), None)])], "8.1MiB is not a whole number"),
+            (vec![claim(&[("create.a", Some("2"), Some("1"))])], "at_least is above at_most"),
             (vec![claim(&[("other.a", Some("1"), None)])], "there is no experiment \"other\""),
         ] {
             let error = article(claims).validate(&["create"]).unwrap_err();

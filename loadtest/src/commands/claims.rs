@@ -113,15 +113,14 @@ pub(crate) fn run(args: &ClaimsArgs) -> Result<ExitCode> {
     };
     let files = args.files()?;
     let missing: Vec<&Experiment> = needed(&article).filter(|experiment| !progress.has(experiment.name)).collect();
-    let mut judgement = args.judgement()?;
-    judgement.judge(&article, &progress)?;
+    let mut judgement = args.judgement();
     let interrupt = Interrupt::install()?;
     let ended = measure(args.quick, &missing, &interrupt, &mut progress, |progress| {
-        judgement.judge(&article, progress)?;
+        judgement.judge(&article, progress);
         files.write(&judgement.0)
     })?;
     judgement.0.complete = ended.is_some();
-    judgement.judge(&article, &progress)?;
+    judgement.judge(&article, &progress);
     files.write(&judgement.0)?;
     print(&report::claims::text(&judgement.0))?;
     Ok(match ended {
@@ -229,8 +228,8 @@ impl ClaimsArgs {
         Ok(Files(files))
     }
 
-    fn judgement(&self) -> Result<Running> {
-        Ok(Running(Judgement {
+    fn judgement(&self) -> Running {
+        Running(Judgement {
             schema: SCHEMA.to_owned(),
             article: String::new(),
             title: String::new(),
@@ -244,7 +243,7 @@ impl ClaimsArgs {
             experiments: Vec::new(),
             claims: Vec::new(),
             findings: Vec::new(),
-        }))
+        })
     }
 }
 
@@ -253,16 +252,14 @@ struct Running(Judgement);
 
 impl Running {
     /// Judges all claims by what is known now.
-    fn judge(&mut self, article: &Article, progress: &Progress) -> Result<()> {
+    fn judge(&mut self, article: &Article, progress: &Progress) {
         let Judgement { article: name, title, url, experiments, claims, findings, .. } = &mut self.0;
         name.clone_from(&article.name);
         title.clone_from(&article.title);
         url.clone_from(&article.url);
         experiments.clone_from(&progress.experiments);
         findings.clone_from(&progress.findings);
-        let judged = article.claims.iter().map(|claim| claim.judge(findings));
-        *claims = judged.collect::<Result<_, _>>().map_err(|error| anyhow!("{}: {error}", article.name))?;
-        Ok(())
+        *claims = article.claims.iter().map(|claim| claim.judge(findings)).collect();
     }
 }
 

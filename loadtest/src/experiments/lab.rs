@@ -15,13 +15,14 @@ use results::statistics::Estimate;
 use results::{RunResult, Target};
 
 use crate::machine::host;
-use crate::machine::interrupt::Interrupt;
+use crate::machine::interrupt::{Interrupt, kill_group};
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::subject::admin::ServerCounters;
 use crate::subject::build::{self, Executables};
 use crate::subject::{Subject, launch};
 
-/// How long a program may take for one line of figures.
+/// No program takes as long, unless it hangs.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(180);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The bench on which all experiments run, one after the other.
@@ -131,19 +132,24 @@ impl<'a> Lab<'a> {
         let mut file = tempfile::tempfile()?;
         let out = file.try_clone()?;
         let mut guarded = launch::start(argv, &[], None, move |command| {
-            command.stdout(out).stderr(Stdio::inherit());
+            command.stdout(out).stderr(Stdio::null());
         })
         .with_context(|| format!("cannot run {}", argv[0]))?;
         self.interrupt.guard_disposable(guarded.guard.id() as i32);
+        let deadline = Instant::now() + PROGRAM_TIMEOUT;
         let status = loop {
             match guarded.guard.try_wait()? {
-                Some(status) => break status,
-                None => thread::sleep(POLL_INTERVAL),
+                None if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
+                status => break status,
             }
         };
+        if status.is_none() {
+            kill_group(guarded.guard.id() as i32);
+        }
         self.interrupt.guard(0);
         self.check_interrupt()?;
-        ensure!(status.success(), "{} failed: {status}", argv.join(" "));
+        let status = status.with_context(|| format!("{} did not end within {PROGRAM_TIMEOUT:?}", argv[0]))?;
+        ensure!(status.success(), "{} failed: {status}", argv[0]);
         std::io::Seek::rewind(&mut file)?;
         Ok(std::io::read_to_string(file)?)
     }
