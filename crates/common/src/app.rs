@@ -1,6 +1,7 @@
 //! The application: a pure function from a request to a plan, so that each server may wait in its own way.
 
 use std::borrow::Cow;
+use std::hint::black_box;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -143,7 +144,7 @@ pub fn burn(duration: Duration) {
     let mut state = 1_u64;
     while used().saturating_sub(start) < duration {
         for _ in 0..1_000 {
-            state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+            state = black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
 }
@@ -160,7 +161,8 @@ impl Chaos {
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSEGV);
             },
             Chaos::Leak => {
-                vec![1_u8; LEAK_BYTES].leak();
+                // Without it, the compiler sees that nobody reads the leak, and leaks nothing.
+                black_box(vec![1_u8; LEAK_BYTES].leak());
             }
         }
     }

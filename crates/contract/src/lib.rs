@@ -45,7 +45,7 @@ macro_rules! tests {
             help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan
             flags_have_units);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
-            readiness memory_is_told held_memory_is_there children_and_threads_are_counted);
+            readiness memory_is_told held_memory_is_there a_leak_stays children_and_threads_are_counted);
         $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);
     };
     (@$module:ident #[$ignore:meta] $case:ident) => {

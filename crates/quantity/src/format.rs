@@ -86,6 +86,16 @@ pub fn rough_duration(time: Duration) -> String {
     }
 }
 
+/// A share, never rounded up to 100 %.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if (90.0..100.0).contains(&percent) {
+        format!("{:.1} %", (percent * 10.0).floor() / 10.0)
+    } else {
+        format!("{percent:.0} %")
+    }
+}
+
 /// Three significant digits, or all digits before the decimal point.
 pub fn significant(value: f64) -> String {
     let decimals = match value {
@@ -105,6 +115,14 @@ mod tests {
         let shown = [512 << 20, 2 << 30, 1_536 << 20, 500_000_000, 64 << 10, 0].map(exact_bytes);
         assert_eq!(shown, ["512 MiB", "2 GiB", "1536 MiB", "500.00 MB", "64 KiB", "0 B"]);
         assert_eq!([377_434_112.0, 1.2e9, 999.0].map(short_bytes), ["377 MB", "1.20 GB", "999 B"]);
+    }
+
+    #[test]
+    fn a_share_below_all_is_not_rounded_to_all() {
+        assert_eq!(
+            [percent(0.99999), percent(1.0), percent(0.2), percent(0.988)],
+            ["99.9 %", "100 %", "20 %", "98.8 %"]
+        );
     }
 
     #[test]

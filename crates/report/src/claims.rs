@@ -37,6 +37,9 @@ pub fn text(judgement: &Judgement) -> String {
         }
         text += &claim(judged);
     }
+    for warning in &judgement.warnings {
+        text += &format!("\n{} {}", style("warning").yellow(), warning.text);
+    }
     text + "\n" + &summary(judgement) + &held(judgement).map_or_else(String::new, |held| held + "\n")
 }
 
@@ -140,6 +143,7 @@ pub fn markdown(judgement: &Judgement) -> String {
     }
     text += &format!("\n{}", summary(judgement));
     text += &held(judgement).map_or_else(String::new, |held| format!("\n{held}\n"));
+    text += &judgement.warnings.iter().map(|warning| format!("\n- {}", warning.text)).collect::<String>();
     text + &format!("\n```sh\n{}\n```\n", command_line(&judgement.command))
 }
 

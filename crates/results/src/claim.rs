@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Host;
 use crate::statistics::Estimate;
+use crate::warning::Warning;
 
 /// The version of the layout of a file of judged claims.
 pub const SCHEMA: &str = "c10k-claims/1";
@@ -77,6 +78,8 @@ pub enum Unit {
     Count,
     /// One figure divided by another.
     Ratio,
+    /// A part of a whole, from 0 to 1.
+    Share,
     /// 1 for yes, 0 for no.
     Truth,
 }
@@ -188,6 +191,8 @@ pub struct Judgement {
     pub started_at: String,
     /// The command line of loadtest.
     pub command: Vec<String>,
+    /// Reasons to doubt the figures.
+    pub warnings: Vec<Warning>,
     /// The machine.
     pub host: Host,
     /// What of it decides the cost of a switch: names and values.
@@ -201,7 +206,7 @@ pub struct Judgement {
 }
 
 impl Unit {
-    const ALL: [Unit; 6] = [Unit::Bytes, Unit::Ns, Unit::Cycles, Unit::Count, Unit::Ratio, Unit::Truth];
+    const ALL: [Unit; 7] = [Unit::Bytes, Unit::Ns, Unit::Cycles, Unit::Count, Unit::Ratio, Unit::Share, Unit::Truth];
 
     /// A bound as the article's file has it: `10MB`, `2us`, `5`.
     ///
@@ -214,6 +219,10 @@ impl Unit {
             Unit::Truth if text == "yes" => Ok(1.0),
             Unit::Truth if text == "no" => Ok(0.0),
             Unit::Truth => Err(format!("{text:?} is neither yes nor no")),
+            Unit::Share => match text.strip_suffix('%') {
+                Some(percent) => quantity::number(percent.trim()).map(|percent| percent / 100.0),
+                None => Err(format!("{text:?} is not a share: write 90%")),
+            },
             Unit::Cycles | Unit::Count | Unit::Ratio => quantity::number(text),
         }
     }
@@ -229,6 +238,7 @@ impl Unit {
             Unit::Count if size >= 100.0 || size.fract() == 0.0 => format!("{sign}{}", format::count(size)),
             Unit::Count => format!("{sign}{}", format::significant(size)),
             Unit::Ratio => format!("{sign}{}x", format::significant(size)),
+            Unit::Share => format!("{sign}{}", format::percent(size)),
             Unit::Truth => (if value >= 0.5 { "yes" } else { "no" }).to_owned(),
         }
     }
@@ -309,7 +319,7 @@ fn verdict(unit: Unit, estimate: Estimate, (at_least, at_most): (Option<f64>, Op
     let is_below = |bound: f64| estimate.high < bound;
     let is_above = |bound: f64| estimate.low > bound;
     let off = |factor: f64, says_too_much| match unit {
-        Unit::Truth => Verdict::DoesNotHold,
+        Unit::Truth | Unit::Share => Verdict::DoesNotHold,
         // From 0, or to it, there is no factor.
         _ if !factor.is_finite() || factor <= 0.0 => Verdict::DoesNotHold,
         _ => Verdict::Off { factor, says_too_much },
@@ -528,6 +538,7 @@ mod tests {
         assert_eq!(shown(Unit::Ns, -1_500.0), "-1.50 µs");
         assert_eq!(shown(Unit::Bytes, 37_300.0), "37.3 kB");
         assert_eq!((shown(Unit::Ratio, 2.314), shown(Unit::Truth, 0.0)), ("2.31x".into(), "no".into()));
+        assert_eq!((shown(Unit::Share, 0.25), Unit::Share.parse("90%")), ("25 %".into(), Ok(0.9)));
         assert_eq!((shown(Unit::Count, 2.5), shown(Unit::Count, 10_000.0)), ("2.50".into(), "10,000".into()));
         let Finding::Figure(figure) = figure("a", Unit::Ns, 1_000.0, 1_100.0, 1_200.0) else { panic!() };
         assert_eq!(figure.display(), "1.10 µs (1.00 µs to 1.20 µs)");

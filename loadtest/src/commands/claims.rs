@@ -18,6 +18,7 @@ use crate::experiments::lab::Lab;
 use crate::experiments::{self, Experiment};
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
+use crate::machine::usage::others_warning;
 use crate::machine::{command_line, host};
 use crate::output::file::OutputFile;
 use crate::output::steps::Steps;
@@ -25,6 +26,9 @@ use crate::subject::build::{self, Executables};
 
 /// The article that this project is about.
 const BEE_11001: &str = include_str!("../../claims/bee-11001.toml");
+
+/// How long the machine is watched before an experiment, whether something else is at work.
+const QUIET_TIME: Duration = Duration::from_millis(150);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,6 +162,10 @@ fn measure(
     let mut steps = Steps::new(experiments.len(), total);
     for experiment in experiments {
         steps.begin(experiment.name, experiment.what, estimate(experiment));
+        let busy = others_warning(QUIET_TIME).map(|mut warning| {
+            warning.text = format!("before {}: {}", experiment.name, warning.text);
+            warning
+        });
         let outcome = (experiment.run)(&mut lab);
         // What an experiment found before it was stopped is half of something: it is measured again.
         if interrupt.is_raised() {
@@ -170,6 +178,7 @@ fn measure(
             findings.push(Finding::Missing(Missing { name: experiment.name.into(), why: format!("{error:#}") }));
         }
         progress.add(experiment.name, findings);
+        progress.warnings.extend(busy);
         keep(progress)?;
     }
     Ok(Some(failed))
@@ -235,6 +244,7 @@ impl ClaimsArgs {
             title: String::new(),
             url: String::new(),
             complete: false,
+            warnings: Vec::new(),
             quick: self.quick,
             started_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: command_line::own(),
@@ -253,12 +263,13 @@ struct Running(Judgement);
 impl Running {
     /// Judges all claims by what is known now.
     fn judge(&mut self, article: &Article, progress: &Progress) {
-        let Judgement { article: name, title, url, experiments, claims, findings, .. } = &mut self.0;
+        let Judgement { article: name, title, url, experiments, claims, findings, warnings, .. } = &mut self.0;
         name.clone_from(&article.name);
         title.clone_from(&article.title);
         url.clone_from(&article.url);
         experiments.clone_from(&progress.experiments);
         findings.clone_from(&progress.findings);
+        warnings.clone_from(&progress.warnings);
         *claims = article.claims.iter().map(|claim| claim.judge(findings)).collect();
     }
 }

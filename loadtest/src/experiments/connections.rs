@@ -13,7 +13,7 @@ use results::statistics::Estimate;
 use results::target::ARTICLE_CONNECTIONS;
 use results::{RunResult, Target};
 
-use super::lab::{Lab, spec};
+use super::lab::{Lab, NO_QUOTIENT, quotient, spec};
 
 const TARGETS: [Target; 5] = Target::ALL;
 /// What "few" means beside the article's 10,000.
@@ -91,10 +91,10 @@ fn record(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: 
     lab.record_noted(format!("connections.{name}.ram"), what, Unit::Bytes, ram.map(|ram| ram.times(scale)), note);
     let held = mean(observed, |observed| Some(observed.run.connections.held_peak? as f64 / many as f64));
     let what = format!("share that is held at once, {connections}");
-    lab.record(format!("connections.{name}.held"), what, Unit::Ratio, held);
-    let answered = mean(observed, |observed| Some(observed.run.rps? * 1.0 / possible(&observed.run)?));
-    let what = format!("requests/s, compared with all that are possible, {connections}");
-    lab.record(format!("connections.{name}.answered"), what, Unit::Ratio, answered);
+    lab.record(format!("connections.{name}.held"), what, Unit::Share, held);
+    let answered = mean(observed, |observed| Some(observed.run.rps? / possible(&observed.run)?));
+    let what = format!("requests/s of all that are possible, {connections}");
+    lab.record(format!("connections.{name}.answered"), what, Unit::Share, answered);
     let rps = mean(observed, |observed| observed.run.rps);
     lab.record(format!("connections.{name}.rps"), format!("requests/s, {connections}"), Unit::Count, rps);
     let p99 = mean(observed, |observed| Some(observed.run.above_wait_us.as_ref()?.p99 as f64 * 1e3));
@@ -147,11 +147,10 @@ fn compare(lab: &mut Lab<'_>) {
     for (figure, what, is_cost) in figures {
         let [threads, tasks] = ["threads", "async"].map(|name| lab.found(&format!("connections.{name}.{figure}")));
         let (Some(threads), Some(tasks)) = (threads, tasks) else { continue };
-        let ratio = if is_cost {
-            super::primitives::quotient(threads, tasks)
-        } else {
-            super::primitives::quotient(tasks, threads)
-        };
-        lab.record(format!("connections.gain.{figure}"), what, Unit::Ratio, ratio);
+        let ratio = if is_cost { quotient(threads, tasks) } else { quotient(tasks, threads) };
+        match ratio {
+            Some(_) => lab.record(format!("connections.gain.{figure}"), what, Unit::Ratio, ratio),
+            None => lab.record_missing(format!("connections.gain.{figure}"), NO_QUOTIENT),
+        }
     }
 }

@@ -56,7 +56,7 @@ fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Resu
     lab.record(
         format!("{name}.lost"),
         format!("share of the others that lost their answer: {what}"),
-        Unit::Ratio,
+        Unit::Share,
         Some(lost),
     );
     match recovery {

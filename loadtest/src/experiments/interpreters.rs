@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use results::claim::Unit;
 use results::statistics::Estimate;
 use serde::Deserialize;
@@ -52,20 +52,22 @@ struct NodeSamples {
     samples: Vec<f64>,
 }
 
+type Measure = fn(&mut Lab<'_>, &str) -> Result<()>;
+
 /// Runs the scripts.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let rounds = lab.quick_or("5", "15");
-    if let Err(error) = python(lab, rounds) {
+    let interpreters: [(&str, &str, Measure); 3] =
+        [("python", "python3", python), ("node", "node", node), ("go", "go", go)];
+    for (name, program, measure) in interpreters {
+        let measured = match Lab::is_installed(program) {
+            true => measure(lab, rounds),
+            false => Err(anyhow!("{program} is not installed here")),
+        };
         lab.check_interrupt()?;
-        lab.record_missing("interpreters.python", format!("no Python 3: {error:#}"));
-    }
-    if let Err(error) = node(lab, rounds) {
-        lab.check_interrupt()?;
-        lab.record_missing("interpreters.node", format!("no Node.js: {error:#}"));
-    }
-    if let Err(error) = go(lab, rounds) {
-        lab.check_interrupt()?;
-        lab.record_missing("interpreters.go", format!("no Go: {error:#}"));
+        if let Err(error) = measured {
+            lab.record_missing(format!("interpreters.{name}"), format!("{error:#}"));
+        }
     }
     Ok(())
 }

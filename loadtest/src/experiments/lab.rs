@@ -123,6 +123,12 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
+    /// Whether a program can be run by this name.
+    pub(crate) fn is_installed(program: &str) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    }
+
     /// What a program prints, which is killed as soon as the user asks to stop.
     ///
     /// # Errors
@@ -202,6 +208,20 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         server_flags: Vec::new(),
         round: None,
     }
+}
+
+/// Why there is no quotient.
+pub(crate) const NO_QUOTIENT: &str =
+    "the divisor's interval reaches zero: there is too little of it, or too few rounds";
+
+/// The quotient of two independent figures: its interval has every quotient of the two intervals.
+pub(crate) fn quotient(one: Estimate, other: Estimate) -> Option<Estimate> {
+    (other.low > 0.0).then(|| Estimate {
+        value: one.value / other.value,
+        low: one.low / other.high,
+        high: one.high / other.low,
+        samples: one.samples.min(other.samples),
+    })
 }
 
 impl Started {

@@ -11,7 +11,7 @@ use results::statistics::Estimate;
 use results::sweep::holds;
 
 use super::crowd::Crowd;
-use super::lab::{Lab, spec};
+use super::lab::{Lab, quotient, spec};
 use crate::measure::target::TargetSpec;
 use crate::subject::memory::MemorySource;
 
@@ -42,7 +42,7 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
     }
     let [threads, pool] = ["threads", "threadpool"].map(|name| lab.found(&format!("overload.{name}")));
     if let (Some(threads), Some(pool)) = (threads, pool) {
-        let ratio = super::primitives::quotient(pool, threads);
+        let ratio = quotient(pool, threads);
         let what = "connections held in the same RAM: a bounded pool, compared with a thread for each";
         lab.record("overload.pool_ratio", what, Unit::Ratio, ratio);
     }
@@ -92,15 +92,15 @@ pub(super) fn spike(lab: &mut Lab<'_>) -> Result<()> {
         lab.record(
             format!("spike.{name}.answered"),
             format!("share answered: {what}"),
-            Unit::Ratio,
+            Unit::Share,
             share(fates.answered),
         );
         let told = share(fates.answered + fates.turned_away);
-        lab.record(format!("spike.{name}.told"), format!("share answered or told 503: {what}"), Unit::Ratio, told);
+        lab.record(format!("spike.{name}.told"), format!("share answered or told 503: {what}"), Unit::Share, told);
         lab.record(
             format!("spike.{name}.lost"),
             format!("share without an answer: {what}"),
-            Unit::Ratio,
+            Unit::Share,
             share(fates.lost),
         );
     }

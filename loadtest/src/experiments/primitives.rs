@@ -4,7 +4,7 @@ use anyhow::Result;
 use results::claim::{Finding, Unit};
 use results::statistics::Estimate;
 
-use super::lab::Lab;
+use super::lab::{Lab, quotient};
 
 /// Wakes of the self-check against perf.
 const PERF_WAKES: usize = 20_000;
@@ -73,19 +73,12 @@ fn in_cycles(lab: &mut Lab<'_>, cells: Vec<String>) {
     }
 }
 
-/// The quotient of two independent figures: its interval has every quotient of the two intervals.
-pub(super) fn quotient(one: Estimate, other: Estimate) -> Option<Estimate> {
-    (other.low > 0.0).then(|| Estimate {
-        value: one.value / other.value,
-        low: one.low / other.high,
-        high: one.high / other.low,
-        samples: one.samples.min(other.samples),
-    })
-}
-
 /// Compares our switch between processes with that of `perf bench sched pipe`, on the same CPU.
 fn check_with_perf(lab: &mut Lab<'_>) {
     const NAME: &str = "switch.perf_ratio";
+    if !Lab::is_installed("perf") {
+        return lab.record_missing(NAME, "no self-check: perf is not installed here");
+    }
     let wakes = PERF_WAKES.to_string();
     let argv = ["taskset", "-c", "0", "perf", "bench", "-f", "simple", "sched", "pipe", "-l", &wakes].map(String::from);
     let rounds: Result<Vec<f64>> = (0..lab.quick_or(3, 8))

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use results::claim::Unit;
 use results::statistics::Estimate;
 
@@ -71,34 +71,51 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
     fs::write(path("Idle.java"), JAVA)?;
-    match lab.output_of(&["javac".into(), path("Idle.java")]) {
-        Ok(_) => idle(
+    match compiled(lab, &["javac".into(), path("Idle.java")]) {
+        Ok(()) => idle(
             lab,
             "java",
             "a JVM",
             &["java".into(), "-cp".into(), directory.path().to_string_lossy().into(), "Idle".into()],
         )?,
-        Err(error) => lab.record_missing("runtimes.java", format!("no JDK: {error:#}")),
+        Err(error) => lab.record_missing("runtimes.java", format!("{error:#}")),
     }
     fs::write(path("idle.go"), GO)?;
     fs::write(path("goroutines.go"), GOROUTINES)?;
-    match lab.output_of(&["go".into(), "build".into(), "-o".into(), path("idle"), path("idle.go")]) {
-        Ok(_) => {
+    match compiled(lab, &["go".into(), "build".into(), "-o".into(), path("idle"), path("idle.go")]) {
+        Ok(()) => {
             idle(lab, "go", "a Go program", &[path("idle")])?;
             lab.output_of(&["go".into(), "build".into(), "-o".into(), path("goroutines"), path("goroutines.go")])?;
             goroutines(lab, &path("goroutines"))?;
         }
         Err(error) => {
             lab.check_interrupt()?;
-            lab.record_missing("runtimes.go", format!("no Go: {error:#}"));
+            lab.record_missing("runtimes.go", format!("{error:#}"));
+            lab.record_missing("runtimes.goroutine", format!("{error:#}"));
         }
     }
     Ok(())
 }
 
+/// Compiles, if the compiler is installed.
+fn compiled(lab: &Lab<'_>, argv: &[String]) -> Result<()> {
+    ensure!(Lab::is_installed(&argv[0]), "{}", not_installed(&argv[0]));
+    lab.output_of(argv).map(drop)
+}
+
+fn not_installed(program: &str) -> String {
+    format!("{program} is not installed here")
+}
+
 /// Several copies of a program: what one of them costs, kernel included.
 fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()> {
+    if !Lab::is_installed(&argv[0]) {
+        lab.record_missing(format!("runtimes.{name}"), not_installed(&argv[0]));
+        return Ok(());
+    }
     let rounds = lab.quick_or(3, 5);
+    // The first to read its files is charged for them.
+    let _ = total_bytes(lab, argv);
     let measured: Result<Vec<f64>> = (0..rounds).map(|_| total_bytes(lab, argv)).collect();
     lab.check_interrupt()?;
     match measured {
@@ -106,9 +123,7 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
             let what = format!("RAM of {what} that does nothing, kernel included");
             lab.record(format!("runtimes.{name}.bytes"), what, Unit::Bytes, Estimate::mean(&bytes));
         }
-        Err(error) => {
-            lab.record_missing(format!("runtimes.{name}"), format!("not installed, or it does not start: {error:#}"))
-        }
+        Err(error) => lab.record_missing(format!("runtimes.{name}"), format!("it does not start: {error:#}")),
     }
     Ok(())
 }
@@ -116,11 +131,8 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
 fn total_bytes(lab: &Lab<'_>, argv: &[String]) -> Result<f64> {
     lab.check_interrupt()?;
     let mut program = Subject::program("a runtime", argv, READY, lab.interrupt)?;
-    let settled = Instant::now() + SETTLE;
-    while Instant::now() < settled {
-        thread::sleep(SETTLE / 10);
-    }
-    program.total_bytes().map(|bytes| bytes as f64).ok_or_else(|| anyhow::anyhow!("its RAM cannot be read"))
+    thread::sleep(SETTLE);
+    program.total_bytes().map(|bytes| bytes as f64).context("its RAM cannot be read")
 }
 
 fn goroutines(lab: &mut Lab<'_>, program: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Who used this machine's CPUs.
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use meter::CpuQuota;
 use meter::machine::CpuTicks;
@@ -145,6 +146,21 @@ impl CpuUse {
         }
         warnings
     }
+}
+
+/// A warning if something else uses the CPUs of this process, to be asked while it does nothing itself. Waits for `time`.
+pub(crate) fn others_warning(time: Duration) -> Option<Warning> {
+    let cpus = Cpus::allowed(0)?;
+    let ticks = || meter::machine::cpu_ticks(|cpu| cpus.contains(cpu));
+    let before = ticks()?;
+    thread::sleep(time);
+    let now = ticks()?;
+    let (busy, idle) = (now.busy - before.busy, now.idle - before.idle);
+    let share = busy as f64 / (busy + idle).max(1) as f64;
+    (share > FOREIGN_SHARE).then(|| {
+        let text = format!("something else used {:.0} % of the CPU time of CPUs {cpus}", share * 100.0);
+        Warning::new(WarningKind::BusyMachine, text)
+    })
 }
 
 /// A warning if the load generator's timers were late compared with the mean latency.

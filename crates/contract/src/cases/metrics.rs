@@ -144,12 +144,7 @@ pub fn memory_is_told(target: &Target) {
 pub fn held_memory_is_there(target: &Target) {
     const HELD: u64 = 8 << 20;
     let server = Server::start(target, &["--hold", "8M", "--touch-stack", "1M"]);
-    let rss_bytes = |pid: i32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    let all = || server.processes().into_iter().map(rss_bytes).sum::<u64>();
+    let all = || rss_bytes(&server);
     let before = all();
     let mut clients = [(); 3].map(|()| server.connect());
     for client in &mut clients {
@@ -161,6 +156,31 @@ pub fn held_memory_is_there(target: &Target) {
         assert_eq!(client.read_response().status, 200);
     }
     wait_until(|| all() < before + 2 * HELD, || format!("{} bytes are still there", all() - before));
+}
+
+/// One child of prefork's leaks what all have leaked, if it has answered all.
+pub fn a_leak_stays(target: &Target) {
+    const LEAKS: u64 = 32;
+    let server = Server::start(target, &["--allow-chaos"]);
+    let mut client = server.connect();
+    assert_eq!(client.get("/health").status, 200);
+    let before = rss_bytes(&server);
+    for _ in 0..LEAKS {
+        client.send(b"POST /chaos/leak HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.read_response().status, 200);
+    }
+    let leaked = rss_bytes(&server).saturating_sub(before);
+    assert!(leaked >= LEAKS << 20, "{LEAKS} leaks of a mebibyte left {leaked} bytes");
+}
+
+/// The RSS of a server and its children, added up.
+fn rss_bytes(server: &Server) -> u64 {
+    let of = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    server.processes().into_iter().map(of).sum()
 }
 
 pub fn children_and_threads_are_counted(target: &Target) {

@@ -49,11 +49,14 @@ pub(super) fn page(judgement: &Judgement) -> Result<Markup> {
                 }
                 p.answer { (summary(judgement)) }
                 @if let Some(held) = held(judgement) { p { (held) } }
+                @if !judgement.warnings.is_empty() {
+                    ul.failures { @for warning in &judgement.warnings { li { (warning.text) } } }
+                }
                 h2 { "Claimed and measured" }
                 (chart(judgement, Unit::Ns, "Times", words::nanos_tick)?)
                 (chart(judgement, Unit::Bytes, "RAM", words::bytes_tick)?)
                 (chart(judgement, Unit::Cycles, "Cycles", words::count_tick)?)
-                (chart(judgement, Unit::Ratio, "Ratios and shares", words::ratio)?)
+                (chart(judgement, Unit::Ratio, "Ratios", words::ratio)?)
                 h2 { "Claim by claim" }
                 (claims(judgement))
                 h2 { "The machine, and the command" }

@@ -263,7 +263,7 @@ fn draw_throughput(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result
             bar(canvas, (plot.x(ceiling) - 1, y - 13), (plot.x(ceiling) + 1, y + 13), INK)?;
         }
         let share =
-            ceiling.filter(|_| is_wide(canvas)).map(|ceiling| format!(" ({})", words::percent(rps.median / ceiling)));
+            ceiling.filter(|_| is_wide(canvas)).map(|ceiling| format!(" ({})", format::percent(rps.median / ceiling)));
         let end = plot.x(ceiling.unwrap_or(rps.median).max(rps.max));
         let label = count(rps.median) + &share.unwrap_or_default();
         bold_text(canvas, &label, (end + 7, y), (HPos::Left, VPos::Center))?;

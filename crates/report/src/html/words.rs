@@ -50,16 +50,6 @@ pub(super) fn ratio(value: f64) -> String {
     format!("{}x", format::significant(value))
 }
 
-/// A share, never rounded up to 100 %.
-pub(super) fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if (90.0..100.0).contains(&percent) {
-        format!("{:.1} %", (percent * 10.0).floor() / 10.0)
-    } else {
-        format!("{percent:.0} %")
-    }
-}
-
 /// The database wait in microseconds, if it is fixed.
 pub(super) fn fixed_wait_us(result: &RunResult) -> Option<f64> {
     result.wait.fixed().map(|wait| wait.as_micros() as f64)
@@ -112,14 +102,6 @@ mod tests {
         assert_eq!([bytes_tick(1e7), bytes_tick(2e9), bytes_tick(500e9)], ["10 MB", "2 GB", "500 GB"]);
         assert_eq!([0.2 * 3.0, 0.5, 10.0].map(seconds_tick), ["0.6", "0.5", "10"]);
         assert_eq!([micros_tick(100.0), micros_tick(2e4), micros_tick(1e6)], ["100 µs", "20 ms", "1 s"]);
-    }
-
-    #[test]
-    fn a_share_below_all_is_not_rounded_to_all() {
-        assert_eq!(
-            [percent(0.99999), percent(1.0), percent(0.2), percent(0.988)],
-            ["99.9 %", "100 %", "20 %", "98.8 %"]
-        );
     }
 
     #[test]

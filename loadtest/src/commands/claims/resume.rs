@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use results::Warning;
 use results::claim::{Finding, Judgement, SCHEMA};
 use results::run::Host;
 
@@ -14,6 +15,8 @@ pub(super) struct Progress {
     pub(super) experiments: Vec<String>,
     /// What they found.
     pub(super) findings: Vec<Finding>,
+    /// Reasons to doubt that.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl Progress {
@@ -48,5 +51,6 @@ pub(super) fn read(path: &Path, is_quick: bool, host: &Host) -> Result<Progress>
         "{name} is from another machine ({}), and figures of both would be mixed",
         earlier.host.describe()
     );
-    Ok(Progress { experiments: earlier.experiments, findings: earlier.findings })
+    let Judgement { experiments, findings, warnings, .. } = earlier;
+    Ok(Progress { experiments, findings, warnings })
 }
