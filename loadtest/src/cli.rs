@@ -128,7 +128,6 @@ enum Command {
     Serve(Box<ServeArgs>),
     Plan(PlanArgs),
 
-    /// Check what the article claims on this machine, claim by claim
     Claims(ClaimsArgs),
 }
 

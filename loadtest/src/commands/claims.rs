@@ -45,14 +45,19 @@ Examples:
     loadtest claims --resume claims.json --json claims.json
     loadtest claims --resume claims.json --article mine.toml
 
-How to read it: a claim holds if the 95 % interval of each figure is within the claim's bounds. It does not
-hold if an interval is outside. If an interval has a bound in it, the claim is undecided: measure again, without
---quick. The interval is about chance only; what a figure means is said below it.
+How to read it: a claim holds if the 95 % interval of each figure is within
+the claim's bounds. It does not hold if an interval is outside. If a bound is
+within an interval, the claim is undecided: measure again, without --quick.
+The interval is about chance only; what a figure means is said below it.
 
-Exit status: 0 measured, whatever holds; 1 an experiment or a file failed; 2 wrong arguments; 130 interrupted: what was
-measured is kept, and --resume continues.";
+Exit status: 0 measured, whatever holds; 1 an experiment or a file failed;
+2 wrong arguments; 130 interrupted: what was measured is kept, and --resume
+continues.";
 
-/// The flags of `loadtest claims`.
+/// Check what the article claims on this machine, claim by claim
+///
+/// Measures what processes, threads and coroutines cost to create, to switch to and to keep, how they fail and what they
+/// starve, and says of each claim whether it holds here, by how much it is off, or why it cannot be checked.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 pub(crate) struct ClaimsArgs {
