@@ -138,8 +138,9 @@ pub fn markdown(judgement: &Judgement) -> String {
             Some(figure) => format!("{} – {}", figure.display(), figure.what),
             None => format!("*{}*", checked.why_missing.as_deref().unwrap_or("not measured")),
         });
-        let measured = measured.collect::<Vec<_>>().join("<br>").replace('|', "\\|");
-        text += &format!("| {} | {measured} | **{}** |\n", judged.claim.says, judged.verdict);
+        let escaped = |text: &str| text.replace('|', "\\|");
+        let (says, measured) = (escaped(&judged.claim.says), escaped(&measured.collect::<Vec<_>>().join("<br>")));
+        text += &format!("| {says} | {measured} | **{}** |\n", judged.verdict);
     }
     text += &format!("\n{}", summary(judgement));
     text += &held(judgement).map_or_else(String::new, |held| format!("\n{held}\n"));

@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Tries every fault under every model.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
-    let others = lab.quick_or(200, 10_000);
+    let others = lab.quick_or(100, 10_000);
     crate::machine::host::prepare_for(others, common::limits::SPARE_DESCRIPTORS)?;
     for target in TARGETS {
         for fault in FAULTS {
@@ -32,7 +32,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
 }
 
 fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Result<()> {
-    let wait = lab.quick_or(Duration::from_millis(800), Duration::from_secs(5));
+    let wait = lab.quick_or(Duration::from_millis(500), Duration::from_secs(5));
     let server = lab.start(target, wait, &["--allow-chaos"], None)?;
     let crowd = Crowd::gather(server.address, others, "/")?;
     let waiting = server.wait_for_waiting(others as u64, wait.mul_f64(0.9));

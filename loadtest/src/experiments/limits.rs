@@ -28,7 +28,7 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
         lab.record_missing("overload", format!("{error:#}; root could limit the RAM"));
         return Ok(());
     }
-    let ladder: &[usize] = lab.quick_or(&[1_000, 2_000, 4_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
+    let ladder: &[usize] = lab.quick_or(&[1_000, 3_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
     for target in [Target::Threads, Target::Threadpool, Target::Async] {
         let (held, cause) = climb(lab, target, ladder)?;
         let name = target.name();
@@ -53,7 +53,7 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
 fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<(usize, Option<String>)> {
     let mut held = 0;
     for &connections in ladder {
-        let (wait, duration) = (Duration::from_millis(200), Duration::from_millis(500));
+        let (wait, duration) = (Duration::from_millis(50), Duration::from_millis(500));
         // A pool answers one batch after the other.
         let spec = TargetSpec { ram_limit_bytes: Some(OVERLOAD_RAM), ..spec(connections, wait, duration) };
         let run = lab.run(target, &spec)?;
@@ -112,7 +112,7 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
     let connections = lab.quick_or(300, 1_000);
     let rounds = lab.quick_or(2, 3);
     let mut bare = Vec::new();
-    for held in ["0", "64KiB", "256KiB", "1MiB"] {
+    for &held in lab.quick_or(&["0", "64KiB", "256KiB"][..], &["0", "64KiB", "256KiB", "1MiB"]) {
         let mut ratios = Vec::new();
         for _ in 0..rounds {
             let [threads, tasks] =
@@ -136,7 +136,7 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
 
 fn bytes_per_connection(lab: &Lab<'_>, target: Target, connections: usize, held: &str) -> Result<Option<f64>> {
     let server_flags = ["--hold", held].map(String::from).to_vec();
-    let spec = TargetSpec { server_flags, ..spec(connections, Duration::from_millis(300), Duration::from_millis(300)) };
+    let spec = TargetSpec { server_flags, ..spec(connections, Duration::from_millis(100), Duration::from_millis(300)) };
     let run = lab.run(target, &spec)?;
     let bytes = run.memory.peak_bytes.zip(run.memory.idle_bytes);
     Ok(bytes.map(|(peak, idle)| peak.saturating_sub(idle) as f64 / connections as f64))

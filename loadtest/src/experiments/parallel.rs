@@ -82,7 +82,7 @@ pub(super) fn starve(lab: &mut Lab<'_>) -> Result<()> {
         let client = Client::new(server.address)?;
         client.ask_one("GET", "/health");
         let burner = client.keep_asking(LONG_BURN);
-        let samples = lab.quick_or(20, 100);
+        let samples = lab.quick_or(8, 100);
         let rounds: Result<Vec<f64>> = (0..lab.quick_or(3, 5)).map(|_| p99_ns(lab, &client, samples)).collect();
         burner.abort();
         let what = format!("99th percentile of /health while a request computes 200 ms {what}");

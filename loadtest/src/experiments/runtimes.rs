@@ -113,7 +113,7 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
         lab.record_missing(format!("runtimes.{name}"), not_installed(&argv[0]));
         return Ok(());
     }
-    let rounds = lab.quick_or(3, 5);
+    let rounds = lab.quick_or(2, 5);
     // The first to read its files is charged for them.
     let _ = total_bytes(lab, argv);
     let measured: Result<Vec<f64>> = (0..rounds).map(|_| total_bytes(lab, argv)).collect();
