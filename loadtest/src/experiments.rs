@@ -39,7 +39,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "create",
         what: "creating processes, threads, tasks",
-        seconds: (3, 25),
+        seconds: (2, 23),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::create,
@@ -47,7 +47,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "switch",
         what: "switching between them",
-        seconds: (6, 25),
+        seconds: (4, 20),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::switch,
@@ -55,7 +55,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "refill",
         what: "walking memory after a switch",
-        seconds: (2, 10),
+        seconds: (3, 5),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::refill,
@@ -71,7 +71,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "keep",
         what: "keeping thousands of them",
-        seconds: (8, 60),
+        seconds: (3, 31),
         uses_primitives: true,
         uses_servers: false,
         run: keep::run,
@@ -79,7 +79,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "runtimes",
         what: "starting interpreters",
-        seconds: (5, 10),
+        seconds: (5, 11),
         uses_primitives: false,
         uses_servers: false,
         run: runtimes::run,
@@ -87,7 +87,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "interpreters",
         what: "threads and event loops of interpreters",
-        seconds: (5, 12),
+        seconds: (3, 12),
         uses_primitives: false,
         uses_servers: false,
         run: interpreters::run,
@@ -95,7 +95,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "parallel",
         what: "computing in parallel",
-        seconds: (8, 20),
+        seconds: (5, 16),
         uses_primitives: false,
         uses_servers: true,
         run: parallel::parallel,
@@ -103,7 +103,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "starve",
         what: "starving an event loop",
-        seconds: (6, 60),
+        seconds: (3, 60),
         uses_primitives: false,
         uses_servers: true,
         run: parallel::starve,
@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "connections",
         what: "holding connections",
-        seconds: (40, 200),
+        seconds: (12, 180),
         uses_primitives: false,
         uses_servers: true,
         run: connections::run,
@@ -119,7 +119,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "hold",
         what: "holding memory in each request",
-        seconds: (15, 40),
+        seconds: (9, 45),
         uses_primitives: false,
         uses_servers: true,
         run: limits::hold,
@@ -127,7 +127,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "overload",
         what: "running out of RAM",
-        seconds: (12, 40),
+        seconds: (8, 40),
         uses_primitives: false,
         uses_servers: true,
         run: limits::overload,
@@ -135,7 +135,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "spike",
         what: "a spike of requests",
-        seconds: (5, 8),
+        seconds: (2, 4),
         uses_primitives: false,
         uses_servers: true,
         run: limits::spike,
@@ -143,7 +143,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "faults",
         what: "a fault while others wait",
-        seconds: (15, 90),
+        seconds: (8, 100),
         uses_primitives: false,
         uses_servers: true,
         run: faults::run,

@@ -313,8 +313,7 @@ impl Subject {
             let exit = server.wait(Instant::now() + timeout);
             result.server.exit = Some(exit.map_or("killed by loadtest".into(), describe_exit));
             let stop_problem = match exit {
-                // A server that does not catch SIGTERM dies of it, which is fine.
-                Some(status) if !status.success() && !had_died && status.signal() != Some(Signal::SIGTERM as i32) => {
+                Some(status) if !status.success() && !had_died && !died_of_sigterm(status) => {
                     Some(format!("after SIGTERM, the server ended with {}", describe_exit(status)))
                 }
                 Some(_) => None,
@@ -359,6 +358,12 @@ impl Subject {
                 .push(Warning::new(WarningKind::Left, format!("server processes may still be running: {error}")));
         }
     }
+}
+
+/// A server that does not catch SIGTERM dies of it, which is fine; a shell around it says so by its exit status.
+fn died_of_sigterm(status: ExitStatus) -> bool {
+    let number = Signal::SIGTERM as i32;
+    status.signal() == Some(number) || status.code() == Some(128 + number)
 }
 
 /// The server's own warnings, except that it cut off connections: that is our doing, as we do not wait for queued

@@ -127,10 +127,20 @@ fn a_claim_that_is_made_false_is_reported_so() {
     for part in ["does not hold       Threads do not see", "Nobody believes it. [made-false]", "it was not measured"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(text.ends_with("4 claims: 1 hold, 1 do not hold, 1 depend, 1 could not be checked here\n"), "{text}");
+    assert!(text.ends_with("4 claims: holds 1, does not hold 1, depends 1, not checked here 1\n"), "{text}");
     assert_eq!(fs::read_to_string(paths.path("c.csv")).unwrap().lines().count(), 1 + 6);
+    // Somebody else judges the same figures, and measures nothing.
+    let again = ["--from", &json, "--markdown", &markdown, "--only", "made-false"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["claims", "--article", &paths.text("article.toml")]).args(again);
+    let output = command.output().unwrap();
+    assert!(stdout(&output).ends_with("1 claim: does not hold 1\n"), "{output:?}");
     let table = fs::read_to_string(paths.path("c.md")).unwrap();
-    assert!(table.contains("writes, \\| and processes do not |") && table.contains("| **does not hold** |"), "{table}");
+    assert!(
+        table.contains("Threads do not see each other's writes | yes | **does not hold** |")
+            && table.contains("the article: no"),
+        "{table}"
+    );
     let page = fs::read_to_string(paths.path("c.html")).unwrap();
     assert!(page.contains("made-false") && !page.contains("<script"), "{page}");
 }

@@ -44,6 +44,13 @@ impl Server {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// What a server in the background of a shell writes when it is asked to stop.
+    fn asked(&self) -> String {
+        let asked = self.path("asked");
+        let serve = self.command("", "");
+        format!("sh -c 'trap \"echo asked > {asked}; kill \\$!; exit 0\" TERM; {serve} & wait'; true")
+    }
+
     fn measure(&self, prefix: &str, exec: &str) -> (Value, Output) {
         let output = self.loadtest(prefix, exec, 1).wait_with_output().unwrap();
         let json = fs::read(self.path("run.json")).unwrap_or_else(|_| panic!("{output:?}"));
@@ -156,4 +163,13 @@ fn a_cgroup_of_an_earlier_process_with_our_pid_is_in_nobodys_way() {
     // The next run removes it: its creator is gone.
     server.measure("", &server.command("exec", ""));
     assert!(!fs::exists(stale.trim()).unwrap(), "{stale}");
+}
+
+#[test]
+fn a_server_behind_a_shell_is_asked_to_stop() {
+    let server = Server::new();
+    let (result, output) = server.measure("", &server.asked());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(server.path("asked")).unwrap_or_default(), "asked\n", "{output:?}");
+    assert_eq!(result["server"]["exit"], "exit status 0");
 }

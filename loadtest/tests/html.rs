@@ -70,6 +70,28 @@ fn the_page_fits_every_screen_and_loads_nothing() {
 }
 
 #[test]
+#[ignore = "needs chromium"]
+fn the_page_of_claims_fits_every_screen_and_loads_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("page.html");
+    // A chart each of times, RAM, cycles and ratios.
+    let only = "thread-switch,thread-memory,process-switch-tlb,thread-switch-faster";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let output = command.args(["claims", "--quick", "--only", only, "--report"]).arg(&page).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let url = format!("file://{}", page.display());
+    let mut browser = Browser::start();
+    for (width_px, scheme) in [(1280, "light"), (390, "dark"), (320, "light")] {
+        browser.show(&url, width_px, scheme);
+        let layout = browser.evaluate(&format!("({LAYOUT_CHECK})({width_px})"));
+        assert_eq!(layout["problems"], Value::Array(Vec::new()), "{width_px} px, {scheme}");
+        assert!(layout["charts"].as_u64() >= Some(2), "{layout}");
+    }
+    assert_eq!(browser.requests().iter().filter(|&request| *request != url).count(), 0, "{:?}", browser.requests());
+    assert!(browser.print().starts_with(b"%PDF"));
+}
+
+#[test]
 fn a_single_server_has_a_page_without_scripts() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("page.html");

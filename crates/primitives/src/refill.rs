@@ -81,8 +81,9 @@ fn round(effort: Effort, cpus: &Cpus, walk: Walk, space: Space) -> Result<f64> {
         let memory = vec![1_u8; walk.bytes];
         if cpus.place_second(Placement::OneCpu).is_ok() {
             (0..effort.batches).for_each(|_| {
+                channel.wait(1);
                 walk.twice(&memory);
-                channel.take_turn(1);
+                channel.wake(0);
             });
         }
     };
@@ -90,7 +91,9 @@ fn round(effort: Effort, cpus: &Cpus, walk: Walk, space: Space) -> Result<f64> {
         let memory = vec![1_u8; walk.bytes];
         cpus.place_first(Placement::OneCpu)?;
         let turn = || {
-            channel.take_turn(0);
+            channel.wake(1);
+            channel.wait(0);
+            // The other side sleeps until it is woken again: nobody else walks now.
             walk.twice(&memory)
         };
         Ok((0..effort.batches).map(|_| turn()).collect::<Vec<_>>())

@@ -275,6 +275,7 @@ impl Check {
         match (&self.at_least, &self.at_most) {
             (Some(low), Some(high)) if low == high => low.clone(),
             (Some(low), Some(high)) => format!("{low} to {high}"),
+            (Some(truth), None) | (None, Some(truth)) if ["yes", "no"].contains(&truth.as_str()) => truth.clone(),
             (Some(low), None) => format!("at least {low}"),
             (None, Some(high)) => format!("at most {high}"),
             (None, None) => String::new(),

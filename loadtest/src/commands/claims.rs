@@ -1,9 +1,10 @@
 //! `loadtest claims`: measures what an article claims, and says of each claim whether it holds on this machine.
 
+mod cases;
 mod resume;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -41,9 +42,9 @@ Examples:
   Only some:
     loadtest claims --only thread-creation,thread-memory
 
-  Continue after Ctrl-C, or judge the same figures by another article:
+  Continue after Ctrl-C; judge the same figures by another article:
     loadtest claims --resume claims.json --json claims.json
-    loadtest claims --resume claims.json --article mine.toml
+    loadtest claims --from claims.json --article mine.toml
 
 How to read it: a claim holds if the 95 % interval of each figure is within
 the claim's bounds. It does not hold if an interval is outside. If a bound is
@@ -81,6 +82,10 @@ pub(crate) struct ClaimsArgs {
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 
+    /// Measure nothing: print this file of --json again, judged by the article of now, and write the files below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "quick"])]
+    from: Option<PathBuf>,
+
     /// Write claims, verdicts and figures to this file; rewritten after each experiment, like the files below
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -116,11 +121,14 @@ pub(crate) fn run(args: &ClaimsArgs) -> Result<ExitCode> {
         print(&report::claims::list(&article))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let files = args.files()?;
+    if let Some(path) = &args.from {
+        return print_again(path, &article, &files);
+    }
     let mut progress = match &args.resume {
         Some(path) => resume::read(path, args.quick, &host::describe(None))?,
         None => Progress::default(),
     };
-    let files = args.files()?;
     let missing: Vec<&Experiment> = needed(&article).filter(|experiment| !progress.has(experiment.name)).collect();
     let mut judgement = args.judgement();
     let interrupt = Interrupt::install()?;
@@ -139,9 +147,21 @@ pub(crate) fn run(args: &ClaimsArgs) -> Result<ExitCode> {
     })
 }
 
+/// Judges what was measured earlier, anywhere.
+fn print_again(path: &Path, article: &Article, files: &Files) -> Result<ExitCode> {
+    let earlier = resume::read_judgement("--from", path)?;
+    let progress = Progress::of(&earlier);
+    let mut judgement = Running(earlier);
+    judgement.judge(article, &progress);
+    files.write(&judgement.0)?;
+    print(&report::claims::text(&judgement.0))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The experiments that the claims need, in the order in which they run.
 fn needed(article: &Article) -> impl Iterator<Item = &'static Experiment> {
-    let names: Vec<String> = article.claims.iter().flat_map(|claim| claim.experiments()).map(str::to_owned).collect();
+    let source = |name: &str| if name == cases::NAME { cases::SOURCE } else { name }.to_owned();
+    let names: Vec<String> = article.claims.iter().flat_map(|claim| claim.experiments()).map(source).collect();
     experiments::ALL.iter().filter(move |experiment| names.iter().any(|name| name == experiment.name))
 }
 
@@ -212,7 +232,8 @@ impl ClaimsArgs {
             None => ("bee-11001.toml".to_owned(), BEE_11001.to_owned()),
         };
         let mut article: Article = toml::from_str(&text).with_context(|| format!("{name} is no article"))?;
-        let experiments: Vec<&str> = experiments::ALL.iter().map(|experiment| experiment.name).collect();
+        let measured = experiments::ALL.iter().map(|experiment| experiment.name);
+        let experiments: Vec<&str> = measured.chain([cases::NAME]).collect();
         article.validate(&experiments).map_err(|error| anyhow!("{name}: {error}"))?;
         for only in &self.only {
             if !article.claims.iter().any(|claim| claim.name == *only) {
@@ -274,6 +295,7 @@ impl Running {
         url.clone_from(&article.url);
         experiments.clone_from(&progress.experiments);
         findings.clone_from(&progress.findings);
+        findings.extend(cases::derive(&progress.findings));
         warnings.clone_from(&progress.warnings);
         *claims = article.claims.iter().map(|claim| claim.judge(findings)).collect();
     }

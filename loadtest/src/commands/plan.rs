@@ -4,6 +4,7 @@ mod advice;
 mod answer;
 mod cost;
 mod need;
+mod questions;
 mod text;
 mod verdict;
 
@@ -21,6 +22,7 @@ use results::{RunResult, Target, file};
 use self::answer::PlanAnswer;
 use self::cost::ModelCost;
 use self::need::Need;
+use self::questions::Answers;
 use super::flags::time;
 use super::sweep::bench::{Bench, SweepCell};
 use crate::machine::host;
@@ -58,7 +60,7 @@ pub(crate) struct PlanArgs {
     #[arg(short, long, value_name = "BYTES", value_parser = quantity::positive_bytes)]
     ram: u64,
 
-    /// How much CPU time a request needs on top of the server's own [default: none]
+    /// How much CPU time a request needs on top of the server's own [default: none; asked on a terminal]
     #[arg(long, value_name = "TIME", value_parser = time)]
     cpu_per_request: Option<Duration>,
 
@@ -102,15 +104,54 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode> {
     Ok(if plan.verdicts.iter().any(|verdict| verdict.fits()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What somebody needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    /// Connections that each send without pause.
+    pub(crate) connections: usize,
+    /// How long a request waits for the database.
+    pub(crate) wait: Duration,
+    /// How long it computes.
+    pub(crate) cpu_per_request: Duration,
+    /// Requests per second over all connections; `None` for as many as they send.
+    pub(crate) rate: Option<f64>,
+    /// The RAM that the server may have.
+    pub(crate) ram_bytes: u64,
+    /// Whether a crash must end one connection only.
+    pub(crate) isolation: bool,
+}
+
+/// The model that is recommended for a case, if each takes so much RAM for a connection and so much CPU time, in seconds,
+/// for a request. `None` if none fits.
+///
+/// # Errors
+/// The limits of this machine cannot be read.
+pub(crate) fn recommend(case: &Case, costs: &[(Target, f64, Option<f64>)]) -> Result<Option<&'static str>> {
+    let mut need = Need {
+        connections: case.connections,
+        wait_s: case.wait.as_secs_f64(),
+        ram_bytes: case.ram_bytes,
+        cpu_per_request_s: case.cpu_per_request.as_secs_f64(),
+        rate: 0.0,
+        isolation: case.isolation,
+    };
+    need.rate = case.rate.unwrap_or_else(|| need.most_rate());
+    let costs: Vec<_> =
+        costs.iter().map(|&(target, bytes, cpu_s)| ModelCost::from_figures(target, bytes, cpu_s)).collect();
+    let verdicts = verdict::judge_all(&costs, &need, host::describe(None).cpus)?;
+    Ok(advice::advise(&verdicts, &need).target)
+}
+
 impl PlanArgs {
     fn need(&self) -> Result<Need> {
+        let Answers { isolation, cpu_per_request } = questions::ask(self.isolation, self.cpu_per_request)?;
         let mut need = Need {
             connections: self.connections,
             wait_s: self.wait.as_secs_f64(),
             ram_bytes: self.ram,
-            cpu_per_request_s: self.cpu_per_request.unwrap_or_default().as_secs_f64(),
+            cpu_per_request_s: cpu_per_request.as_secs_f64(),
             rate: 0.0,
-            isolation: self.isolation,
+            isolation,
         };
         let most = need.most_rate();
         need.rate = self.rate.map_or(most, |rate| rate as f64);
@@ -120,7 +161,7 @@ impl PlanArgs {
                  {most:.0} in all. Lower --rate, or raise --connections",
                 need.rate,
                 self.connections,
-                self.wait + self.cpu_per_request.unwrap_or_default(),
+                self.wait + cpu_per_request,
                 most / self.connections as f64
             );
         }

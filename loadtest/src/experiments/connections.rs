@@ -32,15 +32,20 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let many = lab.quick_or(1_000, ARTICLE_CONNECTIONS);
     let rounds = lab.quick_or(2, 3);
     for target in Target::ALL {
-        // The article has no pool in this example.
-        if lab.is_quick && target == Target::Threadpool {
+        // The article has neither in this example.
+        if lab.is_quick && matches!(target, Target::Threadpool | Target::AsyncCodec) {
             continue;
         }
-        let observed = observe(lab, target, many, rounds)?;
+        // The two that are compared are measured longer, for a narrower interval.
+        let rounds = if matches!(target, Target::Threads | Target::Async) { lab.quick_or(2, 5) } else { rounds };
+        let wait = lab.quick_or(Duration::from_millis(100), Duration::from_secs(1));
+        let observed = observe(lab, target, many, wait, rounds)?;
         let name = target.name().replace('-', "_");
         record(lab, &name, target, many, &observed);
-        if !lab.is_quick || target == Target::Threads {
-            let few = observe(lab, target, FEW_CONNECTIONS, rounds)?;
+        if target == Target::Threads || (target == Target::Async && !lab.is_quick) {
+            // A shorter wait, so that the requests are as many: only the threads are fewer.
+            let wait = wait.mul_f64(FEW_CONNECTIONS as f64 / many as f64);
+            let few = observe(lab, target, FEW_CONNECTIONS, wait, rounds)?;
             record_growth(lab, &name, target, many, &observed, &few);
         }
     }
@@ -48,9 +53,9 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     Ok(())
 }
 
-fn observe(lab: &Lab<'_>, target: Target, connections: usize, rounds: usize) -> Result<Vec<Observed>> {
-    let (wait, duration) = lab.quick_or((100, 400), (1_000, 2_000));
-    let spec = spec(connections, Duration::from_millis(wait), Duration::from_millis(duration));
+fn observe(lab: &Lab<'_>, target: Target, connections: usize, wait: Duration, rounds: usize) -> Result<Vec<Observed>> {
+    let duration = lab.quick_or(Duration::from_millis(400), Duration::from_millis(1_500));
+    let spec = spec(connections, wait, duration);
     (0..rounds)
         .map(|_| {
             let is_over = AtomicBool::new(false);
@@ -129,7 +134,7 @@ fn record_growth(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, obs
         .map(|(many, few)| Some(cpu_ns_per_request(many)? / cpu_ns_per_request(few)?))
         .collect();
     let what = format!(
-        "CPU time a request at {} connections, compared with {FEW_CONNECTIONS}, {}",
+        "CPU time a request at {} connections, compared with {FEW_CONNECTIONS} and as many requests/s, {}",
         count(many as f64),
         target.name()
     );

@@ -10,7 +10,7 @@ use results::claim::Unit;
 use results::statistics::Estimate;
 
 use super::crowd::{Client, Crowd};
-use super::lab::Lab;
+use super::lab::{Lab, Started};
 
 const TARGETS: [Target; 3] = [Target::Prefork, Target::Threads, Target::Async];
 const FAULTS: [&str; 3] = ["panic", "abort", "segv"];
@@ -32,8 +32,10 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
 }
 
 fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Result<()> {
-    let wait = lab.quick_or(Duration::from_millis(500), Duration::from_secs(5));
-    let server = lab.start(target, wait, &["--allow-chaos"], None)?;
+    // All of them must have been forked before the first is answered.
+    let full_s = if target == Target::Prefork { 5 } else { 3 };
+    let wait = lab.quick_or(Duration::from_millis(300), Duration::from_secs(full_s));
+    let mut server = lab.start(target, wait, &["--allow-chaos"], None)?;
     let crowd = Crowd::gather(server.address, others, "/")?;
     let waiting = server.wait_for_waiting(others as u64, wait.mul_f64(0.9));
     if waiting != Some(others as u64) {
@@ -44,7 +46,7 @@ fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Resu
     let client = Client::new(server.address)?;
     let struck = Instant::now();
     client.ask_one("POST", &format!("/chaos/{fault}"));
-    let recovery = recovery(&client, struck);
+    let recovery = recovery(&client, struck, &mut server);
     let fates = crowd.fates();
     lab.check_interrupt()?;
     if fates.answered + fates.turned_away + fates.lost != others {
@@ -75,8 +77,8 @@ fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Resu
 }
 
 /// The time from the fault until somebody new is served.
-fn recovery(client: &Client, struck: Instant) -> Option<Duration> {
-    while struck.elapsed() < RECOVERY_TIMEOUT {
+fn recovery(client: &Client, struck: Instant, server: &mut Started) -> Option<Duration> {
+    while struck.elapsed() < RECOVERY_TIMEOUT && !server.subject.is_gone() {
         if client.ask_one("GET", "/health").is_some() {
             return Some(struck.elapsed());
         }

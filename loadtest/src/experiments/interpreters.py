@@ -8,7 +8,7 @@ import threading
 import time
 
 ROUNDS = int(sys.argv[1])
-WORK = 400_000
+WORK = 1_500_000
 
 
 def compute():

@@ -56,7 +56,7 @@ type Measure = fn(&mut Lab<'_>, &str) -> Result<()>;
 
 /// Runs the scripts.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
-    let rounds = lab.quick_or("5", "15");
+    let rounds = lab.quick_or("3", "15");
     let interpreters: [(&str, &str, Measure); 3] =
         [("python", "python3", python), ("node", "node", node), ("go", "go", go)];
     for (name, program, measure) in interpreters {

@@ -29,7 +29,8 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
         return Ok(());
     }
     let ladder: &[usize] = lab.quick_or(&[1_000, 3_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
-    for target in [Target::Threads, Target::Threadpool, Target::Async] {
+    let all = [Target::Threads, Target::Threadpool, Target::Async];
+    for target in all.into_iter().take(lab.quick_or(2, 3)) {
         let (held, cause) = climb(lab, target, ladder)?;
         let name = target.name();
         let what =
@@ -112,7 +113,7 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
     let connections = lab.quick_or(300, 1_000);
     let rounds = lab.quick_or(2, 3);
     let mut bare = Vec::new();
-    for &held in lab.quick_or(&["0", "64KiB", "256KiB"][..], &["0", "64KiB", "256KiB", "1MiB"]) {
+    for &held in lab.quick_or(&["0", "256KiB"][..], &["0", "64KiB", "256KiB", "1MiB"]) {
         let mut ratios = Vec::new();
         for _ in 0..rounds {
             let [threads, tasks] =

@@ -18,7 +18,7 @@ pub(super) fn create(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Switches between them.
 pub(super) fn switch(lab: &mut Lab<'_>) -> Result<()> {
-    let rounds = lab.quick_or("6", "20");
+    let rounds = lab.quick_or("4", "20");
     run(lab, &["switch", "--rounds", rounds])?;
     let cells = ["futex", "pipe", "eventfd", "yield"];
     in_cycles(lab, cells.map(|cell| format!("switch.{cell}.one_cpu")).to_vec());
@@ -38,7 +38,7 @@ pub(super) fn switch(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Walks memory after a switch.
 pub(super) fn refill(lab: &mut Lab<'_>) -> Result<()> {
-    let rounds = lab.quick_or("4", "12");
+    let rounds = lab.quick_or("3", "12");
     run(lab, &["refill", "--rounds", rounds, "--batches", "100"])?;
     in_cycles(lab, [8, 64, 512, 4096].map(|pages| format!("refill.pages_{pages}")).to_vec());
     Ok(())

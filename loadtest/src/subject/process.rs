@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::Process;
 
 use super::launch::{self, Guarded};
 use crate::machine::cpus::Cpus;
@@ -35,6 +36,8 @@ const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct ServerProcess {
     guarded: Guarded,
     name: &'static str,
+    /// Whether it is started by a shell, which may stay beside it.
+    is_shell: bool,
     /// The lines of its stdout.
     stdout: Receiver<String>,
     stderr: Lines,
@@ -76,7 +79,8 @@ impl ServerProcess {
         interrupt.guard(guarded.guard.id() as i32);
         let stderr = guarded.guard.stderr.take().map(keep_lines).unwrap_or_default();
         let stdout = guarded.guard.stdout.take().map(send_lines).context("its output cannot be read")?;
-        Ok(Self { guarded, name, stdout, stderr, exit: None, interrupt: interrupt.clone() })
+        let is_shell = argv.first().is_some_and(|program| program == "sh");
+        Ok(Self { guarded, name, is_shell, stdout, stderr, exit: None, interrupt: interrupt.clone() })
     }
 
     /// Reads the next line of its output, which must be `prefix` and an address.
@@ -154,10 +158,14 @@ impl ServerProcess {
         kept.first.iter().cloned().chain(omitted).chain(kept.last.iter().cloned()).collect()
     }
 
-    /// Asks it to finish requests in flight and exit.
+    /// Asks it to finish requests in flight and exit. A shell would not pass that on, so what it runs is asked.
     pub(crate) fn terminate(&self) {
-        // Fails only if it has already exited, which its exit status shows.
-        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
+        let children = if self.is_shell { children(self.pid()) } else { Vec::new() };
+        let asked = if children.is_empty() { vec![self.pid()] } else { children };
+        for pid in asked {
+            // Fails only if it has already exited, which its exit status shows.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
     }
 
     /// Waits until it exits, or until `deadline`.
@@ -186,6 +194,13 @@ impl Drop for ServerProcess {
         self.kill();
         self.interrupt.guard(0);
     }
+}
+
+/// The children of a process; none if they cannot be read.
+fn children(pid: i32) -> Vec<i32> {
+    let main_thread = Process::new(pid).and_then(|process| process.task_main_thread());
+    let children = main_thread.and_then(|thread| thread.children()).unwrap_or_default();
+    children.into_iter().filter_map(|pid| i32::try_from(pid).ok()).collect()
 }
 
 /// An exit status in words.

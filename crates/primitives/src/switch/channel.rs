@@ -87,7 +87,8 @@ impl Channel {
         }
     }
 
-    fn wake(&self, side: usize) {
+    /// Wakes this side.
+    pub(crate) fn wake(&self, side: usize) {
         match self {
             Channel::Futex { turn, is_shared } => {
                 turn.store(side as u32, SeqCst);
@@ -99,7 +100,8 @@ impl Channel {
         }
     }
 
-    fn wait(&self, side: usize) {
+    /// Waits until this side is woken.
+    pub(crate) fn wait(&self, side: usize) {
         match self {
             Channel::Futex { turn, is_shared } => {
                 while turn.load(SeqCst) != side as u32 {

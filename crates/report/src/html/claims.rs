@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use results::claim::{Checked, Figure, Judged, Judgement, Unit, Verdict};
 
 use super::axis::Axis;
-use super::chart::{Canvas, ChartFigure, LegendMark, Plot, bar, is_wide, mark, shortened, spread_bar, text, within};
+use super::chart::{Canvas, ChartFigure, LegendMark, Plot, bar, is_wide, mark, shortened, spread_bar, text};
 use super::palette::{LOOKS, Look, Mark};
 use super::words;
 use super::{HEAD_POLICY, STYLE};
@@ -148,7 +148,7 @@ fn draw(canvas: &Canvas<'_>, rows: &[Row<'_>], x: Axis) -> Result<()> {
         let value = figure.unit.display(figure.estimate.value);
         let label = if is_wide(canvas) { format!("{value}: {}", figure.what) } else { value };
         let label = shortened(&label, right + RIGHT - left);
-        text(canvas, &label, (within(left, &label, (left, right + RIGHT)), y - 9), (HPos::Center, VPos::Bottom))?;
+        text(canvas, &label, (left, y - 9), (HPos::Left, VPos::Bottom))?;
     }
     Ok(())
 }

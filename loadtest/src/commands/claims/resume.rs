@@ -8,6 +8,8 @@ use results::Warning;
 use results::claim::{Finding, Judgement, SCHEMA};
 use results::run::Host;
 
+use super::cases;
+
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -20,6 +22,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// What an earlier call has measured. What it derived is derived again.
+    pub(super) fn of(earlier: &Judgement) -> Self {
+        let Judgement { experiments, findings, warnings, .. } = earlier.clone();
+        let findings = findings.into_iter().filter(|finding| !cases::is_derived(finding)).collect();
+        Self { experiments, findings, warnings }
+    }
+
     /// Whether an experiment has ended.
     pub(super) fn has(&self, experiment: &str) -> bool {
         self.experiments.iter().any(|known| known == experiment)
@@ -32,15 +41,25 @@ impl Progress {
     }
 }
 
-/// Reads what an earlier call has measured.
+/// Reads a file of `--json`, named by this flag.
+///
+/// # Errors
+/// The file cannot be read, or is no such file.
+pub(super) fn read_judgement(flag: &str, path: &Path) -> Result<Judgement> {
+    let name = format!("{flag} {}", path.display());
+    let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+    let judgement: Judgement = serde_json::from_str(&text).with_context(|| format!("{name} is no file of --json"))?;
+    ensure!(judgement.schema == SCHEMA, "{name} has the layout {}, and not {SCHEMA}", judgement.schema);
+    Ok(judgement)
+}
+
+/// Reads what an earlier call has measured, to go on with it.
 ///
 /// # Errors
 /// The file cannot be read, or is from another machine or another effort.
 pub(super) fn read(path: &Path, is_quick: bool, host: &Host) -> Result<Progress> {
     let name = format!("--resume {}", path.display());
-    let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
-    let earlier: Judgement = serde_json::from_str(&text).with_context(|| format!("{name} is no file of --json"))?;
-    ensure!(earlier.schema == SCHEMA, "{name} has the layout {}, and not {SCHEMA}", earlier.schema);
+    let earlier = read_judgement("--resume", path)?;
     ensure!(
         earlier.quick == is_quick,
         "{name} was measured {} --quick: figures of both would be mixed",
@@ -51,6 +70,5 @@ pub(super) fn read(path: &Path, is_quick: bool, host: &Host) -> Result<Progress>
         "{name} is from another machine ({}), and figures of both would be mixed",
         earlier.host.describe()
     );
-    let Judgement { experiments, findings, warnings, .. } = earlier;
-    Ok(Progress { experiments, findings, warnings })
+    Ok(Progress::of(&earlier))
 }

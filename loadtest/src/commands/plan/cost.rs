@@ -1,6 +1,7 @@
 //! The cost of each model, from measurements.
 
 use results::statistics::{Line, Spread};
+use results::target::ARTICLE_CONNECTIONS;
 use results::{RunResult, Target, sweep};
 
 /// The cost of one model.
@@ -22,6 +23,18 @@ impl ModelCost {
     /// The costs of every measured model.
     pub(super) fn for_models(results: &[RunResult]) -> Vec<Self> {
         Target::ALL.into_iter().filter_map(|target| Self::new(target, results)).collect()
+    }
+
+    /// The cost of a model of which only this is known: what a connection takes at most, and the CPU time of a request.
+    pub(super) fn from_figures(target: Target, bytes_per_connection: f64, cpu_per_request_s: Option<f64>) -> Self {
+        let most_waiting = if target == Target::Threadpool { 0.0 } else { ARTICLE_CONNECTIONS as f64 };
+        Self {
+            target,
+            line: Line { intercept: 0.0, slope: bytes_per_connection, slope_interval: None },
+            most_connections: ARTICLE_CONNECTIONS as f64,
+            most_waiting,
+            cpu_per_request_s,
+        }
     }
 
     fn new(target: Target, results: &[RunResult]) -> Option<Self> {
