@@ -29,7 +29,7 @@ use crate::subject::build::{self, Executables};
 const BEE_11001: &str = include_str!("../../claims/bee-11001.toml");
 
 /// How long the machine is watched before an experiment, whether something else is at work.
-const QUIET_TIME: Duration = Duration::from_millis(150);
+const QUIET_TIME: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:

@@ -54,7 +54,7 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
 }
 
 fn observe(lab: &Lab<'_>, target: Target, connections: usize, wait: Duration, rounds: usize) -> Result<Vec<Observed>> {
-    let duration = lab.quick_or(Duration::from_millis(400), Duration::from_millis(1_500));
+    let duration = lab.quick_or(Duration::from_millis(300), Duration::from_millis(1_500));
     let spec = spec(connections, wait, duration);
     (0..rounds)
         .map(|_| {

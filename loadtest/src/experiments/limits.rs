@@ -54,7 +54,8 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
 fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<(usize, Option<String>)> {
     let mut held = 0;
     for &connections in ladder {
-        let (wait, duration) = (Duration::from_millis(50), Duration::from_millis(500));
+        let wait = Duration::from_millis(50);
+        let duration = Duration::from_millis(lab.quick_or(200, 500));
         // A pool answers one batch after the other.
         let spec = TargetSpec { ram_limit_bytes: Some(OVERLOAD_RAM), ..spec(connections, wait, duration) };
         let run = lab.run(target, &spec)?;
@@ -137,7 +138,10 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
 
 fn bytes_per_connection(lab: &Lab<'_>, target: Target, connections: usize, held: &str) -> Result<Option<f64>> {
     let server_flags = ["--hold", held].map(String::from).to_vec();
-    let spec = TargetSpec { server_flags, ..spec(connections, Duration::from_millis(100), Duration::from_millis(300)) };
+    let spec = TargetSpec {
+        server_flags,
+        ..spec(connections, Duration::from_millis(100), Duration::from_millis(lab.quick_or(150, 300)))
+    };
     let run = lab.run(target, &spec)?;
     let bytes = run.memory.peak_bytes.zip(run.memory.idle_bytes);
     Ok(bytes.map(|(peak, idle)| peak.saturating_sub(idle) as f64 / connections as f64))

@@ -46,7 +46,9 @@ pub(super) fn parallel(lab: &mut Lab<'_>) -> Result<()> {
         lab.record_missing("parallel", "one CPU runs nothing in parallel");
         return Ok(());
     }
-    for setup in SETUPS {
+    let is_quick = lab.is_quick;
+    let is_wanted = |setup: &&Setup| !is_quick || setup.target != Target::Threadpool;
+    for setup in SETUPS.iter().filter(is_wanted) {
         let server = lab.start(setup.target, Duration::ZERO, setup.flags, None)?;
         let client = Client::new(server.address)?;
         client.ask_one("GET", BURN);
@@ -82,7 +84,7 @@ pub(super) fn starve(lab: &mut Lab<'_>) -> Result<()> {
         let client = Client::new(server.address)?;
         client.ask_one("GET", "/health");
         let burner = client.keep_asking(LONG_BURN);
-        let samples = lab.quick_or(8, 100);
+        let samples = lab.quick_or(5, 100);
         let rounds: Result<Vec<f64>> = (0..3).map(|_| p99_ns(lab, &client, samples)).collect();
         burner.abort();
         let what = format!("99th percentile of /health while a request computes 200 ms {what}");

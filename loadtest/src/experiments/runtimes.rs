@@ -131,7 +131,7 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
 fn total_bytes(lab: &Lab<'_>, argv: &[String]) -> Result<f64> {
     lab.check_interrupt()?;
     let mut program = Subject::program("a runtime", argv, READY, lab.interrupt)?;
-    thread::sleep(SETTLE);
+    thread::sleep(lab.quick_or(SETTLE / 2, SETTLE));
     program.total_bytes().map(|bytes| bytes as f64).context("its RAM cannot be read")
 }
 
