@@ -47,7 +47,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "switch",
         what: "switching between them",
-        seconds: (4, 20),
+        seconds: (4, 14),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::switch,
@@ -55,7 +55,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "refill",
         what: "walking memory after a switch",
-        seconds: (3, 5),
+        seconds: (3, 10),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::refill,
@@ -87,7 +87,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "interpreters",
         what: "threads and event loops of interpreters",
-        seconds: (3, 12),
+        seconds: (3, 19),
         uses_primitives: false,
         uses_servers: false,
         run: interpreters::run,
@@ -95,7 +95,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "parallel",
         what: "computing in parallel",
-        seconds: (5, 16),
+        seconds: (4, 24),
         uses_primitives: false,
         uses_servers: true,
         run: parallel::parallel,
@@ -103,7 +103,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "starve",
         what: "starving an event loop",
-        seconds: (3, 60),
+        seconds: (3, 40),
         uses_primitives: false,
         uses_servers: true,
         run: parallel::starve,
@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "connections",
         what: "holding connections",
-        seconds: (12, 180),
+        seconds: (12, 213),
         uses_primitives: false,
         uses_servers: true,
         run: connections::run,
@@ -119,7 +119,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "hold",
         what: "holding memory in each request",
-        seconds: (9, 45),
+        seconds: (9, 47),
         uses_primitives: false,
         uses_servers: true,
         run: limits::hold,
@@ -143,7 +143,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "faults",
         what: "a fault while others wait",
-        seconds: (8, 100),
+        seconds: (6, 105),
         uses_primitives: false,
         uses_servers: true,
         run: faults::run,

@@ -29,7 +29,8 @@ pub fn list(article: &Article) -> String {
 
 /// Every claim with its verdict, what was measured, and how to read it; the count of verdicts in the end.
 pub fn text(judgement: &Judgement) -> String {
-    let mut text = format!("{}\n", style(heading(judgement)).bold());
+    let facts: Vec<String> = judgement.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut text = format!("{}\n{}\n", style(heading(judgement)).bold(), lines(&facts.join("; "), 0));
     let mut section = "";
     for judged in &judgement.claims {
         if section != judged.claim.section {
@@ -77,18 +78,24 @@ fn described(figure: &Figure) -> String {
     format!("{}: {}{note}", figure.display(), figure.what)
 }
 
-/// The text in lines below its claim; the lines after the first are indented once more.
+/// The text below its claim.
 fn wrapped(text: &str) -> String {
+    lines(text, INDENT) + "\n"
+}
+
+/// The text in indented lines; those after the first are indented once more.
+fn lines(text: &str, indent: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
-        let line = lines.last_mut().filter(|line| line.chars().count() + word.chars().count() < WIDTH - INDENT);
+        let line = lines.last_mut().filter(|line| line.chars().count() + word.chars().count() < WIDTH - indent);
         match line {
             Some(line) if line.is_empty() => line.push_str(word),
             Some(line) => *line += &format!(" {word}"),
             None => lines.push(format!("  {word}")),
         }
     }
-    lines.into_iter().map(|line| format!("{:INDENT$}{line}\n", "")).collect()
+    let lines: Vec<String> = lines.into_iter().map(|line| format!("{:indent$}{line}", "")).collect();
+    lines.join("\n")
 }
 
 fn look(verdict: Verdict) -> Style {

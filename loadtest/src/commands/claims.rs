@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use quantity::format;
-use results::Target;
 use results::claim::{Article, Finding, Judgement, Missing, SCHEMA};
+use results::{Target, Warning, WarningKind};
 
 use self::resume::Progress;
 use crate::experiments::lab::Lab;
@@ -24,6 +24,7 @@ use crate::machine::{command_line, host};
 use crate::output::file::OutputFile;
 use crate::output::steps::Steps;
 use crate::subject::build::{self, Executables};
+use crate::subject::memory::MemorySource;
 
 /// The article that this project is about.
 const BEE_11001: &str = include_str!("../../claims/bee-11001.toml");
@@ -176,6 +177,9 @@ fn measure(
     let mut failed = 0;
     let Some((executables, primitives)) = build(experiments, interrupt)? else { return Ok(None) };
     let mut lab = Lab::new(is_quick, &executables, &primitives, interrupt);
+    if !experiments.is_empty() {
+        progress.warn(root_warning());
+    }
     let estimate = |experiment: &Experiment| {
         let (quick, full) = experiment.seconds;
         Duration::from_secs(if is_quick { quick } else { full })
@@ -203,10 +207,24 @@ fn measure(
             findings.push(Finding::Missing(Missing { name: experiment.name.into(), why: format!("{error:#}") }));
         }
         progress.add(experiment.name, findings);
-        progress.warnings.extend(busy);
+        progress.warn(busy);
         keep(progress)?;
     }
     Ok(Some(failed))
+}
+
+/// What root would add, if this machine gives us no cgroup.
+fn root_warning() -> Option<Warning> {
+    match MemorySource::open() {
+        MemorySource::Processes { why } => {
+            let text = format!(
+                "no cgroup: {why}. RAM is what /proc shows of it, without some of the kernel's, and no server's RAM can be \
+                 limited; as root, RAM would be the kernel's own account"
+            );
+            Some(Warning::new(WarningKind::Meter, text))
+        }
+        _ => None,
+    }
 }
 
 /// Builds what the experiments need. `None` if interrupted.

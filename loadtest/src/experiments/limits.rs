@@ -114,7 +114,7 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
     let connections = lab.quick_or(300, 1_000);
     let rounds = lab.quick_or(2, 3);
     let mut bare = Vec::new();
-    for &held in lab.quick_or(&["0", "256KiB"][..], &["0", "64KiB", "256KiB", "1MiB"]) {
+    for &held in lab.quick_or(&["0", "256KiB"][..], &["0", "64KiB", "256KiB"]) {
         let mut ratios = Vec::new();
         for _ in 0..rounds {
             let [threads, tasks] =

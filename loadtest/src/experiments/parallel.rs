@@ -52,7 +52,7 @@ pub(super) fn parallel(lab: &mut Lab<'_>) -> Result<()> {
         let server = lab.start(setup.target, Duration::ZERO, setup.flags, None)?;
         let client = Client::new(server.address)?;
         client.ask_one("GET", BURN);
-        let rounds: Result<Vec<f64>> = (0..lab.quick_or(3, 20)).map(|_| speedup(lab, &client)).collect();
+        let rounds: Result<Vec<f64>> = (0..lab.quick_or(3, 15)).map(|_| speedup(lab, &client)).collect();
         let what =
             format!("speed-up of two requests that compute, at once instead of one after the other: {}", setup.what);
         lab.record(format!("parallel.{}", setup.name), what, Unit::Ratio, Estimate::mean(&rounds?));
@@ -84,7 +84,7 @@ pub(super) fn starve(lab: &mut Lab<'_>) -> Result<()> {
         let client = Client::new(server.address)?;
         client.ask_one("GET", "/health");
         let burner = client.keep_asking(LONG_BURN);
-        let samples = lab.quick_or(5, 100);
+        let samples = lab.quick_or(5, 60);
         let rounds: Result<Vec<f64>> = (0..3).map(|_| p99_ns(lab, &client, samples)).collect();
         burner.abort();
         let what = format!("99th percentile of /health while a request computes 200 ms {what}");

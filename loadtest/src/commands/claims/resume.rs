@@ -34,6 +34,13 @@ impl Progress {
         self.experiments.iter().any(|known| known == experiment)
     }
 
+    /// Adds a reason to doubt the figures, once.
+    pub(super) fn warn(&mut self, warning: Option<Warning>) {
+        let is_new = |warning: &Warning| self.warnings.iter().all(|known| known.text != warning.text);
+        let new = warning.filter(is_new);
+        self.warnings.extend(new);
+    }
+
     /// Adds what an experiment found.
     pub(super) fn add(&mut self, experiment: &str, findings: Vec<Finding>) {
         self.experiments.push(experiment.to_owned());
