@@ -169,6 +169,12 @@ impl Subject {
         charged.or_else(|| self.memory.ledger_total_bytes())
     }
 
+    /// What `/proc` shows of its RAM, in bytes: proportional shares of what is mapped, files too, and the kernel's part.
+    pub(crate) fn ledger_bytes(&mut self) -> Option<u64> {
+        self.read_ledger();
+        self.memory.ledger_total_bytes()
+    }
+
     /// How many of its processes the kernel has killed because memory ran out.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
         self.memory_source.oom_kills()

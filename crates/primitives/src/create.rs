@@ -15,7 +15,7 @@ use results::statistics::Estimate;
 use crate::placement::{Cpus, Placement};
 use crate::{Sink, finding, missing, now_ns};
 
-pub use forked::report_first_instruction;
+pub use forked::{FIRST_INSTRUCTION, report_first_instruction};
 
 /// When something happened, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,9 @@ fn report(name: &str, what: &str, created: &[Created], sink: Sink<'_>) {
         sink(finding(&format!("{name}.{time}"), &format!("{what}: {until}"), Unit::Ns, Estimate::median(samples)));
     };
     report("returned", "until the call returns", |created| created.returned);
-    report("started", "until its first instruction", |created| created.started);
+    let started =
+        if name.ends_with("two_cpus") { "until it runs on the other CPU" } else { "until its first instruction" };
+    report("started", started, |created| created.started);
     report("joined", "until it has ended and is joined", |created| created.joined);
 }
 

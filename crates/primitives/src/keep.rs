@@ -2,10 +2,11 @@
 
 use std::future::pending;
 use std::io::{Write as _, stdout};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use common::held::touch_stack;
 use corosensei::Coroutine;
@@ -15,12 +16,14 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 use tokio::runtime::Builder;
 
-use crate::sys::Child;
+use crate::sys::{Child, share};
 
 /// The stack of a coroutine: what the library's documentation uses.
 pub(crate) const COROUTINE_STACK_BYTES: usize = 64 << 10;
 /// What is printed once all are there.
 pub const READY: &str = "ready";
+/// How long they may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nothing waits as long.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -53,32 +56,38 @@ pub fn keep(kind: Kind, count: usize, stack_bytes: usize, touched_bytes: usize) 
 
 fn processes(count: usize, touched_bytes: usize) -> Result<()> {
     let parent = nix::unistd::getpid();
+    let started: &'static AtomicUsize = share(AtomicUsize::new(0))?;
     let children: Vec<Child> = (0..count)
         .map(|_| {
             Child::fork(|| {
                 // The parent may have died before the first had an effect.
                 if set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent {
                     touch_stack(touched_bytes);
+                    started.fetch_add(1, SeqCst);
                     thread::sleep(LONG);
                 }
             })
         })
         .collect::<nix::Result<_>>()
         .context("no further process: see `ulimit -u`, kernel.pid_max and kernel.threads-max")?;
+    wait_for(started, count)?;
     sleep_ready()?;
     drop(children);
     Ok(())
 }
 
 fn threads(count: usize, stack_bytes: usize, touched_bytes: usize) -> Result<()> {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..count {
         let sleep = move || {
             touch_stack(touched_bytes);
+            STARTED.fetch_add(1, SeqCst);
             thread::sleep(LONG);
         };
         let thread = thread::Builder::new().stack_size(stack_bytes).spawn(sleep);
         thread.context("no further thread: see vm.max_map_count, kernel.threads-max and `ulimit -u`")?;
     }
+    wait_for(&STARTED, count)?;
     sleep_ready()
 }
 
@@ -106,6 +115,16 @@ fn coroutines(count: usize, stack_bytes: usize, touched_bytes: usize) -> Result<
     sleep_ready()?;
     // Each would have to be unwound.
     std::mem::forget(kept);
+    Ok(())
+}
+
+/// Waits until all of them have run, and so have touched what they touch.
+fn wait_for(started: &AtomicUsize, count: usize) -> Result<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while started.load(SeqCst) < count {
+        ensure!(Instant::now() < deadline, "{} of {count} have started", started.load(SeqCst));
+        thread::sleep(Duration::from_millis(1));
+    }
     Ok(())
 }
 

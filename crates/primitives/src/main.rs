@@ -54,9 +54,6 @@ enum Command {
     },
     /// Print what of this machine decides the cost of a switch, as a JSON object
     Facts,
-    /// Print when this program began
-    #[command(hide = true)]
-    FirstInstruction,
 }
 
 #[derive(clap::Args, Debug)]
@@ -79,7 +76,12 @@ impl EffortArgs {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
+    // Before anything else: it tells when this program began.
+    let outcome = match std::env::args_os().nth(1) {
+        Some(argument) if argument == create::FIRST_INSTRUCTION => create::report_first_instruction(),
+        _ => run(&Cli::parse().command),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -104,7 +106,6 @@ fn run(command: &Command) -> Result<()> {
             keep::keep(*kind, *count, *stack as usize, *touch_stack as usize)?;
         }
         Command::Facts => writeln!(stdout(), "{}", serde_json::to_string(&facts::facts())?)?,
-        Command::FirstInstruction => create::report_first_instruction()?,
     }
     broken.map_or(Ok(()), Err)
 }

@@ -32,10 +32,6 @@ pub(crate) enum Space {
     Process,
 }
 
-impl Space {
-    pub(crate) const ALL: [Space; 2] = [Space::Thread, Space::Process];
-}
-
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -70,14 +66,7 @@ fn compare(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primiti
     if !cpus.allow(placement) {
         return sink(missing(&cell, "this machine has only one CPU for us"));
     }
-    let measured: Result<Vec<[f64; 2]>> = (0..effort.rounds)
-        .map(|_| {
-            let [thread, process] = Space::ALL.map(|space| round(effort, cpus, placement, primitive, space));
-            Ok([thread?, process?])
-        })
-        .collect();
-    // A round moves this thread.
-    let rounds = match measured.and_then(|rounds| cpus.release().map(|()| rounds).map_err(Into::into)) {
+    let rounds = match in_turns(effort, cpus, |space| round(effort, cpus, placement, primitive, space)) {
         Ok(rounds) => rounds,
         Err(error) => return sink(missing(&cell, format!("{error:#}"))),
     };
@@ -91,11 +80,21 @@ fn compare(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primiti
     sink(finding(&format!("{cell}.ratio"), &ratio, Unit::Ratio, of(|times| times[1] / times[0])));
 }
 
+/// Threads and processes in turns: a figure of each for every round.
+pub(crate) fn in_turns(effort: Effort, cpus: &Cpus, round: impl Fn(Space) -> Result<f64>) -> Result<Vec<[f64; 2]>> {
+    let rounds = (0..effort.rounds).map(|_| Ok([round(Space::Thread)?, round(Space::Process)?])).collect();
+    // A round moves this thread.
+    cpus.release()?;
+    rounds
+}
+
 /// The median time per switch of one round, in nanoseconds.
 fn round(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive, space: Space) -> Result<f64> {
     let channel = Channel::new(primitive, space == Space::Process)?;
     let counted: &'static AtomicU64 = share(AtomicU64::new(0))?;
     let wakes = effort.batches * effort.wakes;
+    // Before the other side waits for this one.
+    cpus.place_first(placement)?;
     let other = || {
         let before = switches();
         if cpus.place_second(placement).is_ok() {
@@ -104,7 +103,6 @@ fn round(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive
         counted.store(switches() - before, SeqCst);
     };
     let lead = || -> Result<(Vec<f64>, u64)> {
-        cpus.place_first(placement)?;
         let before = switches();
         let batch = || {
             let start = now_ns();

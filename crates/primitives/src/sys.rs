@@ -15,9 +15,6 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-/// The stack of a child that shares its parent's memory.
-const VFORK_STACK_BYTES: usize = 64 * 1024;
-
 /// A child that runs some work and exits. It must be [joined](Child::join).
 #[derive(Debug)]
 #[must_use]
@@ -46,16 +43,15 @@ impl Child {
         }
     }
 
-    /// Starts a child as vfork(2) does: in the memory of its parent, which waits until the child has exited.
-    pub(crate) fn vfork(mut work: impl FnMut()) -> nix::Result<Self> {
-        let mut stack = vec![0_u8; VFORK_STACK_BYTES];
+    /// Starts a child as vfork(2) does: in the memory of its parent, which waits until the child has exited, but on this stack.
+    pub(crate) fn vfork(stack: &mut [u8], mut work: impl FnMut()) -> nix::Result<Self> {
         let child = Box::new(|| {
             work();
             0
         });
         let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
         // SAFETY: the stack and all that `work` borrows outlive the child, because this thread waits for its exit.
-        unsafe { clone(child, &mut stack, flags, Some(Signal::SIGCHLD as i32)) }.map(Self)
+        unsafe { clone(child, stack, flags, Some(Signal::SIGCHLD as i32)) }.map(Self)
     }
 
     /// Waits until it has exited; whether it did so well.

@@ -67,7 +67,10 @@ fn claim(judged: &Judged) -> String {
 fn finding(checked: &Checked) -> String {
     let bounds = checked.check.describe();
     match &checked.figure {
-        Some(figure) => format!("{} | the article: {bounds} | {}", described(figure), checked.verdict),
+        Some(figure) => {
+            let why = checked.why_missing.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            format!("{} | the article: {bounds} | {}{why}", described(figure), checked.verdict)
+        }
         None => format!("{}: {}", checked.check.figure, checked.why_missing.as_deref().unwrap_or("not measured")),
     }
 }
@@ -100,7 +103,7 @@ fn lines(text: &str, indent: usize) -> String {
 
 fn look(verdict: Verdict) -> Style {
     match verdict {
-        Verdict::Holds => Style::new().green(),
+        Verdict::Holds | Verdict::HoldsInPart => Style::new().green(),
         Verdict::Off { .. } | Verdict::DoesNotHold => Style::new().red(),
         Verdict::Depends | Verdict::Undecided => Style::new().yellow(),
         Verdict::Unchecked => Style::new().dim(),
@@ -112,6 +115,7 @@ pub(crate) fn summary(judgement: &Judgement) -> String {
     let count = |is: fn(Verdict) -> bool| judgement.claims.iter().filter(|judged| is(judged.verdict)).count();
     let parts = [
         ("holds", count(|verdict| verdict == Verdict::Holds)),
+        ("holds in part", count(|verdict| verdict == Verdict::HoldsInPart)),
         ("off by a factor", count(|verdict| matches!(verdict, Verdict::Off { .. }))),
         ("does not hold", count(|verdict| verdict == Verdict::DoesNotHold)),
         ("depends", count(|verdict| verdict == Verdict::Depends)),

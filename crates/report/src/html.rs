@@ -6,6 +6,7 @@ mod axis;
 mod chart;
 mod claims;
 mod cost;
+mod document;
 mod lines;
 mod models;
 mod page;
@@ -19,10 +20,6 @@ use results::claim::Judgement;
 use results::run::RunResult;
 
 use models::Study;
-
-/// A page loads nothing, even if the results are hostile.
-const HEAD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-const STYLE: &str = include_str!("html/style.css");
 
 /// The page for one run, several servers or a sweep.
 ///

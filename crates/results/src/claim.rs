@@ -126,6 +126,8 @@ pub enum Finding {
 pub enum Verdict {
     /// It holds.
     Holds,
+    /// What of it could be measured holds.
+    HoldsInPart,
     /// It does not, by this factor.
     Off {
         /// How many times the nearest bound is above the figure, or below.
@@ -203,6 +205,16 @@ pub struct Judgement {
     pub claims: Vec<Judged>,
     /// All that was found.
     pub findings: Vec<Finding>,
+}
+
+impl Finding {
+    /// The experiment that it is from.
+    pub fn experiment(&self) -> &str {
+        match self {
+            Finding::Figure(figure) => experiment_of(&figure.name),
+            Finding::Missing(missing) => experiment_of(&missing.name),
+        }
+    }
 }
 
 impl Unit {
@@ -326,6 +338,7 @@ fn verdict(unit: Unit, estimate: Estimate, (at_least, at_most): (Option<f64>, Op
         _ => Verdict::Off { factor, says_too_much },
     };
     match (at_least, at_most) {
+        _ if ![estimate.low, estimate.value, estimate.high].iter().all(|value| value.is_finite()) => Verdict::Unchecked,
         (Some(bound), _) if is_below(bound) => off(bound / estimate.value, true),
         (_, Some(bound)) if is_above(bound) => off(estimate.value / bound, false),
         _ if at_least.is_some_and(|bound| estimate.low < bound) => Verdict::Undecided,
@@ -338,9 +351,8 @@ impl Claim {
     /// Judges the claim by what was measured.
     pub fn judge(&self, found: &[Finding]) -> Judged {
         let findings: Vec<Checked> = self.checks.iter().map(|check| check.judge(found)).collect();
-        let known: Vec<Verdict> =
-            findings.iter().map(|checked| checked.verdict).filter(|verdict| *verdict != Verdict::Unchecked).collect();
-        Judged { claim: self.clone(), verdict: combined(&known), findings, beside: self.beside(found) }
+        let verdicts: Vec<Verdict> = findings.iter().map(|checked| checked.verdict).collect();
+        Judged { claim: self.clone(), verdict: combined(&verdicts), findings, beside: self.beside(found) }
     }
 
     /// The experiments that measure its figures, also those beside it.
@@ -363,15 +375,16 @@ impl Claim {
 /// The verdict of several checks.
 fn combined(verdicts: &[Verdict]) -> Verdict {
     let is_wrong = |verdict: &Verdict| matches!(verdict, Verdict::Off { .. } | Verdict::DoesNotHold);
-    let holds = verdicts.contains(&Verdict::Holds);
-    match (verdicts, verdicts.iter().any(is_wrong)) {
-        ([], _) => Verdict::Unchecked,
-        (_, true) if holds => Verdict::Depends,
-        (_, _) if verdicts.contains(&Verdict::Undecided) => Verdict::Undecided,
-        (_, false) => Verdict::Holds,
-        ([verdict], true) => *verdict,
-        // Several that are off differ: by how much is said of each.
-        (_, true) => nearest(verdicts),
+    let wrong: Vec<Verdict> = verdicts.iter().copied().filter(is_wrong).collect();
+    let has = |verdict| verdicts.contains(&verdict);
+    match wrong.as_slice() {
+        [_, ..] if has(Verdict::Holds) => Verdict::Depends,
+        // One is enough. Several differ: by how much is said of each.
+        [_, ..] => nearest(&wrong),
+        [] if has(Verdict::Undecided) => Verdict::Undecided,
+        [] if !has(Verdict::Holds) => Verdict::Unchecked,
+        [] if has(Verdict::Unchecked) => Verdict::HoldsInPart,
+        [] => Verdict::Holds,
     }
 }
 
@@ -396,6 +409,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Holds => formatter.write_str("holds"),
+            Verdict::HoldsInPart => formatter.write_str("holds in part"),
             Verdict::Off { factor, says_too_much: true } => {
                 write!(formatter, "off: {}x too much", format::significant(*factor))
             }
@@ -487,8 +501,11 @@ mod tests {
         assert_eq!(verdict_of(&two, &figures(1.0, 2.0)), Verdict::Holds);
         assert_eq!(verdict_of(&two, &figures(1.0, 20.0)), Verdict::Depends);
         assert_eq!(verdict_of(&two, &figures(50.0, 20.0)), Verdict::Off { factor: 2.0, says_too_much: false });
-        let straddles = [figure("a.x", Unit::Count, 9.0, 10.0, 11.0), figure("a.y", Unit::Count, 1.0, 1.0, 1.0)];
-        assert_eq!(verdict_of(&two, &straddles), Verdict::Undecided);
+        let straddles = figure("a.x", Unit::Count, 9.0, 10.0, 11.0);
+        let both = |other: f64| [straddles.clone(), figure("a.y", Unit::Count, other, other, other)];
+        assert_eq!(verdict_of(&two, &both(1.0)), Verdict::Undecided);
+        // One that is outside decides.
+        assert_eq!(verdict_of(&two, &both(30.0)), Verdict::Off { factor: 3.0, says_too_much: false });
     }
 
     #[test]
@@ -501,7 +518,9 @@ mod tests {
         let why: Vec<_> = judged.findings.iter().map(|checked| checked.why_missing.as_deref()).collect();
         assert_eq!(why, [Some("no root"), Some("no Go here")]);
         let partly = [figure("a.x", Unit::Count, 1.0, 1.0, 1.0), missing("b", "no Go")];
-        assert_eq!(verdict_of(&two, &partly), Verdict::Holds);
+        assert_eq!(verdict_of(&two, &partly), Verdict::HoldsInPart);
+        let none = [figure("a.x", Unit::Count, f64::NAN, f64::NAN, f64::NAN)];
+        assert_eq!(verdict_of(&two, &none), Verdict::Unchecked);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use quantity::format;
-use results::claim::{Article, Finding, Judgement, Missing, SCHEMA};
+use results::claim::{Article, Judgement, SCHEMA};
 use results::{Target, Warning, WarningKind};
 
 use self::resume::Progress;
@@ -135,11 +135,11 @@ pub(crate) fn run(args: &ClaimsArgs) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let ended = measure(args.quick, &missing, &interrupt, &mut progress, |progress| {
         judgement.judge(&article, progress);
-        files.write(&judgement.0)
+        files.write(&judgement.0, false)
     })?;
-    judgement.0.complete = ended.is_some();
+    judgement.0.complete = ended == Some(0);
     judgement.judge(&article, &progress);
-    files.write(&judgement.0)?;
+    files.write(&judgement.0, true)?;
     print(&report::claims::text(&judgement.0))?;
     Ok(match ended {
         Some(0) => ExitCode::SUCCESS,
@@ -154,7 +154,7 @@ fn print_again(path: &Path, article: &Article, files: &Files) -> Result<ExitCode
     let progress = Progress::of(&earlier);
     let mut judgement = Running(earlier);
     judgement.judge(article, &progress);
-    files.write(&judgement.0)?;
+    files.write(&judgement.0, true)?;
     print(&report::claims::text(&judgement.0))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -200,13 +200,15 @@ fn measure(
         if interrupt.is_raised() {
             return Ok(None);
         }
-        let mut findings = lab.take_findings();
-        if let Err(error) = outcome {
-            failed += 1;
-            say(format_args!("{}: {error:#}", experiment.name));
-            findings.push(Finding::Missing(Missing { name: experiment.name.into(), why: format!("{error:#}") }));
+        let findings = lab.take_findings();
+        match outcome {
+            Ok(()) => progress.add(experiment.name, findings),
+            Err(error) => {
+                failed += 1;
+                say(format_args!("{}: {error:#}", experiment.name));
+                progress.fail(experiment.name, findings, &error);
+            }
         }
-        progress.add(experiment.name, findings);
         progress.warn(busy);
         keep(progress)?;
     }
@@ -320,7 +322,8 @@ impl Running {
 }
 
 impl Files {
-    fn write(&self, judgement: &Judgement) -> Result<()> {
+    /// Writes the files; standard output takes it only once, as the last.
+    fn write(&self, judgement: &Judgement, is_last: bool) -> Result<()> {
         for (format, file) in &self.0 {
             let content = match format {
                 Format::Json => serde_json::to_vec_pretty(judgement)?,
@@ -328,8 +331,7 @@ impl Files {
                 Format::Markdown => report::claims::markdown(judgement).into_bytes(),
                 Format::Page => report::html::claims_page(judgement)?.into_bytes(),
             };
-            // Standard output takes it only once, in the end.
-            if !file.is_stdout() || judgement.complete {
+            if !file.is_stdout() || is_last {
                 file.write(&content)?;
             }
         }

@@ -2,6 +2,7 @@
 //! thrashes.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use quantity::format::count;
 use results::claim::Unit;
+use results::event::{Event, RunPhase, Sink, Sinks};
 use results::statistics::Estimate;
 use results::target::ARTICLE_CONNECTIONS;
 use results::{RunResult, Target};
@@ -24,7 +26,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 struct Observed {
     run: RunResult,
     /// The mean number of threads of this machine that had or wanted a CPU.
-    runnable: f64,
+    runnable: Option<f64>,
 }
 
 /// Measures every model.
@@ -58,35 +60,61 @@ fn observe(lab: &Lab<'_>, target: Target, connections: usize, wait: Duration, ro
     let spec = spec(connections, wait, duration);
     (0..rounds)
         .map(|_| {
-            let is_over = AtomicBool::new(false);
+            let watch = Arc::new(Watch::default());
             thread::scope(|scope| {
-                let sampler = scope.spawn(|| mean_runnable(&is_over));
-                let run = lab.run(target, &spec);
-                is_over.store(true, Relaxed);
-                Ok(Observed { run: run?, runnable: sampler.join().unwrap_or_default() })
+                let sampler = scope.spawn(|| watch.mean_runnable());
+                let mut sinks = Sinks::default();
+                sinks.push(Phases(watch.clone()));
+                let run = lab.run_watched(target, &spec, &mut sinks);
+                watch.is_over.store(true, Relaxed);
+                Ok(Observed { run: run?, runnable: sampler.join().ok().flatten() })
             })
         })
         .collect()
 }
 
-/// `procs_running` of `/proc/stat`, without the thread that reads it.
-fn mean_runnable(is_over: &AtomicBool) -> f64 {
-    let (mut sum, mut samples) = (0.0, 0.0);
-    while !is_over.load(Relaxed) {
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let running = stat.lines().find_map(|line| line.strip_prefix("procs_running ")?.parse::<f64>().ok());
-        if let Some(running) = running {
-            sum += (running - 1.0).max(0.0);
-            samples += 1.0;
+/// What the thread that watches the scheduler knows of the run.
+#[derive(Default)]
+struct Watch {
+    is_measuring: AtomicBool,
+    is_over: AtomicBool,
+}
+
+/// Tells it.
+struct Phases(Arc<Watch>);
+
+impl Sink for Phases {
+    fn take(&mut self, event: &Event) {
+        if let Event::Entered { phase } = event {
+            self.0.is_measuring.store(*phase == RunPhase::Measuring, Relaxed);
         }
-        thread::sleep(SAMPLE_INTERVAL);
     }
-    if samples > 0.0 { sum / samples } else { 0.0 }
+}
+
+impl Watch {
+    /// The mean of `procs_running` of `/proc/stat` in the measured time, without the thread that reads it.
+    fn mean_runnable(&self) -> Option<f64> {
+        let mut samples = Vec::new();
+        while !self.is_over.load(Relaxed) {
+            if self.is_measuring.load(Relaxed) {
+                let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+                let running = stat.lines().find_map(|line| line.strip_prefix("procs_running ")?.parse::<f64>().ok());
+                samples.extend(running.map(|running| (running - 1.0).max(0.0)));
+            }
+            thread::sleep(SAMPLE_INTERVAL);
+        }
+        (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
+    }
 }
 
 fn mean(observed: &[Observed], of: impl Fn(&Observed) -> Option<f64>) -> Option<Estimate> {
     let figures: Vec<f64> = observed.iter().filter(|observed| observed.run.is_sound()).filter_map(of).collect();
     Estimate::mean(&figures)
+}
+
+/// Also of the runs that failed: what they held and answered until then is what the model could do.
+fn mean_of_all(observed: &[Observed], of: impl Fn(&Observed) -> Option<f64>) -> Option<Estimate> {
+    Estimate::mean(&observed.iter().filter_map(of).collect::<Vec<_>>())
 }
 
 fn record(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: &[Observed]) {
@@ -99,10 +127,10 @@ fn record(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: 
     let note = (scale != 1.0).then(|| format!("from {} connections, scaled", count(many as f64)));
     let what = format!("RAM of {} connections, {}", count(ARTICLE_CONNECTIONS as f64), target.name());
     lab.record_noted(format!("connections.{name}.ram"), what, Unit::Bytes, ram.map(|ram| ram.times(scale)), note);
-    let held = mean(observed, |observed| Some(observed.run.connections.held_peak? as f64 / many as f64));
+    let held = mean_of_all(observed, |observed| Some(observed.run.connections.held_peak? as f64 / many as f64));
     let what = format!("share that is held at once, {connections}");
     lab.record(format!("connections.{name}.held"), what, Unit::Share, held);
-    let answered = mean(observed, |observed| Some(observed.run.rps? / possible(&observed.run)?));
+    let answered = mean_of_all(observed, |observed| Some(observed.run.rps? / possible(&observed.run)?));
     let what = format!("requests/s of all that are possible, {connections}");
     lab.record(format!("connections.{name}.answered"), what, Unit::Share, answered);
     let rps = mean(observed, |observed| observed.run.rps);
@@ -112,8 +140,10 @@ fn record(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, observed: 
     lab.record(format!("connections.{name}.p99"), what, Unit::Ns, p99);
     let cpu = mean(observed, cpu_ns_per_request);
     lab.record(format!("connections.{name}.cpu"), format!("CPU time a request, {connections}"), Unit::Ns, cpu);
-    let runnable = mean(observed, |observed| Some(observed.runnable));
-    let what = format!("threads of the whole machine that had or wanted a CPU, on average, {connections}");
+    let runnable = mean(observed, |observed| observed.runnable);
+    let what = format!(
+        "threads of the whole machine that had or wanted a CPU while it was measured, on average, {connections}"
+    );
     lab.record(format!("connections.{name}.runnable"), what, Unit::Count, runnable);
 }
 
@@ -123,7 +153,8 @@ fn possible(run: &RunResult) -> Option<f64> {
 }
 
 fn cpu_ns_per_request(observed: &Observed) -> Option<f64> {
-    Some(observed.run.server.cpu_s? * 1e9 / observed.run.requests as f64)
+    let run = Some(&observed.run).filter(|run| run.is_sound())?;
+    Some(run.server.cpu_s? * 1e9 / run.requests as f64)
 }
 
 /// How CPU time grows with the connections: a scheduler that thrashes makes each request dearer.

@@ -52,15 +52,18 @@ impl Crowd {
             .map(|_| {
                 let (request, room) = (request.clone(), room.clone());
                 runtime.spawn(async move {
-                    let connected = {
-                        let _permit = room.acquire().await;
-                        TcpStream::connect(address).await
+                    let answered = async {
+                        let stream = {
+                            let _permit = room.acquire().await;
+                            TcpStream::connect(address).await.ok()?
+                        };
+                        ask(stream, &request).await
                     };
-                    match connected {
-                        Ok(stream) => timeout(TIMEOUT, ask(stream, &request)).await.ok().flatten(),
-                        Err(_) => None,
+                    match timeout(TIMEOUT, answered).await.ok().flatten() {
+                        Some(503) => Fate::TurnedAway,
+                        Some(_) => Fate::Answered,
+                        None => Fate::Lost,
                     }
-                    .map_or(Fate::Lost, |status| if status == 503 { Fate::TurnedAway } else { Fate::Answered })
                 })
             })
             .collect();
@@ -123,7 +126,7 @@ impl Client {
         self.ask(method, &[path])[0]
     }
 
-    /// Asks again and again until `stop`, in the background. Ends with this client.
+    /// Asks again and again, in the background, until it is aborted or this client is dropped.
     pub(crate) fn keep_asking(&self, path: &str) -> JoinHandle<()> {
         let (address, request) = (self.address, request("GET", self.address, path));
         self.runtime.spawn(async move {

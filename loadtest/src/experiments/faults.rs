@@ -44,8 +44,8 @@ fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Resu
         return Ok(());
     }
     let client = Client::new(server.address)?;
-    let struck = Instant::now();
     client.ask_one("POST", &format!("/chaos/{fault}"));
+    let struck = Instant::now();
     let recovery = recovery(&client, struck, &mut server);
     let fates = crowd.fates();
     lab.check_interrupt()?;
@@ -64,12 +64,9 @@ fn strike(lab: &mut Lab<'_>, target: Target, fault: &str, others: usize) -> Resu
     match recovery {
         Some(recovery) => {
             let recovery = Some(Estimate::exact(recovery.as_nanos() as f64));
-            lab.record(
-                format!("{name}.recovery"),
-                format!("time until a new request was answered: {what}"),
-                Unit::Ns,
-                recovery,
-            );
+            let what = format!("time from its end until a new request was answered: {what}");
+            let note = Some("measured once".to_owned());
+            lab.record_noted(format!("{name}.recovery"), what, Unit::Ns, recovery, note);
         }
         None => lab.record_missing(format!("{name}.recovery"), "never: the server is gone until somebody restarts it"),
     }

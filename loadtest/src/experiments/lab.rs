@@ -1,8 +1,8 @@
 //! What every experiment needs: the executables, how much to measure, and where findings go.
 
+use std::io::{self, Seek as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
 use common::limits::SPARE_DESCRIPTORS;
 use results::claim::{Figure, Finding, Missing, Unit};
-use results::event::Sinks;
+use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
 use results::{RunResult, Target};
 
@@ -93,7 +93,9 @@ impl<'a> Lab<'a> {
         note: Option<String>,
     ) {
         let (name, what) = (name.into(), what.into());
-        self.findings.push(match estimate {
+        let is_finite =
+            |estimate: &Estimate| [estimate.low, estimate.value, estimate.high].iter().all(|end| end.is_finite());
+        self.findings.push(match estimate.filter(is_finite) {
             Some(estimate) => Finding::Figure(Figure { name, what, unit, estimate, note }),
             None => Finding::Missing(Missing { name, why: "too few samples for an interval".into() }),
         });
@@ -135,10 +137,10 @@ impl<'a> Lab<'a> {
     /// It cannot be started, or fails.
     pub(crate) fn output_of(&self, argv: &[String]) -> Result<String> {
         self.check_interrupt()?;
-        let mut file = tempfile::tempfile()?;
-        let out = file.try_clone()?;
+        let [mut file, mut errors] = [tempfile::tempfile()?, tempfile::tempfile()?];
+        let (out, err) = (file.try_clone()?, errors.try_clone()?);
         let mut guarded = launch::start(argv, &[], None, move |command| {
-            command.stdout(out).stderr(Stdio::null());
+            command.stdout(out).stderr(err);
         })
         .with_context(|| format!("cannot run {}", argv[0]))?;
         self.interrupt.guard_disposable(guarded.guard.id() as i32);
@@ -155,9 +157,12 @@ impl<'a> Lab<'a> {
         self.interrupt.guard(0);
         self.check_interrupt()?;
         let status = status.with_context(|| format!("{} did not end within {PROGRAM_TIMEOUT:?}", argv[0]))?;
-        ensure!(status.success(), "{} failed: {status}", argv[0]);
-        std::io::Seek::rewind(&mut file)?;
-        Ok(std::io::read_to_string(file)?)
+        errors.rewind()?;
+        let said = io::read_to_string(errors).unwrap_or_default();
+        let last = said.lines().last().unwrap_or("it said nothing");
+        ensure!(status.success(), "{} failed ({status}): {last}", argv[0]);
+        file.rewind()?;
+        Ok(io::read_to_string(file)?)
     }
 
     /// Starts a server whose queries take `wait`.
@@ -188,9 +193,17 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// The machine's limits do not allow it, or the user asked to stop.
     pub(crate) fn run(&self, target: Target, spec: &TargetSpec) -> Result<RunResult> {
+        self.run_watched(target, spec, &mut Sinks::default())
+    }
+
+    /// The same, watched by this sink.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub(crate) fn run_watched(&self, target: Target, spec: &TargetSpec, sink: &mut dyn Sink) -> Result<RunResult> {
         host::prepare_for(spec.connections, SPARE_DESCRIPTORS)?;
         let location = Location::Local(&self.executables[&target]);
-        let result = target::run(target, location, spec, self.interrupt, &mut Sinks::default());
+        let result = target::run(target, location, spec, self.interrupt, sink);
         self.check_interrupt()?;
         Ok(result)
     }
@@ -216,10 +229,11 @@ pub(crate) const NO_QUOTIENT: &str =
 
 /// The quotient of two independent figures: its interval has every quotient of the two intervals.
 pub(crate) fn quotient(one: Estimate, other: Estimate) -> Option<Estimate> {
+    let ends = [one.low / other.low, one.low / other.high, one.high / other.low, one.high / other.high];
     (other.low > 0.0).then(|| Estimate {
         value: one.value / other.value,
-        low: one.low / other.high,
-        high: one.high / other.low,
+        low: ends.into_iter().fold(f64::INFINITY, f64::min),
+        high: ends.into_iter().fold(f64::NEG_INFINITY, f64::max),
         samples: one.samples.min(other.samples),
     })
 }

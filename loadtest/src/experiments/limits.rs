@@ -11,7 +11,7 @@ use results::statistics::Estimate;
 use results::sweep::holds;
 
 use super::crowd::Crowd;
-use super::lab::{Lab, quotient, spec};
+use super::lab::{Lab, NO_QUOTIENT, quotient, spec};
 use crate::measure::target::TargetSpec;
 use crate::subject::memory::MemorySource;
 
@@ -28,45 +28,57 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
         lab.record_missing("overload", format!("{error:#}; root could limit the RAM"));
         return Ok(());
     }
-    let ladder: &[usize] = lab.quick_or(&[1_000, 3_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
+    let ladder: &[usize] = lab.quick_or(&[1_000, 2_000, 6_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
     let all = [Target::Threads, Target::Threadpool, Target::Async];
     for target in all.into_iter().take(lab.quick_or(2, 3)) {
-        let (held, cause) = climb(lab, target, ladder)?;
         let name = target.name();
-        let what =
-            format!("connections held with every request answered, in {} of RAM, {name}", exact_bytes(OVERLOAD_RAM));
-        let end = cause.map_or_else(
-            || format!("it was tried up to {}", count(ladder.last().copied().unwrap_or(0) as f64)),
-            |cause| format!("at the next step: {cause}"),
-        );
-        lab.record_noted(format!("overload.{name}"), what, Unit::Count, Some(Estimate::exact(held as f64)), Some(end));
+        let Climb { held, failed } = climb(lab, target, ladder)?;
+        let what = format!("connections held in {} of RAM, {name}", exact_bytes(OVERLOAD_RAM));
+        // What it holds is somewhere from the last step that went well to the first that did not.
+        let (high, note) = match failed {
+            Some((step, cause)) => (step, format!("at {}: {cause}", count(step as f64))),
+            None => (held, format!("or more: no more than {} were tried", count(held as f64))),
+        };
+        let estimate = Estimate { value: held as f64, low: held as f64, high: high as f64, samples: 1 };
+        lab.record_noted(format!("overload.{name}"), what, Unit::Count, Some(estimate), Some(note));
     }
     let [threads, pool] = ["threads", "threadpool"].map(|name| lab.found(&format!("overload.{name}")));
-    if let (Some(threads), Some(pool)) = (threads, pool) {
-        let ratio = quotient(pool, threads);
-        let what = "connections held in the same RAM: a bounded pool, compared with a thread for each";
-        lab.record("overload.pool_ratio", what, Unit::Ratio, ratio);
+    let ratio = pool.zip(threads).and_then(|(pool, threads)| quotient(pool, threads));
+    let what = "connections held in the same RAM: a bounded pool, compared with a thread for each";
+    match ratio {
+        Some(_) => lab.record("overload.pool_ratio", what, Unit::Ratio, ratio),
+        None => lab.record_missing("overload.pool_ratio", NO_QUOTIENT),
     }
     Ok(())
 }
 
-/// Tries more and more connections until the server fails. The most that it held, and why it failed.
-fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<(usize, Option<String>)> {
+/// How far a server got.
+struct Climb {
+    /// The most connections that it held.
+    held: usize,
+    /// The fewest that it did not, and why.
+    failed: Option<(usize, String)>,
+}
+
+/// Tries more and more connections until the server fails.
+fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<Climb> {
     let mut held = 0;
     for &connections in ladder {
         let wait = Duration::from_millis(50);
         let duration = Duration::from_millis(lab.quick_or(200, 500));
-        // A pool answers one batch after the other.
         let spec = TargetSpec { ram_limit_bytes: Some(OVERLOAD_RAM), ..spec(connections, wait, duration) };
         let run = lab.run(target, &spec)?;
-        // A pool keeps most of them waiting, which is its way.
-        let is_held = holds(&run) || (run.is_sound() && run.connections.held_peak == Some(connections as u64));
+        // A pool lets most of them wait, and some for too long: that is its way.
+        let is_pool = target == Target::Threadpool;
+        let is_held =
+            holds(&run) || (is_pool && run.is_sound() && run.connections.held_peak == Some(connections as u64));
         if !is_held {
-            return Ok((held, run.cause_in_words().or(run.failure)));
+            let cause = run.cause_in_words().or(run.failure).unwrap_or_else(|| "not all were held".to_owned());
+            return Ok(Climb { held, failed: Some((connections, cause)) });
         }
         held = connections;
     }
-    Ok((held, None))
+    Ok(Climb { held, failed: None })
 }
 
 /// A spike of requests on tasks, without a cap and with one.
@@ -143,6 +155,6 @@ fn bytes_per_connection(lab: &Lab<'_>, target: Target, connections: usize, held:
         ..spec(connections, Duration::from_millis(100), Duration::from_millis(lab.quick_or(150, 300)))
     };
     let run = lab.run(target, &spec)?;
-    let bytes = run.memory.peak_bytes.zip(run.memory.idle_bytes);
+    let bytes = run.memory.peak_bytes.zip(run.memory.idle_bytes).filter(|_| run.is_sound());
     Ok(bytes.map(|(peak, idle)| peak.saturating_sub(idle) as f64 / connections as f64))
 }

@@ -70,7 +70,8 @@ fn in_cycles(lab: &mut Lab<'_>, cells: Vec<String>) {
     for cell in cells {
         if let Some(cost) = lab.found(&format!("{cell}.address_space")) {
             let what = format!("what the other address space costs ({}), in cycles", cell.replace('.', " "));
-            lab.record(format!("{cell}.cycles"), what, Unit::Cycles, Some(cost.times(cycles_per_ns)));
+            let note = Some(format!("at {:.0} MHz", cycles_per_ns * 1e3));
+            lab.record_noted(format!("{cell}.cycles"), what, Unit::Cycles, Some(cost.times(cycles_per_ns)), note);
         }
     }
 }

@@ -114,13 +114,11 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
         return Ok(());
     }
     let rounds = lab.quick_or(2, 5);
-    // The first to read its files is charged for them.
-    let _ = total_bytes(lab, argv);
-    let measured: Result<Vec<f64>> = (0..rounds).map(|_| total_bytes(lab, argv)).collect();
+    let measured: Result<Vec<f64>> = (0..rounds).map(|_| ledger_bytes(lab, argv)).collect();
     lab.check_interrupt()?;
     match measured {
         Ok(bytes) => {
-            let what = format!("RAM of {what} that does nothing, kernel included");
+            let what = format!("RAM of {what} that does nothing (PSS, page tables, kernel stacks)");
             lab.record(format!("runtimes.{name}.bytes"), what, Unit::Bytes, Estimate::mean(&bytes));
         }
         Err(error) => lab.record_missing(format!("runtimes.{name}"), format!("it does not start: {error:#}")),
@@ -128,17 +126,17 @@ fn idle(lab: &mut Lab<'_>, name: &str, what: &str, argv: &[String]) -> Result<()
     Ok(())
 }
 
-fn total_bytes(lab: &Lab<'_>, argv: &[String]) -> Result<f64> {
+fn ledger_bytes(lab: &Lab<'_>, argv: &[String]) -> Result<f64> {
     lab.check_interrupt()?;
     let mut program = Subject::program("a runtime", argv, READY, lab.interrupt)?;
     thread::sleep(lab.quick_or(SETTLE / 2, SETTLE));
-    program.total_bytes().map(|bytes| bytes as f64).context("its RAM cannot be read")
+    program.ledger_bytes().map(|bytes| bytes as f64).context("its RAM cannot be read")
 }
 
 fn goroutines(lab: &mut Lab<'_>, program: &str) -> Result<()> {
     let mut points = Vec::new();
     for count in [10_000, 30_000, 100_000] {
-        points.push((f64::from(count), total_bytes(lab, &[program.to_owned(), count.to_string()])?));
+        points.push((f64::from(count), ledger_bytes(lab, &[program.to_owned(), count.to_string()])?));
     }
     let slope = Estimate::slope(&points);
     lab.record("runtimes.goroutine.bytes", "RAM of a goroutine that sleeps", Unit::Bytes, slope);

@@ -160,7 +160,9 @@ impl ServerProcess {
 
     /// Asks it to finish requests in flight and exit. A shell would not pass that on, so what it runs is asked.
     pub(crate) fn terminate(&self) {
-        let children = if self.is_shell { children(self.pid()) } else { Vec::new() };
+        // Some shells become the last command that they run.
+        let is_still_shell = self.is_shell && is_shell(self.pid());
+        let children = if is_still_shell { children(self.pid()) } else { Vec::new() };
         let asked = if children.is_empty() { vec![self.pid()] } else { children };
         for pid in asked {
             // Fails only if it has already exited, which its exit status shows.
@@ -194,6 +196,12 @@ impl Drop for ServerProcess {
         self.kill();
         self.interrupt.guard(0);
     }
+}
+
+/// Whether a process is a shell now.
+fn is_shell(pid: i32) -> bool {
+    let name = Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.comm);
+    name.is_ok_and(|name| ["sh", "dash", "bash", "busybox"].contains(&name.as_str()))
 }
 
 /// The children of a process; none if they cannot be read.

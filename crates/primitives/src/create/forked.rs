@@ -14,10 +14,15 @@ use crate::sys::{Child, share};
 /// posix_spawn runs a program, whose start takes a hundred times as long as fork.
 const SPAWN_SLOWNESS: usize = 10;
 
+/// The argument with which this program only tells when it began.
+pub const FIRST_INSTRUCTION: &str = "first-instruction";
+/// The stack of a child that shares its parent's memory.
+const VFORK_STACK_BYTES: usize = 64 * 1024;
+
 pub(super) fn kinds() -> Result<Vec<Kind>> {
     let started: &'static AtomicU64 = share(AtomicU64::new(0))?;
-    type Start = fn(&mut dyn FnMut()) -> nix::Result<Child>;
-    let process = |name, what, start: Start| Kind {
+    type Start = Box<dyn FnMut(&mut dyn FnMut()) -> nix::Result<Child>>;
+    let process = |name, what, mut start: Start| Kind {
         name,
         what,
         slowness: 1,
@@ -32,10 +37,12 @@ pub(super) fn kinds() -> Result<Vec<Kind>> {
             created(started, || start(&mut work))
         }),
     };
+    let mut stack = vec![0_u8; VFORK_STACK_BYTES];
+    let vfork: Start = Box::new(move |work| Child::vfork(&mut stack, work));
     Ok(vec![
-        process("fork", "a process by fork", |work| Child::fork(work)),
-        process("clone3", "a process by clone3, without the C library", |work| Child::clone3(work)),
-        process("vfork", "a process by vfork (its parent waits until it has exited)", |work| Child::vfork(work)),
+        process("fork", "a process by fork", Box::new(|work| Child::fork(work))),
+        process("clone3", "a process by clone3, without the C library", Box::new(|work| Child::clone3(work))),
+        process("vfork", "a process by vfork (its parent waits until it has exited)", vfork),
         Kind {
             name: "spawn",
             what: "a process by posix_spawn, which runs a program",
@@ -57,7 +64,7 @@ pub(super) fn created(started: &AtomicU64, start: impl FnOnce() -> nix::Result<C
 /// Runs this program again, to tell when its `main` began.
 fn spawn() -> Result<Created> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("first-instruction").stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg(FIRST_INSTRUCTION).stdin(Stdio::null()).stdout(Stdio::piped());
     let called = now_ns();
     let mut child = command.spawn().context("cannot run this program again")?;
     let returned = now_ns();

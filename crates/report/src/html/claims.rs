@@ -1,16 +1,16 @@
 //! The page of an article's claims: the verdicts, charts of what is claimed beside what was measured, and every figure.
 
 use anyhow::Result;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, VPos};
 use results::claim::{Checked, Figure, Judged, Judgement, Unit, Verdict};
 
 use super::axis::Axis;
 use super::chart::{Canvas, ChartFigure, LegendMark, Plot, bar, is_wide, mark, shortened, spread_bar, text};
+use super::document::document;
 use super::palette::{LOOKS, Look, Mark};
 use super::words;
-use super::{HEAD_POLICY, STYLE};
 use crate::claims::{held, summary};
 use crate::command::command_line;
 
@@ -28,49 +28,38 @@ struct Row<'a> {
 /// The whole page.
 pub(super) fn page(judgement: &Judgement) -> Result<Markup> {
     let title = format!("{}, claim by claim", judgement.article);
-    Ok(html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(HEAD_POLICY);
-                link rel="icon" href="data:,";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
+    Ok(document(
+        &title,
+        &html! {
+            p.about {
+                a href=(judgement.url) { (judgement.title) } " · measured on "
+                (judgement.started_at.split('T').next().unwrap_or_default()) " · " (judgement.host.describe())
+                @if judgement.quick { " · measured quickly" }
+                @if !judgement.complete { " · partial" }
             }
-            body { main {
-                h1 { (title) }
-                p.about {
-                    a href=(judgement.url) { (judgement.title) } " · measured on "
-                    (judgement.started_at.split('T').next().unwrap_or_default()) " · " (judgement.host.describe())
-                    @if judgement.quick { " · measured quickly" }
-                    @if !judgement.complete { " · partial" }
-                }
-                p.answer { (summary(judgement)) }
-                @if let Some(held) = held(judgement) { p { (held) } }
-                @if !judgement.warnings.is_empty() {
-                    ul.failures { @for warning in &judgement.warnings { li { (warning.text) } } }
-                }
-                h2 { "Claimed and measured" }
-                (chart(judgement, Unit::Ns, "Times", words::nanos_tick)?)
-                (chart(judgement, Unit::Bytes, "RAM", words::bytes_tick)?)
-                (chart(judgement, Unit::Cycles, "Cycles", words::count_tick)?)
-                (chart(judgement, Unit::Ratio, "Ratios", words::ratio)?)
-                h2 { "Claim by claim" }
-                (claims(judgement))
-                h2 { "The machine, and the command" }
-                table.facts { tbody {
-                    @for (name, value) in &judgement.facts { tr { th scope="row" { (name) } td { (value) } } }
-                } }
-                p { "Measured with: " code { (command_line(&judgement.command)) } }
-                p.note {
-                    "A claim holds if the 95 % interval of each figure is within its bounds. The interval is about chance "
-                    "alone: it says nothing of what makes all samples wrong alike."
-                }
+            p.answer { (summary(judgement)) }
+            @if let Some(held) = held(judgement) { p { (held) } }
+            @if !judgement.warnings.is_empty() {
+                ul.failures { @for warning in &judgement.warnings { li { (warning.text) } } }
+            }
+            h2 { "Claimed and measured" }
+            (chart(judgement, Unit::Ns, "Times", words::nanos_tick)?)
+            (chart(judgement, Unit::Bytes, "RAM", words::bytes_tick)?)
+            (chart(judgement, Unit::Cycles, "Cycles", words::count_tick)?)
+            (chart(judgement, Unit::Ratio, "Ratios", words::ratio)?)
+            h2 { "Claim by claim" }
+            (claims(judgement))
+            h2 { "The machine, and the command" }
+            table.facts { tbody {
+                @for (name, value) in &judgement.facts { tr { th scope="row" { (name) } td { (value) } } }
             } }
-        }
-    })
+            p { "Measured with: " code { (command_line(&judgement.command)) } }
+            p.note {
+                "A claim holds if the 95 % interval of each figure is within its bounds. The interval is about chance "
+                "alone: it says nothing of what makes all samples wrong alike."
+            }
+        },
+    ))
 }
 
 /// All figures of a unit that have bounds, each on a line of its own.
@@ -85,7 +74,7 @@ fn chart(judgement: &Judgement, unit: Unit, title: &str, tick: fn(f64) -> String
     let figure = ChartFigure {
         title: title.to_owned(),
         legend: LegendMark::list(&legend()?),
-        caption: html! { "The grey band is what the article says; the line across a mark is the 95 % interval." },
+        caption: html! { "The grey band is what the article says; the line across a mark is the 95 % interval. Figures of 0 and below are not in the picture." },
         height: rows.len() as u32 * ROW_HEIGHT + AXIS_HEIGHT,
     };
     figure.draw(|canvas| draw(canvas, &rows, x.clone()))
@@ -119,7 +108,7 @@ fn legend() -> Result<Vec<LegendMark>> {
 
 fn look(verdict: Verdict) -> Look {
     match verdict {
-        Verdict::Holds => Look { mark: Mark::Circle, ..LOOKS[2] },
+        Verdict::Holds | Verdict::HoldsInPart => Look { mark: Mark::Circle, ..LOOKS[2] },
         Verdict::Off { .. } | Verdict::DoesNotHold => Look { mark: Mark::Diamond, ..LOOKS[0] },
         _ => Look { mark: Mark::Square, ..LOOKS[6] },
     }

@@ -1,49 +1,37 @@
 //! The page from top to bottom, starting with the answer.
 
 use anyhow::Result;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use crate::{command, notes, table};
 use quantity::format::{self, bytes, count};
 use results::Target;
 use results::run::{Host, RunResult};
 
+use super::document::document;
 use super::models::{Model, Rounds, Study};
-use super::{HEAD_POLICY, STYLE, cost, lines, sweep, words};
+use super::{cost, lines, sweep, words};
 
 /// The whole page.
 pub(super) fn page(study: &Study<'_>, results: &[RunResult]) -> Result<Markup> {
     let title = title(study);
-    Ok(html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(HEAD_POLICY);
-                link rel="icon" href="data:,";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                main {
-                    h1 { (title) }
-                    (about(results))
-                    (answer(study)?)
-                    @if study.is_sweep() { (section("More connections, and fewer", Some(sweep::charts(study)?))) }
-                    (section("Where the RAM is", cost::ledger(study)?))
-                    (section("Throughput", cost::throughput(study)?))
-                    (section("Latency", lines::percentiles(study)?))
-                    (section("Over time", lines::over_time(study)?))
-                    (section("What to doubt", Some(doubts(study))))
-                    (section("The machine, and the commands", Some(machine(results))))
-                    (section("The figures", Some(figures(study))))
-                    (section("How to read them", Some(how_to_read(results))))
-                    (section("What they do not show", Some(limits())))
-                }
-            }
-        }
-    })
+    Ok(document(
+        &title,
+        &html! {
+            (about(results))
+            (answer(study)?)
+            @if study.is_sweep() { (section("More connections, and fewer", Some(sweep::charts(study)?))) }
+            (section("Where the RAM is", cost::ledger(study)?))
+            (section("Throughput", cost::throughput(study)?))
+            (section("Latency", lines::percentiles(study)?))
+            (section("Over time", lines::over_time(study)?))
+            (section("What to doubt", Some(doubts(study))))
+            (section("The machine, and the commands", Some(machine(results))))
+            (section("The figures", Some(figures(study))))
+            (section("How to read them", Some(how_to_read(results))))
+            (section("What they do not show", Some(limits())))
+        },
+    ))
 }
 
 fn title(study: &Study<'_>) -> String {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use results::Warning;
-use results::claim::{Finding, Judgement, SCHEMA};
+use results::claim::{Finding, Judgement, Missing, SCHEMA};
 use results::run::Host;
 
 use super::cases;
@@ -41,9 +41,20 @@ impl Progress {
         self.warnings.extend(new);
     }
 
-    /// Adds what an experiment found.
+    /// Adds what an experiment found, in place of what it found before it failed.
     pub(super) fn add(&mut self, experiment: &str, findings: Vec<Finding>) {
         self.experiments.push(experiment.to_owned());
+        self.replace(experiment, findings);
+    }
+
+    /// Adds what an experiment found before it failed. It has not ended: `--resume` measures it again.
+    pub(super) fn fail(&mut self, experiment: &str, mut findings: Vec<Finding>, error: &Error) {
+        findings.push(Finding::Missing(Missing { name: experiment.to_owned(), why: format!("{error:#}") }));
+        self.replace(experiment, findings);
+    }
+
+    fn replace(&mut self, experiment: &str, findings: Vec<Finding>) {
+        self.findings.retain(|finding| finding.experiment() != experiment);
         self.findings.extend(findings);
     }
 }
