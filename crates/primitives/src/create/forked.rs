@@ -75,7 +75,7 @@ fn spawn() -> Result<Created> {
     Ok(Created { called, returned, started: u64::from_ne_bytes(started), joined })
 }
 
-/// What the program of [`spawn`] does: writes the time to standard output.
+/// What this program does with [`FIRST_INSTRUCTION`]: writes the time to standard output.
 ///
 /// # Errors
 /// Nobody reads.
