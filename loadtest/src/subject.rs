@@ -164,9 +164,8 @@ impl Subject {
 
     /// What it costs now in bytes, kernel memory included: the charge of its cgroup, or what `/proc` shows of it.
     pub(crate) fn total_bytes(&mut self) -> Option<u64> {
-        self.read_ledger();
         let charged = self.memory_source.cgroup().and_then(|cgroup| cgroup.current_bytes().ok());
-        charged.or_else(|| self.memory.ledger_total_bytes())
+        charged.or_else(|| self.ledger_bytes())
     }
 
     /// What `/proc` shows of its RAM, in bytes: proportional shares of what is mapped, files too, and the kernel's part.

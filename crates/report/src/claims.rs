@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use console::{Style, style};
 use csv::Writer;
-use results::claim::{Article, Checked, Figure, Judged, Judgement, Unit, Verdict};
+use results::claim::{self, Article, Checked, Figure, Judged, Judgement, Unit, Verdict};
 use results::statistics::Spread;
 
 use crate::command::command_line;
@@ -129,11 +129,7 @@ pub(crate) fn summary(judgement: &Judgement) -> String {
 
 /// What a reader needs to carry the result to a handler of his own; `None` if it was not measured.
 pub(crate) fn held(judgement: &Judgement) -> Option<String> {
-    let found = judgement.findings.iter().find_map(|finding| match finding {
-        results::claim::Finding::Figure(figure) if figure.name == "hold.same_at" => Some(figure),
-        _ => None,
-    });
-    found.map(|figure| {
+    claim::figure(&judgement.findings, "hold.same_at").map(|figure| {
         let size = figure.display();
         format!(
             "If each request holds more than {size} while it waits, threads and async differ by less than 10 % in RAM."

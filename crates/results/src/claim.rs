@@ -295,10 +295,7 @@ impl Check {
     }
 
     fn judge(&self, findings: &[Finding]) -> Checked {
-        let figure = findings.iter().find_map(|finding| match finding {
-            Finding::Figure(figure) if figure.name == self.figure => Some(figure),
-            _ => None,
-        });
+        let figure = figure(findings, &self.figure);
         let judged = match figure {
             Some(figure) => self.bounds(figure.unit).map(|bounds| verdict(figure.unit, figure.estimate, bounds)),
             None => Err(self.why_missing(findings)),
@@ -320,6 +317,14 @@ impl Check {
         let nearest = reasons.max_by_key(|missing| missing.name.len());
         nearest.map_or_else(|| "it was not measured".to_owned(), |missing| missing.why.clone())
     }
+}
+
+/// The figure of this name, if it was measured.
+pub fn figure<'a>(findings: &'a [Finding], name: &str) -> Option<&'a Figure> {
+    findings.iter().find_map(|finding| match finding {
+        Finding::Figure(figure) if figure.name == name => Some(figure),
+        _ => None,
+    })
 }
 
 /// The experiment that measures a figure: what comes before the first dot.
@@ -362,13 +367,7 @@ impl Claim {
     }
 
     fn beside(&self, findings: &[Finding]) -> Vec<Figure> {
-        let figure = |name: &String| {
-            findings.iter().find_map(|finding| match finding {
-                Finding::Figure(figure) if figure.name == *name => Some(figure.clone()),
-                _ => None,
-            })
-        };
-        self.also.iter().filter_map(figure).collect()
+        self.also.iter().filter_map(|name| figure(findings, name)).cloned().collect()
     }
 }
 
@@ -457,7 +456,7 @@ impl Article {
 mod tests {
     use super::*;
 
-    fn figure(name: &str, unit: Unit, low: f64, value: f64, high: f64) -> Finding {
+    fn found(name: &str, unit: Unit, low: f64, value: f64, high: f64) -> Finding {
         let estimate = Estimate { value, low, high, samples: 9 };
         Finding::Figure(Figure { name: name.into(), what: name.into(), unit, estimate, note: None })
     }
@@ -486,7 +485,7 @@ mod tests {
     fn a_claim_holds_only_if_the_whole_interval_is_within_its_bounds() {
         let claim = claim(&[("create.a", Some("10us"), Some("100us"))]);
         let judged =
-            |low: f64, value: f64, high: f64| verdict_of(&claim, &[figure("create.a", Unit::Ns, low, value, high)]);
+            |low: f64, value: f64, high: f64| verdict_of(&claim, &[found("create.a", Unit::Ns, low, value, high)]);
         assert_eq!(judged(11e3, 12e3, 13e3), Verdict::Holds);
         assert_eq!(judged(9e3, 11e3, 13e3), Verdict::Undecided);
         assert_eq!(judged(95e3, 99e3, 101e3), Verdict::Undecided);
@@ -497,12 +496,12 @@ mod tests {
     #[test]
     fn several_checks_make_it_depend() {
         let two = claim(&[("a.x", None, Some("10")), ("a.y", None, Some("10"))]);
-        let figures = |x: f64, y: f64| [figure("a.x", Unit::Count, x, x, x), figure("a.y", Unit::Count, y, y, y)];
+        let figures = |x: f64, y: f64| [found("a.x", Unit::Count, x, x, x), found("a.y", Unit::Count, y, y, y)];
         assert_eq!(verdict_of(&two, &figures(1.0, 2.0)), Verdict::Holds);
         assert_eq!(verdict_of(&two, &figures(1.0, 20.0)), Verdict::Depends);
         assert_eq!(verdict_of(&two, &figures(50.0, 20.0)), Verdict::Off { factor: 2.0, says_too_much: false });
-        let straddles = figure("a.x", Unit::Count, 9.0, 10.0, 11.0);
-        let both = |other: f64| [straddles.clone(), figure("a.y", Unit::Count, other, other, other)];
+        let straddles = found("a.x", Unit::Count, 9.0, 10.0, 11.0);
+        let both = |other: f64| [straddles.clone(), found("a.y", Unit::Count, other, other, other)];
         assert_eq!(verdict_of(&two, &both(1.0)), Verdict::Undecided);
         // One that is outside decides.
         assert_eq!(verdict_of(&two, &both(30.0)), Verdict::Off { factor: 3.0, says_too_much: false });
@@ -517,18 +516,18 @@ mod tests {
         assert_eq!(judged.verdict, Verdict::Unchecked);
         let why: Vec<_> = judged.findings.iter().map(|checked| checked.why_missing.as_deref()).collect();
         assert_eq!(why, [Some("no root"), Some("no Go here")]);
-        let partly = [figure("a.x", Unit::Count, 1.0, 1.0, 1.0), missing("b", "no Go")];
+        let partly = [found("a.x", Unit::Count, 1.0, 1.0, 1.0), missing("b", "no Go")];
         assert_eq!(verdict_of(&two, &partly), Verdict::HoldsInPart);
-        let none = [figure("a.x", Unit::Count, f64::NAN, f64::NAN, f64::NAN)];
+        let none = [found("a.x", Unit::Count, f64::NAN, f64::NAN, f64::NAN)];
         assert_eq!(verdict_of(&two, &none), Verdict::Unchecked);
     }
 
     #[test]
     fn a_truth_has_no_factor() {
         let claim = claim(&[("a.x", Some("yes"), None)]);
-        assert_eq!(verdict_of(&claim, &[figure("a.x", Unit::Truth, 0.0, 0.0, 0.0)]), Verdict::DoesNotHold);
-        assert_eq!(verdict_of(&claim, &[figure("a.x", Unit::Truth, 1.0, 1.0, 1.0)]), Verdict::Holds);
-        let judged = claim.judge(&[figure("a.x", Unit::Bytes, 1.0, 1.0, 1.0)]);
+        assert_eq!(verdict_of(&claim, &[found("a.x", Unit::Truth, 0.0, 0.0, 0.0)]), Verdict::DoesNotHold);
+        assert_eq!(verdict_of(&claim, &[found("a.x", Unit::Truth, 1.0, 1.0, 1.0)]), Verdict::Holds);
+        let judged = claim.judge(&[found("a.x", Unit::Bytes, 1.0, 1.0, 1.0)]);
         let why = judged.findings[0].why_missing.clone().unwrap();
         assert!(judged.verdict == Verdict::Unchecked && why.starts_with("a.x: \"yes\" is not a size"), "{why}");
     }
@@ -560,7 +559,7 @@ mod tests {
         assert_eq!((shown(Unit::Ratio, 2.314), shown(Unit::Truth, 0.0)), ("2.31x".into(), "no".into()));
         assert_eq!((shown(Unit::Share, 0.25), Unit::Share.parse("90%")), ("25 %".into(), Ok(0.9)));
         assert_eq!((shown(Unit::Count, 2.5), shown(Unit::Count, 10_000.0)), ("2.50".into(), "10,000".into()));
-        let Finding::Figure(figure) = figure("a", Unit::Ns, 1_000.0, 1_100.0, 1_200.0) else { panic!() };
+        let Finding::Figure(figure) = found("a", Unit::Ns, 1_000.0, 1_100.0, 1_200.0) else { panic!() };
         assert_eq!(figure.display(), "1.10 µs (1.00 µs to 1.20 µs)");
     }
 }

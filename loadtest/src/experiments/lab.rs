@@ -2,14 +2,14 @@
 
 use std::io::{self, Seek as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
 use common::limits::SPARE_DESCRIPTORS;
-use results::claim::{Figure, Finding, Missing, Unit};
+use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
 use results::{RunResult, Target};
@@ -61,10 +61,7 @@ impl<'a> Lab<'a> {
 
     /// What was found so far in this experiment.
     pub(crate) fn found(&self, name: &str) -> Option<Estimate> {
-        self.findings.iter().find_map(|finding| match finding {
-            Finding::Figure(figure) if figure.name == name => Some(figure.estimate),
-            _ => None,
-        })
+        claim::figure(&self.findings, name).map(|figure| figure.estimate)
     }
 
     /// One of two efforts.
@@ -177,12 +174,8 @@ impl<'a> Lab<'a> {
         ram_limit_bytes: Option<u64>,
     ) -> Result<Started> {
         self.check_interrupt()?;
-        let executable: &PathBuf = &self.executables[&target];
-        let wait = Latency::Fixed(wait).to_string();
-        let mut command = vec![executable.to_string_lossy().into_owned()];
-        let common =
-            ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &wait, "--ledger-interval", "1h"];
-        command.extend(common.iter().chain(build::mode_flags(target)).chain(flags).map(ToString::to_string));
+        let mut command = build::command(target, &self.executables[&target], Latency::Fixed(wait));
+        command.extend(flags.iter().map(ToString::to_string));
         let package = build::package(target);
         let (subject, address, admin) = Subject::launch(package, &command, None, ram_limit_bytes, self.interrupt)?;
         Ok(Started { subject, address, admin })

@@ -152,12 +152,7 @@ impl TargetSpec {
     }
 
     fn command(&self, target: Target, executable: &Path, drain_timeout: Duration) -> Vec<String> {
-        let mut command = vec![executable.to_string_lossy().into_owned()];
-        let db_wait = self.db_wait.to_string();
-        command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
-        command.extend(build::mode_flags(target).iter().map(ToString::to_string));
-        // loadtest reads the ledger itself, when that disturbs nothing.
-        command.extend(["--ledger-interval", "1h"].map(String::from));
+        let mut command = build::command(target, executable, self.db_wait);
         if self.flag_value("--drain-timeout").is_none() {
             command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use common::db::Latency;
 use serde::Deserialize;
 
 use results::Target;
@@ -24,12 +25,23 @@ pub(crate) fn package(target: Target) -> &'static str {
 }
 
 /// The flags that select the server's mode.
-pub(crate) fn mode_flags(target: Target) -> &'static [&'static str] {
+fn mode_flags(target: Target) -> &'static [&'static str] {
     match target {
         Target::Async => &["--http", "hyper"],
         Target::AsyncCodec => &["--http", "codec"],
         _ => &[],
     }
+}
+
+/// A server's command line with what every experiment and run has: free ports, this database, its mode.
+pub(crate) fn command(target: Target, executable: &Path, db_wait: Latency) -> Vec<String> {
+    let mut command = vec![executable.to_string_lossy().into_owned()];
+    let db_wait = db_wait.to_string();
+    command.extend(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--db-wait", &db_wait].map(String::from));
+    command.extend(mode_flags(target).iter().map(ToString::to_string));
+    // loadtest reads the ledger itself, when that disturbs nothing.
+    command.extend(["--ledger-interval", "1h"].map(String::from));
+    command
 }
 
 /// The executables by target.

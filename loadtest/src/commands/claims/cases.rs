@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use results::Target;
-use results::claim::{Figure, Finding, Missing, Unit};
+use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::statistics::Estimate;
 use results::target::ARTICLE_CONNECTIONS;
 
@@ -106,12 +106,7 @@ type Cost = (Target, Estimate, Option<f64>);
 
 /// What each measured model takes.
 fn costs(findings: &[Finding]) -> Vec<Cost> {
-    let found = |name: String| {
-        findings.iter().find_map(|finding| match finding {
-            Finding::Figure(figure) if figure.name == name => Some(figure.estimate),
-            _ => None,
-        })
-    };
+    let found = |name: String| claim::figure(findings, &name).map(|figure| figure.estimate);
     let cost = |target: Target| {
         let name = target.name().replace('-', "_");
         let ram = found(format!("{SOURCE}.{name}.ram"))?;
