@@ -6,6 +6,7 @@
 //! while it is full, because then a new connection would get a 503 itself, or wait. Connections that are open already are
 //! not concerned.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,25 +19,28 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::http::{Decoder, Limits, Method, Persistence, Request, Response, Status, Step};
+use crate::http::{Decoder, Limits, Method, Persistence, Phase, Reject, Request, Response, Status, Step};
 use crate::limits::MaxConnections;
 use crate::linger::{Lingerers, TURN_INTERVAL};
 use crate::listener::{self, AcceptError, EXHAUSTED_PAUSE};
 use crate::memory::Memory;
 use crate::metrics::{self, Metrics, name};
 
-const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 0 };
+const LIMITS: Limits = Limits { max_head_bytes: 8192, max_body_bytes: 8192 };
 /// How long a client may take to ask.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most clients at once; the others stay in the backlog.
+/// The most clients at once; for the next one the oldest must go, so that those who only connect keep nobody out.
 const MAX_CLIENTS: usize = 64;
+/// The most that are accepted in a turn: fewer than [`MAX_CLIENTS`], so that each has a turn to be read in.
+const ACCEPTS_PER_TURN: usize = 32;
 const BACKLOG: u32 = 64;
 
 /// The admin port. Every client gets one answer.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
-    clients: Vec<Client>,
+    /// The oldest first.
+    clients: VecDeque<Client>,
     lingerers: Lingerers,
     server: &'static str,
     max_connections: MaxConnections,
@@ -63,7 +67,7 @@ impl Admin {
         listener.set_nonblocking(true)?;
         Ok(Some(Self {
             listener,
-            clients: Vec::new(),
+            clients: VecDeque::new(),
             lingerers: Lingerers::default(),
             server,
             max_connections,
@@ -82,8 +86,7 @@ impl Admin {
 
     /// What to poll the listener for: nothing, while nobody can be accepted, or the poll would return for ever.
     pub fn interest(&self) -> PollFlags {
-        let accepts = self.clients.len() < MAX_CLIENTS && !self.is_exhausted;
-        if accepts { PollFlags::POLLIN } else { PollFlags::empty() }
+        if self.is_exhausted { PollFlags::empty() } else { PollFlags::POLLIN }
     }
 
     /// How soon [`turn`](Self::turn) must be called, though the listener is not readable; `None` if it need not.
@@ -102,24 +105,26 @@ impl Admin {
     pub fn turn(&mut self, counters: &Counters, children: impl Fn() -> Vec<i32>) {
         self.accept();
         let now = Instant::now();
-        let mut index = 0;
-        while let Some(client) = self.clients.get_mut(index) {
-            match client.read() {
-                Ok(Some(request)) => {
-                    let Client { stream, .. } = self.clients.swap_remove(index);
-                    let response = self.answer(&request, counters, &children);
-                    self.lingerers.push(stream, response.encode_to_vec());
+        for mut client in std::mem::take(&mut self.clients) {
+            let response = match client.read(now) {
+                Ok(None) => {
+                    self.clients.push_back(client);
+                    continue;
                 }
-                Ok(None) if now < client.deadline => index += 1,
-                Ok(None) | Err(_) => drop(self.clients.swap_remove(index)),
-            }
+                Ok(Some(Ok(request))) => self.answer(&request, counters, &children),
+                Ok(Some(Err(reject))) => reject.into(),
+                Err(_) => continue,
+            };
+            self.lingerers.push(client.stream, response.encode_to_vec());
         }
         self.lingerers.turn();
         self.memory.turn();
     }
 
     fn answer(&mut self, request: &Request, counters: &Counters, children: impl Fn() -> Vec<i32>) -> Response {
-        let mut response = match (request.method, request.target.as_str()) {
+        let path = request.target.split('?').next().unwrap_or_default();
+        let mut response = match (request.method, path) {
+            (Method::Unknown, _) => Response::text(Status::NotImplemented, "no such method"),
             (Method::Get | Method::Head, "/metrics") => {
                 let children = children();
                 self.memory.begin_if_due(&children);
@@ -130,6 +135,10 @@ impl Admin {
                 Some(why) => Response::text(Status::ServiceUnavailable, why),
                 None => ok(),
             },
+            (_, "/metrics" | "/healthz" | "/readyz") => {
+                let response = Response::text(Status::MethodNotAllowed, "see Allow");
+                Response { allow: Some("GET, HEAD"), ..response }
+            }
             _ => Response::text(Status::NotFound, "there are /metrics, /healthz and /readyz"),
         };
         response.head_only = request.method == Method::Head;
@@ -158,13 +167,9 @@ impl Admin {
 
     fn accept(&mut self) {
         self.is_exhausted = false;
-        while self.clients.len() < MAX_CLIENTS {
+        for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => self.clients.push(Client {
-                    stream,
-                    decoder: Decoder::new(LIMITS),
-                    deadline: Instant::now() + REQUEST_TIMEOUT,
-                }),
+                Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => self.admit(stream),
                 Ok(_) => {}
                 Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
                 Err(error) => {
@@ -173,6 +178,14 @@ impl Admin {
                 }
             }
         }
+    }
+
+    fn admit(&mut self, stream: TcpStream) {
+        if self.clients.len() == MAX_CLIENTS {
+            self.clients.pop_front();
+        }
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        self.clients.push_back(Client { stream, decoder: Decoder::new(LIMITS), deadline });
     }
 
     /// Closes everything in a forked child. What is only memory stays as it is: to free it would be to write into pages
@@ -212,18 +225,24 @@ impl AsFd for Admin {
 }
 
 impl Client {
-    /// The request, once it is whole.
-    fn read(&mut self) -> io::Result<Option<Request>> {
+    /// The request or its refusal, once that is known; an error if the client has gone, or has said nothing for too long.
+    fn read(&mut self, now: Instant) -> io::Result<Option<Result<Request, Reject>>> {
         let mut bytes = [0; 1024];
         loop {
             let step = match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.decoder.decode(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.decoder.phase() {
+                    _ if now < self.deadline => return Ok(None),
+                    Phase::Idle => return Err(io::ErrorKind::TimedOut.into()),
+                    Phase::Head | Phase::Body => Err(self.decoder.too_slow()),
+                },
                 Err(error) => return Err(error),
             };
-            if let Step::Request(request) = step.map_err(io::Error::other)? {
-                return Ok(Some(request));
+            match step {
+                Ok(Step::Request(request)) => return Ok(Some(Ok(request))),
+                Ok(Step::Continue | Step::Need) => {}
+                Err(reject) => return Ok(Some(Err(reject))),
             }
         }
     }

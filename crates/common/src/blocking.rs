@@ -2,11 +2,15 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::config::Timeouts;
 use crate::counters::Counters;
-use crate::http::{Decoder, Limits, Phase, Reject, Request, Response, Status, Step, response};
+use crate::http::{Decoder, Limits, Phase, Reject, Request, Response, Step, response};
 use crate::linger::LINGER_TIMEOUT;
 
 /// How much is read at first, onto the stack: enough for a small request, and little enough that 10,000 waiting stacks
@@ -24,16 +28,24 @@ pub struct Connection<'a> {
     /// The timeout that the socket has now: setting it is a system call, which the usual request does without.
     read_timeout: Duration,
     counters: &'a Counters,
+    /// Whether to end as soon as no request is in hand.
+    is_stopping: &'a AtomicBool,
     /// When the request in hand was whole.
     request_start: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
-    /// Takes over a new connection.
+    /// Takes over a new connection. Once `is_stopping` is set, a signal ends its wait for the next request.
     ///
     /// # Errors
     /// The socket's options could not be set.
-    pub fn new(stream: &'a TcpStream, limits: Limits, timeouts: Timeouts, counters: &'a Counters) -> io::Result<Self> {
+    pub fn new(
+        stream: &'a TcpStream,
+        limits: Limits,
+        timeouts: Timeouts,
+        counters: &'a Counters,
+        is_stopping: &'a AtomicBool,
+    ) -> io::Result<Self> {
         stream.set_read_timeout(Some(timeouts.idle))?;
         stream.set_write_timeout(Some(timeouts.write))?;
         Ok(Self {
@@ -42,12 +54,13 @@ impl<'a> Connection<'a> {
             timeouts,
             read_timeout: timeouts.idle,
             counters,
+            is_stopping,
             request_start: None,
         })
     }
 
-    /// The next request; `None` when there will be none, because the client has gone, was silent for too long, or was
-    /// refused and told so.
+    /// The next request; `None` when there will be none, because the client has gone, was silent for too long, was refused
+    /// and told so, or has sent none before the server stops.
     ///
     /// # Errors
     /// The connection failed.
@@ -69,6 +82,7 @@ impl<'a> Connection<'a> {
         let mut phase = self.decoder.phase();
         let mut phase_start = Instant::now();
         let mut step = self.decoder.decode(b"");
+        let mut is_first = true;
         loop {
             match step {
                 Ok(Step::Request(request)) => return Ok(Ok(Some(request))),
@@ -80,15 +94,17 @@ impl<'a> Connection<'a> {
                 phase = self.decoder.phase();
                 phase_start = Instant::now();
             }
-            // Idle, nothing has come that could have taken time: the socket's timeout stays as it is.
-            let elapsed = if phase == Phase::Idle { Duration::ZERO } else { phase_start.elapsed() };
+            // At first nothing has come that could have taken time: the socket's timeout stays as it is.
+            let elapsed = if is_first { Duration::ZERO } else { phase_start.elapsed() };
+            is_first = false;
             step = match self.read_some(self.timeouts.limit(phase).saturating_sub(elapsed)) {
                 Ok(Some(step)) => step,
                 Ok(None) => return Ok(Ok(None)),
-                Err(error) if is_timeout(&error) && phase == Phase::Idle => return Ok(Ok(None)),
-                Err(error) if is_timeout(&error) => {
-                    return Ok(Err(Reject::new(Status::RequestTimeout, "the request took too long")));
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Step::Need),
+                Err(error) if is_timeout(&error) && (phase == Phase::Idle || self.is_done(phase)) => {
+                    return Ok(Ok(None));
                 }
+                Err(error) if is_timeout(&error) => return Ok(Err(self.decoder.too_slow())),
                 Err(error) => return Err(error),
             };
         }
@@ -113,8 +129,18 @@ impl<'a> Connection<'a> {
             many.resize(NEXT_READ_BYTES, 0);
             &mut many[..]
         };
-        let count = retry(|| self.stream.read(bytes))?;
+        let count = if self.is_done(self.decoder.phase()) {
+            // What has come before the server stops is not left unread.
+            recv(self.stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT)?
+        } else {
+            self.stream.read(bytes)?
+        };
         Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
+    }
+
+    /// Whether the server stops and need not wait for the client: it is not in the middle of a body.
+    fn is_done(&self, phase: Phase) -> bool {
+        phase != Phase::Body && self.is_stopping.load(Relaxed)
     }
 
     /// Writes a response.
@@ -131,7 +157,7 @@ impl<'a> Connection<'a> {
     /// Writes all of `bytes` within the write timeout, however often the client takes a few of them.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let deadline = Instant::now() + self.timeouts.write;
-        let written = retry(|| self.stream.write(bytes))?;
+        let written = unless_interrupted(self.stream.write(bytes))?.unwrap_or(0);
         if written == bytes.len() {
             return Ok(());
         }
@@ -147,7 +173,7 @@ impl<'a> Connection<'a> {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.stream.set_write_timeout(Some(remaining))?;
-            let written = retry(|| self.stream.write(bytes))?;
+            let written = unless_interrupted(self.stream.write(bytes))?.unwrap_or(0);
             bytes = &bytes[written..];
         }
         Ok(())
@@ -167,20 +193,18 @@ impl<'a> Connection<'a> {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.stream.set_read_timeout(Some(remaining))?;
-            if retry(|| self.stream.read(&mut dropped))? == 0 {
+            if unless_interrupted(self.stream.read(&mut dropped))? == Some(0) {
                 return Ok(());
             }
         }
     }
 }
 
-/// Reads or writes again after a signal.
-fn retry(mut operation: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match operation() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
+/// What was read or written; `None` if a signal came before: to be tried again, with the time that is left.
+fn unless_interrupted(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        result => result.map(Some),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::num::TryFromIntError;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
@@ -16,11 +16,11 @@ use crate::log::{Format, Verbosity};
 #[derive(Args, Clone, Debug)]
 pub struct Config {
     /// Where to listen; port 0 picks a free port
-    #[arg(long, value_name = "ADDR", env = "C10K_LISTEN")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "C10K_LISTEN")]
     pub listen: SocketAddr,
 
     /// Where to answer GET /metrics (Prometheus), /healthz and /readyz (503 while full or draining), whoever is busy
-    #[arg(long, value_name = "ADDR", env = "C10K_ADMIN")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "C10K_ADMIN")]
     pub admin: Option<SocketAddr>,
 
     /// How often to add up the memory of all processes for /metrics, at most; costs 100 µs and 9 kB of kernel memory for each
@@ -91,9 +91,35 @@ pub struct Config {
     #[arg(long, value_enum, default_value = "warn", env = "C10K_LOG_LEVEL")]
     pub log_level: Verbosity,
 
-    /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server
-    #[arg(long, value_parser = FalseyValueParser::new(), env = "C10K_ALLOW_CHAOS")]
-    pub allow_chaos: bool,
+    /// Serve POST /chaos/{panic,abort,segv,leak}: anybody who can connect can then kill this server. Without a word, only if
+    /// it listens to this machine alone; =anywhere if that is not so
+    #[arg(long, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        default_value = "no", hide_default_value = true, env = "C10K_ALLOW_CHAOS")]
+    pub allow_chaos: AllowChaos,
+}
+
+/// Whether clients may cause faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowChaos {
+    /// They may not.
+    No,
+    /// Those of this machine may.
+    Loopback,
+    /// All may.
+    Anywhere,
+}
+
+impl FromStr for AllowChaos {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match boolean(text) {
+            _ if text == "anywhere" => Ok(AllowChaos::Anywhere),
+            Ok(true) => Ok(AllowChaos::Loopback),
+            Ok(false) => Ok(AllowChaos::No),
+            Err(_) => Err("write yes, no or anywhere".into()),
+        }
+    }
 }
 
 /// What happens to connections above `--max-connections`.
@@ -145,6 +171,27 @@ impl Config {
         }
     }
 
+    /// Whether to serve `/chaos`.
+    pub fn allows_chaos(&self) -> bool {
+        self.allow_chaos != AllowChaos::No
+    }
+
+    /// Checks flags together that are right each on its own.
+    ///
+    /// # Errors
+    /// What is wrong, and what to write instead.
+    pub fn check(&self) -> Result<(), String> {
+        let is_loopback = self.listen.ip().to_canonical().is_loopback();
+        if self.allow_chaos == AllowChaos::Loopback && !is_loopback {
+            return Err(format!(
+                "--allow-chaos would let anybody who reaches {} kill this server: \
+                 listen on 127.0.0.1, or write --allow-chaos=anywhere",
+                self.listen
+            ));
+        }
+        Ok(())
+    }
+
     /// The simulated database.
     pub fn database(&self) -> Database {
         Database::new(self.db_wait, self.db_seed)
@@ -156,6 +203,25 @@ impl Config {
 pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str) -> Cli {
     let command = Cli::command().mut_arg("listen", |arg| arg.required(false).default_value(default_listen));
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// An address to listen on. A name is none: it may stand for several.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an IP address and a port, as in 127.0.0.1:8080, [::1]:8080, or 0.0.0.0:8080 for every interface".into()
+    })
+}
+
+/// Yes or no, in any of the usual words.
+///
+/// # Errors
+/// It is none of them.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "y" | "true" | "t" | "on" | "1" => Ok(true),
+        "no" | "n" | "false" | "f" | "off" | "0" => Ok(false),
+        _ => Err("write yes or no".into()),
+    }
 }
 
 /// More is a mistake, and beyond what can be added to the time of day.

@@ -35,6 +35,8 @@ pub struct Counters {
     pub waiting_peak: AtomicU64,
     /// Requests that wait for a worker now.
     pub queued: AtomicU64,
+    /// Lines of the log that nobody took.
+    pub log_lines_dropped: AtomicU64,
     /// SIGTERM or SIGINT has come: nothing more is accepted.
     pub is_draining: AtomicBool,
     /// Answers to requests, in the order of [`Status::ALL`].
@@ -100,6 +102,8 @@ impl Counters {
         counter(name::CONNECTIONS_ACCEPTED, "Connections accepted and kept.", &self.accepted);
         counter(name::CONNECTIONS_REFUSED, "Connections answered with 503.", &self.refused);
         counter(name::ACCEPT_ERRORS, "Failures to accept because descriptors or memory ran out.", &self.accept_errors);
+        let help = "Lines of the log that were dropped because nobody read standard error.";
+        counter(name::LOG_LINES_DROPPED, help, &self.log_lines_dropped);
         counter(
             name::SPAWN_FAILURES,
             "Failures to start a thread or a process for a connection.",

@@ -9,6 +9,9 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution as _, Exp, LogNormal, Uniform};
 
+/// A year: more than anybody waits for, and less than what overflows a clock.
+const MAX_LATENCY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The 99th percentile of the standard normal distribution.
 const Z_99: f64 = 2.326_347_874;
 
@@ -119,7 +122,7 @@ impl Latency {
                 LogNormal::new(mu, sigma).ok().map(|shape| shape.sample(&mut rng))
             }
         };
-        // The parameters were checked when they were parsed; an absurd draw becomes the longest wait there is.
-        Duration::try_from_secs_f64(drawn_s.unwrap_or_default()).unwrap_or(Duration::MAX).min(crate::app::MAX_WAIT)
+        // The parameters were checked when they were parsed; only an absurd draw is cut, to what a timer can hold.
+        Duration::try_from_secs_f64(drawn_s.unwrap_or_default()).unwrap_or(Duration::MAX).min(MAX_LATENCY)
     }
 }

@@ -7,6 +7,37 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::log;
 
+/// The first pause between two interrupts...
+const FIRST_INTERVAL: Duration = Duration::from_millis(20);
+/// ...which doubles up to this.
+const LAST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// When to interrupt those who block: a signal that comes just before they do is lost, so it is sent again and again.
+#[derive(Debug)]
+pub struct Interrupts {
+    next: Instant,
+    interval: Duration,
+}
+
+impl Default for Interrupts {
+    fn default() -> Self {
+        Self { next: Instant::now(), interval: FIRST_INTERVAL }
+    }
+}
+
+impl Interrupts {
+    /// Whether the next is due; the one after it takes twice as long.
+    pub fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now >= self.next;
+        if is_due {
+            self.next = now + self.interval;
+            self.interval = (self.interval * 2).min(LAST_INTERVAL);
+        }
+        is_due
+    }
+}
+
 /// A drain that has begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Draining {

@@ -10,7 +10,7 @@ pub mod lines;
 pub mod reply;
 pub mod response;
 
-pub use decoder::{Decoder, Phase, Step, Validator};
+pub use decoder::{Decoder, Phase, Step};
 pub use response::{Persistence, Response};
 use smol_str::SmolStr;
 
@@ -93,12 +93,14 @@ pub struct Reject {
     pub status: Status,
     /// What was wrong, for the body of the answer.
     pub why: &'static str,
+    /// The request was HEAD: its refusal has no body either (RFC 9110 §9.3.2).
+    pub head_only: bool,
 }
 
 impl Reject {
-    /// A refusal with this status and reason.
+    /// A refusal with this status and reason. The [`Decoder`] adds whether it is to HEAD.
     pub const fn new(status: Status, why: &'static str) -> Self {
-        Self { status, why }
+        Self { status, why, head_only: false }
     }
 
     /// The refusal of a malformed message: 400.

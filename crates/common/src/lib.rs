@@ -5,6 +5,7 @@
 //! in here. How a server waits is the one thing that the four differ in.
 
 pub mod admin;
+pub mod allocator;
 pub mod app;
 pub mod blocking;
 pub mod config;

@@ -8,8 +8,13 @@ use crate::log;
 /// The connections that a server accepts by default: 10,000 and some room, so that a client that reconnects
 /// is not turned away by its own old connection.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
-/// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, 503s on their way.
+/// Descriptors that a server needs beside its connections: standard streams, listeners, epoll, pipes, clients of the admin
+/// port, and 503s on their way, where there are enough of them.
 pub const SPARE_DESCRIPTORS: usize = 1_200;
+/// As many as it cannot do without.
+const MIN_SPARE_DESCRIPTORS: usize = 96;
+/// The most connections that linger at once after a 503.
+const MAX_LINGERERS: usize = 1_024;
 /// Memory maps of one thread: stack, its guard page, the signal stack, its guard page.
 const MAPS_PER_THREAD: usize = 4;
 /// Processes and threads that are left to the rest of the machine.
@@ -71,12 +76,13 @@ pub fn max_connections(requested: Option<usize>, ceilings: &[Ceiling]) -> Result
     let lowest = ceilings.iter().min_by_key(|ceiling| ceiling.connections);
     let wanted = requested.unwrap_or(DEFAULT_MAX_CONNECTIONS);
     match lowest.filter(|lowest| wanted > lowest.connections) {
+        Some(Ceiling { connections: 0, advice, .. }) => bail!("this machine allows not even one connection: {advice}"),
         Some(Ceiling { connections: allowed, advice, .. }) if requested.is_some() => {
             bail!("--max-connections {wanted} is above the {allowed} that this machine allows: {advice}")
         }
         Some(&Ceiling { connections: allowed, limited_by, advice }) => {
             log::warn!("accepting only {allowed} connections at once: {advice}");
-            Ok(MaxConnections { count: allowed.max(1), limited_by })
+            Ok(MaxConnections { count: allowed, limited_by })
         }
         None => {
             let limited_by = if requested.is_some() { LimitedBy::Flag } else { LimitedBy::Default };
@@ -103,10 +109,21 @@ pub fn descriptors() -> Result<Ceiling> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(Ceiling {
-        connections: clamp(hard).saturating_sub(SPARE_DESCRIPTORS),
+        connections: clamp(hard).saturating_sub(spare_descriptors(clamp(hard))),
         limited_by: LimitedBy::OpenFiles,
         advice: "raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE= in systemd)",
     })
+}
+
+/// How many of `all` descriptors are not for connections.
+fn spare_descriptors(all: usize) -> usize {
+    (all / 8).clamp(MIN_SPARE_DESCRIPTORS, SPARE_DESCRIPTORS)
+}
+
+/// The most connections that may linger at once after a 503, each of which has a descriptor.
+pub fn max_lingerers() -> usize {
+    let all = getrlimit(Resource::RLIMIT_NOFILE).map_or(usize::MAX, |(soft, _)| clamp(soft));
+    (spare_descriptors(all) - MIN_SPARE_DESCRIPTORS).clamp(16, MAX_LINGERERS)
 }
 
 /// How many threads one process can have.

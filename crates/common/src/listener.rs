@@ -2,10 +2,11 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Result;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::log;
 
@@ -54,6 +55,15 @@ pub fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
     }
     let _ = stdout.flush();
     log::info!("listening on http://{address}");
+}
+
+/// Has the kernel establish no more connections: who knocks now is told nothing, knocks again, and finds the port closed.
+/// What is in the backlog can still be accepted; without this, more would come until the listener is closed, which resets
+/// them, and what they have sent is lost.
+pub fn stop(listener: &impl AsFd) {
+    // `ret #0`: of every packet, keep nothing. It fails only where a sandbox forbids it.
+    let drop_all = SockFilter::new(0x06, 0, 0, 0);
+    let _ = SockRef::from(listener).attach_filter(&[drop_all]);
 }
 
 /// What a failed `accept` means. None of them ends a server.

@@ -1,11 +1,12 @@
 //! What a server says on standard error while it runs: one line an event, and none a request.
 //!
-//! A line is one write, so that those of forked children do not mix. There is no thread that writes, and nothing that a
-//! child would have to copy before it has something to say.
+//! A line is one write, so that those of forked children do not mix. There is no thread that writes, which a fork would
+//! lose, and nothing that a child would have to copy before it has something to say.
+
+mod stderr;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
@@ -17,6 +18,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use self::stderr::Stderr;
+
+pub use stderr::count_dropped;
 pub use tracing::{error, info, warn};
 
 /// How often one kind of warning is logged at most.
@@ -42,15 +46,16 @@ pub enum Verbosity {
     Info,
 }
 
-/// Logs from now on what is at least as serious as `verbosity`, panics included. It is no error if nobody reads it.
+/// Logs from now on what is at least as serious as `verbosity`, panics included. It is no error if nobody reads it: what cannot be
+/// written at once is dropped.
 pub fn start(format: Format, verbosity: Verbosity) {
     let level = match verbosity {
         Verbosity::Error => LevelFilter::ERROR,
         Verbosity::Warn => LevelFilter::WARN,
         Verbosity::Info => LevelFilter::INFO,
     };
-    // It would say on standard error that it cannot write there, and panic.
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).log_internal_errors(false);
+    let stderr: &'static Stderr = Box::leak(Box::new(Stderr::open()));
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(move || stderr).log_internal_errors(false);
     // It fails if somebody else has started one: there is nobody.
     let _ = match format {
         Format::Text => log.event_format(Text).try_init(),

@@ -25,6 +25,8 @@ pub mod name {
     pub const ACCEPT_ERRORS: &str = "c10k_accept_errors_total";
     /// Failures to start a thread or a process for a connection.
     pub const SPAWN_FAILURES: &str = "c10k_spawn_failures_total";
+    /// Lines of the log that nobody took.
+    pub const LOG_LINES_DROPPED: &str = "c10k_log_lines_dropped_total";
     /// Requests answered, by status code.
     pub const REQUESTS: &str = "c10k_requests_total";
     /// Requests waiting for the database now.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::allocator;
 use crate::config::{self, Config};
 use crate::log;
 
@@ -15,9 +16,14 @@ pub fn main<Cli: CommandFactory + FromArgMatches>(
     config: impl FnOnce(&Cli) -> &Config,
     run: impl FnOnce(&Cli) -> Result<()>,
 ) -> ExitCode {
+    allocator::give_back_large_blocks();
     let cli: Cli = config::parse(default_listen);
-    let Config { log_format, log_level, .. } = *config(&cli);
-    log::start(log_format, log_level);
+    let config = config(&cli);
+    log::start(config.log_format, config.log_level);
+    if let Err(why) = config.check() {
+        log::error!("{why}");
+        return ExitCode::from(2);
+    }
     match run(&cli) {
         Ok(()) => {
             log::info!("stopped");

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT become a descriptor to poll; a second signal forces the exit.
+//! SIGTERM and SIGINT become a descriptor to poll; a second signal forces the exit. Threads that block can be interrupted.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,8 +6,25 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use nix::sys::pthread::{Pthread, pthread_kill};
+use nix::sys::signal::Signal;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level::pipe};
+
+/// Lets [`interrupt`] end system calls, and nothing else.
+///
+/// # Errors
+/// The handler could not be installed.
+pub fn let_interrupt() -> io::Result<()> {
+    flag::register(SIGUSR1, Arc::default()).map(drop)
+}
+
+/// Has a read or write of `thread` return EINTR if it blocks in one that has a timeout: others go on (signal(7)). The thread
+/// must be alive.
+pub fn interrupt(thread: Pthread) {
+    // It fails only for a signal that does not exist.
+    let _ = pthread_kill(thread, Signal::SIGUSR1);
+}
 
 /// Becomes readable when the server is asked to stop.
 #[derive(Debug)]

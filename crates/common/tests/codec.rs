@@ -1,6 +1,6 @@
-//! The codec must find the same requests however the bytes are split, and the validator must pass what the decoder takes.
+//! The codec must find the same requests however the bytes are split.
 
-use common::http::{Decoder, Limits, Reject, Request, Status, Step, Validator};
+use common::http::{Decoder, Limits, Reject, Request, Status, Step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -42,21 +42,6 @@ fn decode(pieces: &[&[u8]]) -> (Vec<Request>, Option<Reject>) {
     (requests, None)
 }
 
-/// What the validator passes when it gets the pieces one after the other.
-fn validate(pieces: &[&[u8]]) -> (Vec<u8>, Option<Reject>) {
-    let mut validator = Validator::new(LIMITS);
-    let (mut held, mut passed) = (Vec::new(), Vec::new());
-    for piece in pieces {
-        held.extend_from_slice(piece);
-        let (count, reject) = validator.check(&mut held);
-        passed.extend(held.drain(..count));
-        if reject.is_some() {
-            return (passed, reject);
-        }
-    }
-    (passed, None)
-}
-
 fn split<'a>(input: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
     cuts.sort_unstable();
@@ -71,23 +56,12 @@ proptest! {
         let input = messages.concat();
         let pieces = split(&input, &cuts);
         prop_assert_eq!(decode(&pieces), decode(&[&input]));
-        prop_assert_eq!(validate(&pieces).1, validate(&[&input]).1);
-    }
-
-    #[test]
-    fn the_validator_passes_what_the_decoder_takes(messages in vec(select(MESSAGES), 1..6), cuts in vec(any::<Index>(), 0..12)) {
-        let input = messages.concat();
-        let (requests, reject) = decode(&[&input]);
-        let (passed, validator_reject) = validate(&split(&input, &cuts));
-        prop_assert_eq!(reject, validator_reject);
-        prop_assert_eq!(decode(&[&passed]).0, requests);
     }
 
     #[test]
     fn noise_is_survived(noise in vec(any::<u8>(), 0..600), cuts in vec(any::<Index>(), 0..12)) {
         let pieces = split(&noise, &cuts);
         prop_assert_eq!(decode(&pieces), decode(&[&noise]));
-        prop_assert_eq!(decode(&pieces).1, validate(&pieces).1);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The cases.
 
+pub mod abuse;
 pub mod connections;
+pub mod drain;
 pub mod lifecycle;
 pub mod limits;
 pub mod malformed;

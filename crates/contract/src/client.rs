@@ -31,11 +31,16 @@ pub struct Response {
 impl Client {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("the server accepts connections");
-        stream.set_nodelay(true).expect("nodelay can be set");
-        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout can be set");
-        Self { stream, received: Vec::new() }
+        Self::try_connect(address).expect("the server accepts connections")
+    }
+
+    /// Connects to a server that may be gone.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream, received: Vec::new() })
     }
 
     /// Sends bytes.
@@ -122,6 +127,13 @@ impl Client {
         assert_eq!(response.field("connection"), Some("close"), "{response:?}");
         self.assert_closed();
         response
+    }
+
+    /// The same, of a HEAD request: without a body.
+    pub fn assert_head_rejected(&mut self, status: u16) {
+        let response = self.read_response_to("HEAD");
+        assert_eq!((response.status, response.field("connection")), (status, Some("close")), "{response:?}");
+        self.assert_closed();
     }
 
     /// Sends `request` again and again without waiting for the answers, which are read and dropped, for `time` or until

@@ -35,15 +35,20 @@ macro_rules! tests {
             unknown_method wait_is_chosen_by_client chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
         $crate::tests!(@connections keep_alive close http_1_0 pipelining every_split byte_by_byte half_close
             end_of_input reset_during_query expect_continue empty_lines_before_request absolute_form many_at_once
-            forbidden_trailers);
-        $crate::tests!(@malformed heads framing chunks noise refused_after_good_requests lingering_close);
+            forbidden_trailers status_lines upgrade_is_declined escaped_authority);
+        $crate::tests!(@malformed heads heads_of_head lists framing chunks trailers_too_long long_targets noise refused_after_good_requests lingering_close);
         $crate::tests!(@limits head_too_long too_many_fields body_too_long body_just_fits head_too_slow body_too_slow
             idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing
             descriptors_run_out);
+        $crate::tests!(@drain a_half_sent_body_is_awaited a_large_answer_is_whole a_full_servers_backlog_is_not_lost
+            a_busy_servers_backlog_is_not_lost who_comes_too_late_is_told_so two_signals_at_once
+            who_does_not_close_is_not_awaited_for_ever);
+        $crate::tests!(@abuse a_log_that_nobody_reads silent_clients_of_the_admin_port chunks_of_one_byte
+            an_idle_connection_is_small_again few_descriptors the_refused_do_not_disturb a_stray_empty_line_is_idleness);
         $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed a_client_that_never_pauses_is_drained
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
             help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan
-            flags_have_units);
+            flags_have_units addresses chaos_is_asked_for);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
             readiness memory_is_told held_memory_is_there a_leak_stays children_and_threads_are_counted);
         $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);

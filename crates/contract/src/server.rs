@@ -1,13 +1,14 @@
 //! A running server.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -50,6 +51,26 @@ impl Server {
         let mut server = Self::spawn(command, flags);
         let stderr = server.child.stderr.take().expect("it is piped");
         (server, stderr)
+    }
+
+    /// The same, with standard error being a pipe that is full. Who drops the second value lets writes to it fail.
+    pub fn start_with_full_log(target: &Target, flags: &[&str]) -> (Self, io::PipeReader) {
+        let (reader, mut writer) = io::pipe().expect("there can be a pipe");
+        let others = writer.try_clone().expect("it can be shared");
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("it is ours");
+        while writer.write(&[b'.'; 1024]).is_ok() || writer.write(b".").is_ok() {}
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("it is ours");
+        let mut command = command(target);
+        command.stderr(others);
+        (Self::spawn(command, flags), reader)
+    }
+
+    /// The same, with that many descriptors at most.
+    pub fn start_with_files(target: &Target, files: usize, flags: &[&str]) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}:{files}")).arg(target.program).args(target.flags);
+        command.process_group(0).stdin(Stdio::null());
+        Self::spawn(command, flags)
     }
 
     /// The same, as the first process of a new PID namespace, as it is in a container. The process of [`pid`](Self::pid) is
@@ -212,6 +233,26 @@ pub fn wait_until(condition: impl Fn() -> bool, complaint: impl Fn() -> String) 
         assert!(Instant::now() < deadline, "{}", complaint());
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until the server accepts no more.
+pub fn wait_until_refused(server: &Server) {
+    // Who comes while it stops is told nothing: a knock must not wait for an answer.
+    let is_refused = || {
+        let knock = TcpStream::connect_timeout(&server.address, Duration::from_millis(100));
+        knock.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    wait_until(is_refused, || "the server still accepts".into());
+}
+
+/// The RSS of a server and its children, added up.
+pub fn rss_bytes(server: &Server) -> u64 {
+    let of = |pid: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    server.processes().into_iter().map(of).sum()
 }
 
 /// The processes of a group that are alive; the dead that nobody has reaped are not.

@@ -1,12 +1,13 @@
 //! A connection over `common`'s codec: what [`common::blocking`] does with a thread, done with a task.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use common::http::{Decoder, Phase, Reject, Request, Response, Status, Step, response};
+use common::http::{Decoder, Phase, Reject, Request, Response, Step, response};
 use common::linger::{Input, LINGER_TIMEOUT, drop_input};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
@@ -14,8 +15,6 @@ use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::shared::Shared;
 
-/// The answer to a request that came too slowly.
-const TOO_LATE: Reject = Reject::new(Status::RequestTimeout, "the request took too long");
 /// How much is read at once. The buffer is on the stack of the thread that runs the task, and not kept while it waits.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -70,20 +69,22 @@ impl Connection {
                 Next::Continue => Box::pin(self.write_all(response::CONTINUE)).await?,
                 Next::ReadOn => consume_budget().await,
                 Next::Reject(reject) => return Box::pin(self.reject(reject)).await,
+                Next::Wait if self.is_done() => return Ok(None),
                 Next::Wait => {
                     if phase != self.decoder.phase() {
                         phase = self.decoder.phase();
                         phase_start = Instant::now();
                     }
                     let deadline = phase_start + self.shared.config.timeouts().limit(phase);
-                    let readable = poll_fn(|cx| match draining.as_mut().poll(cx) {
-                        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-                        Poll::Pending => self.stream.poll_read_ready(cx),
+                    let readable = poll_fn(|cx| match phase {
+                        // What has come before the server stops is not left unread: it is looked at once more.
+                        Phase::Idle | Phase::Head if draining.as_mut().poll(cx).is_ready() => Poll::Ready(Ok(())),
+                        _ => self.stream.poll_read_ready(cx),
                     });
                     match timeout_at(deadline, readable).await {
                         Ok(result) => result?,
                         Err(_) if phase == Phase::Idle => return Ok(None),
-                        Err(_) => return Box::pin(self.reject(TOO_LATE)).await,
+                        Err(_) => return Box::pin(self.reject(self.decoder.too_slow())).await,
                     }
                 }
             }
@@ -96,11 +97,20 @@ impl Connection {
         match self.decoder.decode(b"") {
             Ok(Step::Need) => {
                 let mut bytes = [0; READ_BYTES];
-                let count = self.stream.try_read(&mut bytes)?;
+                // tokio may not know yet of what the kernel has.
+                let count = match self.is_done() {
+                    true => (&*SockRef::from(&self.stream)).read(&mut bytes)?,
+                    false => self.stream.try_read(&mut bytes)?,
+                };
                 Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
             }
             found => Ok(Some(found)),
         }
+    }
+
+    /// Whether the server stops and need not wait for the client: it is not in the middle of a body.
+    fn is_done(&self) -> bool {
+        self.shared.draining.is_cancelled() && self.decoder.phase() != Phase::Body
     }
 
     async fn reject(&mut self, reject: Reject) -> io::Result<Option<Request>> {

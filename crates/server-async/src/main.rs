@@ -9,9 +9,8 @@ mod shared;
 
 use std::process::ExitCode;
 
-use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
-use common::config::Config;
+use common::config::{self, Config};
 use common::program;
 
 /// An HTTP server that gives each connection a task
@@ -30,7 +29,7 @@ struct Cli {
     http: Http,
 
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
-    #[arg(long, requires = "allow_chaos", value_parser = FalseyValueParser::new(), env = "C10K_BURN_ON_LOOP")]
+    #[arg(long, requires = "allow_chaos", value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
 }
 

@@ -15,6 +15,7 @@ use common::held::Held;
 use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::listener::{self, AcceptError};
+use common::log;
 use common::shutdown::Shutdown;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -27,9 +28,6 @@ use tokio_util::task::TaskTracker;
 use crate::codec::Connection;
 use crate::shared::Shared;
 use crate::{Cli, Http, http1};
-
-/// The most connections that linger at once after a 503; beyond it they are closed at once.
-const MAX_REFUSALS: usize = 1024;
 
 /// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
@@ -48,10 +46,11 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         burns_on_loop: cli.burn_on_loop,
         counters: Counters::default(),
         room: Arc::new(Semaphore::new(max_connections.count)),
-        refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        refusals: Arc::new(Semaphore::new(limits::max_lingerers())),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
     }));
+    log::count_dropped(&shared.counters.log_lines_dropped);
     if let Some(admin) = admin {
         thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
     }
@@ -82,15 +81,7 @@ async fn accept(listener: &TcpListener, shutdown: &UnixStream, shared: &'static 
             accepted = accept_one(listener, shared) => accepted,
         };
         match accepted {
-            Ok((stream, Some(permit))) => {
-                // It fails only on a connection that has failed, which shows soon.
-                let _ = stream.set_nodelay(true);
-                // The connection may fail: that is the end of it, and of nothing else.
-                match shared.http {
-                    Http::Hyper => drop(shared.tasks.spawn(http1::serve(stream, permit, shared, handle))),
-                    Http::Codec => drop(shared.tasks.spawn(serve(stream, permit, shared))),
-                }
-            }
+            Ok((stream, Some(permit))) => spawn(stream, permit, shared),
             Ok((stream, None)) => refuse(stream, shared),
             Err(error) => {
                 if AcceptError::classify(&error) == AcceptError::Exhausted {
@@ -111,6 +102,36 @@ async fn accept_one(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpS
     };
     let (stream, _) = listener.accept().await?;
     Ok((stream, permit.or_else(|| shared.room.clone().try_acquire_owned().ok())))
+}
+
+/// Accepts what is in the backlog. Not by `accept_one`, which looks there only when tokio knows that somebody has come.
+fn accept_backlog(listener: TcpListener, shared: &'static Shared) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                let stream = TcpStream::from_std(stream)?;
+                match shared.room.clone().try_acquire_owned() {
+                    Ok(permit) => spawn(stream, permit, shared),
+                    Err(_) => refuse(stream, shared),
+                }
+            }
+            Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Gives the connection a task.
+fn spawn(stream: TcpStream, permit: OwnedSemaphorePermit, shared: &'static Shared) {
+    // It fails only on a connection that has failed, which shows soon.
+    let _ = stream.set_nodelay(true);
+    // The connection may fail: that is the end of it, and of nothing else.
+    match shared.http {
+        Http::Hyper => drop(shared.tasks.spawn(http1::serve(stream, permit, shared, handle))),
+        Http::Codec => drop(shared.tasks.spawn(serve(stream, permit, shared))),
+    }
 }
 
 /// Answers 503 to a connection for which there is no room.
@@ -159,7 +180,7 @@ fn serve(
 
 /// Answers one request; the database wait suspends this task. Not an `async fn`: see [`serve`].
 fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Response> {
-    let Plan { work, response } = app::plan(request, shared.config.allow_chaos);
+    let Plan { work, response } = app::plan(request, shared.config.allows_chaos());
     async move {
         match work {
             Work::Nothing => {}
@@ -182,8 +203,10 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
-async fn drain(listener: TcpListener, shared: &Shared) {
-    drop(listener);
+async fn drain(listener: TcpListener, shared: &'static Shared) {
+    listener::stop(&listener);
+    // It ends with the error that nothing more is there; any other changes nothing either.
+    let _ = accept_backlog(listener, shared);
     let draining = Draining::begin(&shared.config, &shared.counters);
     shared.draining.cancel();
     shared.tasks.close();

@@ -2,8 +2,7 @@
 
 use std::io;
 use std::net::{self, TcpStream};
-use std::os::fd::AsFd as _;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -18,12 +17,13 @@ use common::held::Held;
 use common::http::{Persistence, Request, Response, head};
 use common::limits;
 use common::listener::{self, AcceptError};
+use common::log;
+use common::shutdown::Shutdown;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::Signal;
 use socket2::Socket;
 
-use crate::shared::{Child, Scoreboard, Shared, state};
+use crate::shared::{Child, Flags, Scoreboard, Shared};
 use crate::supervisor::Supervisor;
 use crate::{Cli, process};
 
@@ -38,6 +38,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
     // The connections are the children's. The supervisor only needs some for those that it refuses: as many as there are.
     limits::descriptors()?;
+    let shutdown = Shutdown::install()?;
     let listener = listener::bind("--listen", config.listen, config.backlog)?;
     let address = listener.local_addr()?;
     let listener = Socket::from(listener);
@@ -49,29 +50,41 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         counters: Counters::default(),
         surplus: AtomicUsize::new(0),
         children: AtomicUsize::new(0),
-        next_slot: AtomicUsize::new(0),
+        next_index: AtomicUsize::new(0),
     };
+    let flags = || process::share_slice(Flags::words(max_connections.count)).map(Flags);
     let shared = Shared {
         config,
         max_connections: max_connections.count,
         listener,
         scoreboard: process::share(scoreboard)?,
-        slots: process::share_slice(max_connections.count)?,
+        pids: process::share_slice(max_connections.count)?,
+        serving: flags()?,
+        waiting: flags()?,
         wakeup: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
     };
+    log::count_dropped(&shared.scoreboard.counters.log_lines_dropped);
     warm_up(&shared.config);
-    supervise(&shared, admin, cli.start.min(max_connections.count), || listener::announce(address, admin_address))
+    supervise(&shared, shutdown, admin, cli.start.min(max_connections.count), || {
+        listener::announce(address, admin_address)
+    })
 }
 
 /// Keeps `start` children ready, says by `announce` when they are, and goes on until asked to stop.
 // Inlined, it would have the supervisor in a large frame, a page away from those of the children: each child, which writes to
 // both, would have one more page of the stack.
 #[inline(never)]
-fn supervise(shared: &Shared, admin: Option<Admin>, start: usize, announce: impl FnOnce()) -> Result<()> {
-    let mut supervisor = Supervisor::new(shared, admin, start, accept)?;
+fn supervise(
+    shared: &Shared,
+    shutdown: Shutdown,
+    admin: Option<Admin>,
+    start: usize,
+    announce: impl FnOnce(),
+) -> Result<()> {
+    let mut supervisor = Supervisor::new(shared, shutdown, admin, start, accept)?;
     supervisor.spawn_missing();
     announce();
-    supervisor.run()?;
+    supervisor.run();
     drain(&mut supervisor, shared)
 }
 
@@ -85,13 +98,12 @@ fn warm_up(config: &Config) {
 /// Backpressure: a child takes a connection when it is free. When none is, the supervisor answers 503, or the connection
 /// stays in the backlog.
 pub(crate) fn accept(child: &Child<'_>) {
-    while !process::is_stopping() {
+    while !process::is_stopping().load(Relaxed) {
         // Blocks; the kernel wakes one child for each connection.
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
                 // It fails only on a connection that has failed, which shows soon.
                 let _ = socket.set_tcp_nodelay(true);
-                let _serving = child.enter(state::SERVING);
                 // The connection may fail: that is the end of it, and of nothing else.
                 let _ = serve(socket, child);
             }
@@ -111,17 +123,16 @@ pub(crate) fn accept(child: &Child<'_>) {
 
 /// Serves one connection until it ends.
 fn serve(socket: Socket, child: &Child<'_>) -> io::Result<()> {
-    let _open = child.shared.scoreboard.counters.open();
-    // Closed before it is counted as such: the supervisor would count one that is killed in between for a second time.
+    let _serving = child.serve();
     let stream = &TcpStream::from(socket);
     // Only now does the supervisor count one idle child less. A wakeup that is pending already is enough.
     let _ = child.shared.wakeup.write(1);
-    let _stoppable = process::stoppable(stream.as_fd());
     let (config, counters) = (&child.shared.config, &child.shared.scoreboard.counters);
-    let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters)?;
+    let is_stopping = process::is_stopping();
+    let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters, is_stopping)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, child);
-        if process::is_stopping() {
+        if is_stopping.load(Relaxed) {
             response.persistence = Persistence::Close;
         }
         connection.write(&response)?;
@@ -134,12 +145,11 @@ fn serve(socket: Socket, child: &Child<'_>) -> io::Result<()> {
 
 /// Answers one request; the database wait blocks this process.
 fn handle(request: Request, child: &Child<'_>) -> Response {
-    let Plan { work, response } = app::plan(request, child.shared.config.allow_chaos);
+    let Plan { work, response } = app::plan(request, child.shared.config.allows_chaos());
     match work {
         Work::Nothing => {}
         Work::Query(wait) => {
-            let _state = child.enter(state::WAITING);
-            let _waiting = child.shared.scoreboard.counters.wait();
+            let _waiting = child.wait();
             let _held = Held::new(&child.shared.config);
             child.shared.scoreboard.database.query(wait);
         }
@@ -151,14 +161,16 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
 fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
+    listener::stop(&shared.listener);
+    supervisor.refuse_backlog();
+    supervisor.update_counters();
     let draining = Draining::begin(&shared.config, &shared.scoreboard.counters);
     // Wakes the children that wait in `accept`, all of them: closing our copy would not.
     shared.listener.shutdown(net::Shutdown::Read)?;
-    supervisor.signal(Signal::SIGTERM);
-    if !supervisor.wait_for_all(draining.remaining().unwrap_or_default())? {
+    if !supervisor.wait_for_all(draining.remaining().unwrap_or_default()) {
         draining.log_cut_off(supervisor.children());
-        supervisor.signal(Signal::SIGKILL);
-        supervisor.wait_for_all(KILL_TIMEOUT)?;
+        supervisor.cut_off();
+        supervisor.wait_for_all(KILL_TIMEOUT);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What the supervisor and its children share.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use common::config::Config;
 use common::counters::Counters;
@@ -14,8 +14,12 @@ pub(crate) struct Shared {
     pub(crate) max_connections: usize,
     pub(crate) listener: Socket,
     pub(crate) scoreboard: &'static Scoreboard,
-    /// A slot for each child that there may be.
-    pub(crate) slots: &'static [Slot],
+    /// The pid of each child that there may be; zero if there is none.
+    pub(crate) pids: &'static [AtomicI32],
+    /// Which of them have a connection...
+    pub(crate) serving: Flags,
+    /// ...and which of those wait for the database.
+    pub(crate) waiting: Flags,
     /// Written to by a child that became busy: fewer are idle now.
     pub(crate) wakeup: EventFd,
 }
@@ -27,45 +31,70 @@ pub(crate) struct Scoreboard {
     pub(crate) counters: Counters,
     /// How many idle children may leave.
     pub(crate) surplus: AtomicUsize,
-    /// How many slots are taken.
+    /// How many children there are.
     pub(crate) children: AtomicUsize,
-    /// Where the search for a free slot goes on.
-    pub(crate) next_slot: AtomicUsize,
+    /// Where the search for a free place goes on.
+    pub(crate) next_index: AtomicUsize,
 }
 
 impl Shared {
     /// The children.
     pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
-        self.slots.iter().map(|slot| slot.pid.load(Relaxed)).filter(|&pid| pid != 0)
+        self.pids.iter().map(|pid| pid.load(Relaxed)).filter(|&pid| pid != 0)
+    }
+
+    /// Frees the place of a child that is gone, and takes back what it said of itself, wherever it was when it was killed.
+    pub(crate) fn forget(&self, index: usize) {
+        self.serving.clear(index);
+        self.waiting.clear(index);
+        self.pids[index].store(0, Relaxed);
+        self.scoreboard.children.fetch_sub(1, Relaxed);
     }
 }
 
-/// What the supervisor knows of a child; in shared memory, as the [`Scoreboard`] is.
-#[derive(Default)]
-pub(crate) struct Slot {
-    /// Zero if the slot is free.
-    pub(crate) pid: AtomicI32,
-    /// What the child does, so that the supervisor can correct the counters if it is killed.
-    pub(crate) state: AtomicU8,
-}
+/// A flag for each child, in shared memory, as the [`Scoreboard`] is. How many are set is counted and kept nowhere: a child
+/// may be killed between any two instructions, and whatever it had to write twice would not agree.
+#[derive(Clone, Copy)]
+pub(crate) struct Flags(pub(crate) &'static [AtomicU64]);
 
-/// What a child does.
-pub(crate) mod state {
-    pub(crate) const IDLE: u8 = 0;
-    pub(crate) const SERVING: u8 = 1;
-    pub(crate) const WAITING: u8 = 2;
+impl Flags {
+    /// How many words have room for so many flags.
+    pub(crate) fn words(flags: usize) -> usize {
+        flags.div_ceil(64)
+    }
+
+    fn set(self, index: usize) {
+        self.0[index / 64].fetch_or(1 << (index % 64), Relaxed);
+    }
+
+    fn clear(self, index: usize) {
+        self.0[index / 64].fetch_and(!(1 << (index % 64)), Relaxed);
+    }
+
+    /// How many are set: for 12,000 flags, this looks at 188 words.
+    pub(crate) fn count(self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum()
+    }
 }
 
 /// One child.
 pub(crate) struct Child<'a> {
     pub(crate) shared: &'a Shared,
-    pub(crate) slot: &'a Slot,
+    pub(crate) index: usize,
 }
 
 impl Child<'_> {
-    /// Lets the supervisor know what the child does until the guard is dropped, also by a panic.
-    pub(crate) fn enter(&self, state: u8) -> Entered<'_> {
-        Entered { slot: self.slot, before: self.slot.state.swap(state, Relaxed) }
+    /// Says that this child has a connection until the guard is dropped, also by a panic.
+    pub(crate) fn serve(&self) -> Raised {
+        self.shared.scoreboard.counters.accepted.fetch_add(1, Relaxed);
+        Raised::new(self.shared.serving, self.index)
+    }
+
+    /// Says that this child waits for the database until the guard is dropped.
+    pub(crate) fn wait(&self) -> Raised {
+        let raised = Raised::new(self.shared.waiting, self.index);
+        self.shared.scoreboard.counters.waiting_peak.fetch_max(self.shared.waiting.count(), Relaxed);
+        raised
     }
 
     /// Takes one of the places of idle children that may leave.
@@ -74,14 +103,21 @@ impl Child<'_> {
     }
 }
 
-/// What the child does now, and what it did before.
-pub(crate) struct Entered<'a> {
-    slot: &'a Slot,
-    before: u8,
+/// A flag that is set until this is dropped.
+pub(crate) struct Raised {
+    flags: Flags,
+    index: usize,
 }
 
-impl Drop for Entered<'_> {
+impl Raised {
+    fn new(flags: Flags, index: usize) -> Self {
+        flags.set(index);
+        Self { flags, index }
+    }
+}
+
+impl Drop for Raised {
     fn drop(&mut self) {
-        self.slot.state.store(self.before, Relaxed);
+        self.flags.clear(self.index);
     }
 }

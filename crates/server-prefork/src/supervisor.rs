@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use common::admin::Admin;
 use common::config::Overload;
+use common::draining::Interrupts;
 use common::http::Response;
 use common::linger::{Lingerers, TURN_INTERVAL};
 use common::listener::{AcceptError, EXHAUSTED_PAUSE};
 use common::log;
+use common::shutdown::Shutdown;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -21,7 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process;
-use crate::shared::{Child, Scoreboard, Shared, Slot, state};
+use crate::shared::{Child, Shared};
 
 /// The most children forked in a turn, so that a burst does not keep the supervisor from its other duties.
 const FORKS_PER_TURN: usize = 256;
@@ -34,13 +36,14 @@ const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor<'a> {
     shared: &'a Shared,
+    shutdown: Shutdown,
     admin: Option<Admin>,
     /// How many idle children to keep ready.
     start: usize,
     /// What a child does.
     accept: fn(&Child<'_>),
-    signals: SigSet,
-    signal_fd: SignalFd,
+    /// Becomes readable when a child has ended.
+    ended: SignalFd,
     refused: Lingerers,
     /// After children died of faults: whoever connects meanwhile waits in the backlog.
     crashes: Backoff,
@@ -49,17 +52,23 @@ pub(crate) struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// A supervisor without children. Signals are blocked from now on, and read from a descriptor.
-    pub(crate) fn new(shared: &'a Shared, admin: Option<Admin>, start: usize, accept: fn(&Child<'_>)) -> Result<Self> {
-        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    /// A supervisor without children. SIGCHLD is blocked from now on, and read from a descriptor.
+    pub(crate) fn new(
+        shared: &'a Shared,
+        shutdown: Shutdown,
+        admin: Option<Admin>,
+        start: usize,
+        accept: fn(&Child<'_>),
+    ) -> Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGCHLD]);
         signals.thread_block()?;
         Ok(Self {
             shared,
+            shutdown,
             admin,
             start,
             accept,
-            signals,
-            signal_fd: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            ended: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             refused: Lingerers::default(),
             crashes: Backoff::default(),
             refusals: Backoff::default(),
@@ -67,22 +76,30 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Supervises until SIGTERM or SIGINT.
-    pub(crate) fn run(&mut self) -> Result<()> {
-        while self.stop_signal()?.is_none() {
+    pub(crate) fn run(&mut self) {
+        loop {
             self.reap();
             self.spawn_missing();
             self.release_surplus();
-            let has_connection = self.wait();
-            if has_connection && self.is_full() {
-                self.refuse();
+            match self.wait() {
+                Event::Stop => return,
+                Event::Connection if self.is_full() => drop(self.refuse()),
+                Event::Connection | Event::Nothing => {}
             }
             self.refused.turn();
             self.turn_admin();
         }
-        Ok(())
+    }
+
+    /// Shows the admin port what the children say of themselves.
+    pub(crate) fn update_counters(&self) {
+        let counters = &self.shared.scoreboard.counters;
+        counters.open.store(self.shared.serving.count(), Relaxed);
+        counters.waiting.store(self.shared.waiting.count(), Relaxed);
     }
 
     fn turn_admin(&mut self) {
+        self.update_counters();
         if let Some(admin) = &mut self.admin {
             admin.turn(&self.shared.scoreboard.counters, || self.shared.pids().collect());
         }
@@ -93,8 +110,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn idle(&self) -> usize {
-        let open = self.shared.scoreboard.counters.open.load(Relaxed);
-        self.children().saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
+        // One that is dying may still have its flag.
+        self.children().saturating_sub(self.shared.serving.count() as usize)
     }
 
     /// Forks until enough children are idle, as far as the limits and the system allow.
@@ -103,8 +120,8 @@ impl<'a> Supervisor<'a> {
             if self.idle() >= self.start || !self.pause().is_zero() {
                 return;
             }
-            let Some(slot) = self.free_slot() else { return };
-            if let Err(errno) = self.spawn(slot) {
+            let Some(index) = self.free_index() else { return };
+            if let Err(errno) = self.spawn(index) {
                 self.refusals.pause();
                 self.shared.scoreboard.counters.spawn_failed("child could be forked", errno, self.children());
             }
@@ -116,21 +133,19 @@ impl<'a> Supervisor<'a> {
         self.crashes.remaining().max(self.refusals.remaining())
     }
 
-    fn free_slot(&self) -> Option<&'a Slot> {
-        let Shared { slots, scoreboard, .. } = self.shared;
-        let next_slot = scoreboard.next_slot.load(Relaxed);
-        let (before, after) = slots.split_at(next_slot);
-        let is_free = |slot: &Slot| slot.pid.load(Relaxed) == 0;
-        let found = after.iter().chain(before).position(is_free)?;
-        let index = (next_slot + found) % slots.len();
-        scoreboard.next_slot.store((index + 1) % slots.len(), Relaxed);
-        Some(&slots[index])
+    /// The place of a child that there may be and is not.
+    fn free_index(&self) -> Option<usize> {
+        let Shared { pids, scoreboard, .. } = self.shared;
+        let start = scoreboard.next_index.load(Relaxed);
+        let index = (start..pids.len()).chain(0..start).find(|&index| pids[index].load(Relaxed) == 0)?;
+        scoreboard.next_index.store((index + 1) % pids.len(), Relaxed);
+        Some(index)
     }
 
-    fn spawn(&mut self, slot: &Slot) -> nix::Result<()> {
-        let child = Child { shared: self.shared, slot };
+    fn spawn(&mut self, index: usize) -> nix::Result<()> {
+        let child = Child { shared: self.shared, index };
         let (admin, refused, accept) = (&mut self.admin, &mut self.refused, self.accept);
-        let pid = process::spawn(&self.signals, || {
+        let pid = process::spawn(|| {
             // The child has copies of these descriptors, and would keep their connections open.
             if let Some(admin) = admin.take() {
                 admin.close_in_child();
@@ -138,18 +153,19 @@ impl<'a> Supervisor<'a> {
             std::mem::take(refused).close_in_child();
             accept(&child);
         })?;
-        slot.pid.store(pid.as_raw(), Relaxed);
+        self.shared.pids[index].store(pid.as_raw(), Relaxed);
         self.shared.scoreboard.children.fetch_add(1, Relaxed);
         Ok(())
     }
 
     /// Reaps dead children. SIGCHLDs coalesce, so one signal may stand for many of them.
     fn reap(&mut self) {
+        while self.ended.read_signal().is_ok_and(|signal| signal.is_some()) {}
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 // An orphan, which has become our child if this process is the first of a container.
-                Ok(status) if status.pid().is_some_and(|pid| self.slot_of(pid).is_none()) => {}
+                Ok(status) if status.pid().is_some_and(|pid| self.index_of(pid).is_none()) => {}
                 Ok(WaitStatus::Exited(pid, 0)) => self.forget(pid),
                 Ok(WaitStatus::Exited(pid, status)) => {
                     self.forget_crashed(pid, &format!("exited with status {status}"))
@@ -164,8 +180,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn slot_of(&self, pid: Pid) -> Option<&'a Slot> {
-        self.shared.slots.iter().find(|slot| slot.pid.load(Relaxed) == pid.as_raw())
+    fn index_of(&self, pid: Pid) -> Option<usize> {
+        self.shared.pids.iter().position(|other| other.load(Relaxed) == pid.as_raw())
     }
 
     fn forget_crashed(&mut self, pid: Pid, cause: &str) {
@@ -174,19 +190,10 @@ impl<'a> Supervisor<'a> {
         self.forget(pid);
     }
 
-    /// Frees the slot of a child, and takes back what it counted if it was killed in the middle of a connection.
-    fn forget(&mut self, pid: Pid) {
-        let Some(slot) = self.slot_of(pid) else { return };
-        let Scoreboard { counters, children, .. } = self.shared.scoreboard;
-        let last_state = slot.state.swap(state::IDLE, Relaxed);
-        if last_state != state::IDLE {
-            counters.open.fetch_sub(1, Relaxed);
+    fn forget(&self, pid: Pid) {
+        if let Some(index) = self.index_of(pid) {
+            self.shared.forget(index);
         }
-        if last_state == state::WAITING {
-            counters.waiting.fetch_sub(1, Relaxed);
-        }
-        slot.pid.store(0, Relaxed);
-        children.fetch_sub(1, Relaxed);
     }
 
     /// Lets idle children leave when twice as many are idle as are kept ready. They notice when `accept` times out.
@@ -200,25 +207,30 @@ impl<'a> Supervisor<'a> {
         self.idle() == 0 && (self.children() == self.shared.max_connections || !self.refusals.remaining().is_zero())
     }
 
-    /// Waits until there is something to do. True if a connection has come that no child can take.
-    fn wait(&self) -> bool {
+    /// Waits until there is something to do.
+    fn wait(&self) -> Event {
         let refuses = self.is_full() && self.shared.config.overload == Overload::Reject;
         let listener_interest = if refuses { PollFlags::POLLIN } else { PollFlags::empty() };
         let wakeup = PollFd::new(self.shared.wakeup.as_fd(), PollFlags::POLLIN);
         let admin = self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest()));
         // No `Vec`: the pages of the heap that we write to between two forks stay behind in the child, as its own.
         let mut ready = [
+            PollFd::new(self.shutdown.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.shared.listener.as_fd(), listener_interest),
-            PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.ended.as_fd(), PollFlags::POLLIN),
             admin.unwrap_or(wakeup.clone()),
             wakeup,
         ];
         let timeout = self.next_turn().map_or(PollTimeout::NONE, |turn| turn.try_into().unwrap_or(PollTimeout::MAX));
         // EINTR is no matter: the next turn looks at everything again.
-        let has_ready = poll(&mut ready, timeout).is_ok_and(|count| count > 0);
+        let result = poll(&mut ready, timeout);
         // Clears the wakeup; EAGAIN says that there was none.
         let _ = self.shared.wakeup.read();
-        has_ready && ready[0].any() == Some(true)
+        match result {
+            Ok(_) if ready[0].any() == Some(true) => Event::Stop,
+            Ok(_) if ready[1].any() == Some(true) => Event::Connection,
+            _ => Event::Nothing,
+        }
     }
 
     /// How soon the next turn must come if nothing happens.
@@ -231,64 +243,82 @@ impl<'a> Supervisor<'a> {
         [lingering, admin, spawning, surplus].into_iter().flatten().min()
     }
 
-    /// Answers 503 to the next connection. The listener blocks, for the children: it must not block us if one of them
-    /// took the connection. A child that enters `accept` just now finds nothing, and tries again.
-    fn refuse(&mut self) {
-        if self.shared.listener.set_nonblocking(true).is_ok() {
-            match self.shared.listener.accept() {
-                Ok((socket, _)) => {
-                    self.shared.scoreboard.counters.refuse();
-                    self.refused.push(TcpStream::from(socket), Response::full().encode_to_vec());
-                }
-                Err(error) if AcceptError::classify(&error) == AcceptError::Exhausted => {
+    /// Answers 503 to the next connection. False if there is none. The listener blocks, for the children: it must not block
+    /// us if one of them took the connection. A child that enters `accept` just now finds nothing, and tries again.
+    fn refuse(&mut self) -> bool {
+        let accepted = match self.shared.listener.set_nonblocking(true) {
+            Ok(()) => self.shared.listener.accept(),
+            Err(error) => Err(error),
+        };
+        // The flag belongs to the socket, which the children share.
+        let _ = self.shared.listener.set_nonblocking(false);
+        match accepted {
+            Ok((socket, _)) => {
+                self.shared.scoreboard.counters.refuse();
+                self.refused.push(TcpStream::from(socket), Response::full().encode_to_vec());
+                true
+            }
+            Err(error) => {
+                let meaning = AcceptError::classify(&error);
+                if meaning == AcceptError::Exhausted {
                     self.shared.scoreboard.counters.accept_failed(&error);
                     thread::sleep(EXHAUSTED_PAUSE);
                 }
-                Err(_) => {}
+                meaning == AcceptError::TryNext
             }
         }
-        // The flag belongs to the socket, which the children share.
-        let _ = self.shared.listener.set_nonblocking(false);
     }
 
-    /// The number of SIGTERM or SIGINT, if one has come.
-    fn stop_signal(&self) -> Result<Option<u32>> {
-        while let Some(signal) = self.signal_fd.read_signal()? {
-            if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                return Ok(Some(signal.ssi_signo));
-            }
-        }
-        Ok(None)
+    /// Answers 503 to all connections that no child has taken.
+    pub(crate) fn refuse_backlog(&mut self) {
+        while self.refuse() {}
+    }
+
+    /// Kills the children, and closes the connections that were refused.
+    pub(crate) fn cut_off(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.refused = Lingerers::default();
     }
 
     /// Sends `signal` to every child.
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         for pid in self.shared.pids() {
             // It may have died meanwhile, but its pid is not given to another before it is reaped.
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
-    /// Waits until every child is gone, and says whether that is so before `timeout`. A second signal ends this process
-    /// at once, and the kernel its children.
-    pub(crate) fn wait_for_all(&mut self, timeout: Duration) -> Result<bool> {
+    /// Asks the children to stop and waits until every one is gone, and everybody refused; false if that takes longer than
+    /// `timeout`. A second signal ends this process at once, and the kernel its children.
+    pub(crate) fn wait_for_all(&mut self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        let mut interrupts = Interrupts::default();
         loop {
             self.reap();
             let remaining = deadline.saturating_duration_since(Instant::now());
-            if self.children() == 0 || remaining.is_zero() {
-                return Ok(self.children() == 0);
+            let is_over = self.children() == 0 && self.refused.is_empty();
+            if is_over || remaining.is_zero() {
+                return is_over;
             }
-            let mut ready = vec![PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN)];
+            if interrupts.is_due() {
+                self.signal(Signal::SIGTERM);
+            }
+            let mut ready = vec![PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
             ready.extend(self.admin.as_ref().map(|admin| PollFd::new(admin.as_fd(), admin.interest())));
-            let turn = self.admin.as_ref().and_then(Admin::next_turn).unwrap_or(remaining).min(remaining);
-            let _ = poll(&mut ready, turn.try_into().unwrap_or(PollTimeout::MAX));
+            let _ = poll(&mut ready, TURN_INTERVAL.min(remaining).try_into().unwrap_or(PollTimeout::MAX));
+            self.refused.turn();
             self.turn_admin();
-            if let Some(signal) = self.stop_signal()? {
-                std::process::exit(128 + signal as i32);
-            }
         }
     }
+}
+
+/// What the supervisor has waited for.
+enum Event {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// A connection that no child can take.
+    Connection,
+    Nothing,
 }
 
 /// When children may be forked again after something went wrong.

@@ -2,19 +2,24 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::app::{self, Plan, Work};
 use common::config::Config;
 use common::counters::{Counters, Held};
-use common::http::{Decoder, Persistence, Phase, Reject, Request, Response, Status, Step, response};
+use common::http::{Decoder, Persistence, Phase, Request, Response, Status, Step, response};
 use common::linger::{Input, LINGER_TIMEOUT, drop_input};
 use mio::net::TcpStream;
+
+use crate::pool::Ticket;
 
 /// How many requests a connection may be served in a turn, so that one that pipelines does not keep others waiting.
 const REQUESTS_PER_TURN: usize = 16;
 /// The same for reads of a request that does not end.
 const READS_PER_TURN: usize = 16;
+
+/// A worker that is free has begun the work of a request by then, however busy the machine is.
+const BEGIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -24,6 +29,8 @@ pub(crate) struct Connection {
     /// When the state or the phase has taken too long. A query takes as long as it takes.
     deadline: Option<Instant>,
     is_draining: bool,
+    /// The client sends no more. Perhaps it has left; perhaps it still wants its answer.
+    is_half_closed: bool,
     counters: &'static Counters,
     /// When the request in hand was whole.
     request_start: Option<Instant>,
@@ -34,8 +41,8 @@ pub(crate) struct Connection {
 enum State {
     /// A request is awaited or arriving.
     Reading,
-    /// A worker has to do something before this answer is sent.
-    Waiting(Response),
+    /// A worker has to do something before this answer is sent; it has a ticket once it is queued.
+    Waiting { response: Response, ticket: Option<Ticket> },
     /// An answer is being sent; one without status is an interim one.
     Writing { bytes: Vec<u8>, sent: usize, status: Option<Status>, persistence: Persistence },
     /// The last answer was sent: see [`common::linger`].
@@ -63,6 +70,7 @@ impl Connection {
             phase: Phase::Idle,
             deadline: Some(Instant::now() + config.idle_timeout),
             is_draining: false,
+            is_half_closed: false,
             counters,
             request_start: None,
             _open: counters.open(),
@@ -78,7 +86,7 @@ impl Connection {
         for _ in 0..REQUESTS_PER_TURN {
             let step = match &self.state {
                 State::Reading => self.read(config, buffer),
-                State::Waiting(_) => Ok(Some(Progress::Blocked)),
+                State::Waiting { .. } => Ok(Some(Progress::Blocked)),
                 State::Writing { .. } => self.write(),
                 State::Lingering => drop_input(&mut self.stream).map(|input| {
                     Some(match input {
@@ -99,9 +107,9 @@ impl Connection {
         Progress::Yielded
     }
 
-    /// The client is awaited; while the server drains, not by a connection that waits for a request.
+    /// The client is awaited; while the server drains, not by a connection that waits for a request, or for its head.
     fn blocked(&self) -> Progress {
-        let is_done = self.is_draining && matches!(self.state, State::Reading);
+        let is_done = self.is_draining && matches!(self.state, State::Reading) && self.phase != Phase::Body;
         if is_done { Progress::Closed } else { Progress::Blocked }
     }
 
@@ -146,19 +154,45 @@ impl Connection {
 
     fn plan(&mut self, request: Request, config: &Config) -> Option<Progress> {
         self.request_start = Some(Instant::now());
-        let Plan { work, response } = app::plan(request, config.allow_chaos);
+        let Plan { work, response } = app::plan(request, config.allows_chaos());
         if work == Work::Nothing {
             self.respond(response, config);
             return None;
         }
-        self.state = State::Waiting(response);
+        self.state = State::Waiting { response, ticket: None };
         self.deadline = None;
         Some(Progress::Needs(work))
     }
 
+    /// The work is queued.
+    pub(crate) fn queued(&mut self, work: Ticket) {
+        if let State::Waiting { ticket, .. } = &mut self.state {
+            *ticket = Some(work);
+        }
+    }
+
+    /// The ticket of the work that is awaited.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        match self.state {
+            State::Waiting { ticket, .. } => ticket,
+            _ => None,
+        }
+    }
+
+    /// The client sends no more.
+    pub(crate) fn half_close(&mut self) {
+        self.is_half_closed = true;
+    }
+
+    /// Whether the client may have left, and its work has been awaited for longer than a free worker takes to begin it.
+    pub(crate) fn may_be_left(&self, now: Instant) -> bool {
+        let is_long = self.request_start.is_some_and(|start| now.saturating_duration_since(start) >= BEGIN_TIMEOUT);
+        self.is_half_closed && is_long && self.ticket().is_some()
+    }
+
     /// The worker is done: the answer can be sent.
     pub(crate) fn finish_wait(&mut self, config: &Config) {
-        if let State::Waiting(response) = std::mem::replace(&mut self.state, State::Reading) {
+        if let State::Waiting { response, .. } = std::mem::replace(&mut self.state, State::Reading) {
             self.respond(response, config);
         }
     }
@@ -208,7 +242,7 @@ impl Connection {
     pub(crate) fn time_out(&mut self, config: &Config) -> bool {
         let is_inside_request = matches!(self.state, State::Reading) && self.phase != Phase::Idle;
         if is_inside_request {
-            self.respond(Reject::new(Status::RequestTimeout, "the request took too long").into(), config);
+            self.respond(self.decoder.too_slow().into(), config);
         }
         !is_inside_request
     }

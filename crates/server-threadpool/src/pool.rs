@@ -32,9 +32,17 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// In the order of their tickets, without a gap; one that was cancelled has left its place.
+    jobs: VecDeque<Option<Job>>,
+    /// The ticket of the job at the front.
+    first: Ticket,
+    /// How many jobs are there.
+    waiting: usize,
     is_closed: bool,
 }
+
+/// The number of a job, in the order in which they were queued.
+pub(crate) type Ticket = u64;
 
 struct Job {
     token: Token,
@@ -82,16 +90,23 @@ impl Pool {
     }
 
     /// Queues work for a connection.
-    pub(crate) fn submit(&self, token: Token, work: Work) -> Result<(), Full> {
+    pub(crate) fn submit(&self, token: Token, work: Work) -> Result<Ticket, Full> {
         let mut queue = lock(&self.shared.queue);
         // Backpressure: the queue is bounded, and the client gets a 503.
-        if queue.jobs.len() >= self.shared.max_queued {
+        if queue.waiting >= self.shared.max_queued {
             return Err(Full);
         }
-        queue.jobs.push_back(Job { token, work });
+        let ticket = queue.push(Job { token, work });
         self.shared.counters.queued.fetch_add(1, Relaxed);
         self.shared.work_queued.notify_one();
-        Ok(())
+        Ok(ticket)
+    }
+
+    /// Takes work back that no worker has begun; false if it is too late for that.
+    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
+        let is_cancelled = lock(&self.shared.queue).take(ticket).is_some();
+        self.shared.counters.queued.fetch_sub(u64::from(is_cancelled), Relaxed);
+        is_cancelled
     }
 
     /// What was done since the last call.
@@ -107,6 +122,35 @@ impl Pool {
             // A worker catches the panics of its work, so there is no other.
             let _ = worker.join();
         }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, job: Job) -> Ticket {
+        let ticket = self.first + self.jobs.len() as u64;
+        self.jobs.push_back(Some(job));
+        self.waiting += 1;
+        ticket
+    }
+
+    /// The job with this ticket, if it is still there.
+    fn take(&mut self, ticket: Ticket) -> Option<Job> {
+        let index = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
+        let job = self.jobs.get_mut(index)?.take();
+        self.waiting -= usize::from(job.is_some());
+        job
+    }
+
+    /// The next job.
+    fn pop(&mut self) -> Option<Job> {
+        while let Some(place) = self.jobs.pop_front() {
+            self.first += 1;
+            if place.is_some() {
+                self.waiting -= 1;
+                return place;
+            }
+        }
+        None
     }
 }
 
@@ -128,7 +172,7 @@ impl Shared {
     fn next_job(&self) -> Option<Job> {
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
+            if let Some(job) = queue.pop() {
                 self.counters.queued.fetch_sub(1, Relaxed);
                 return Some(job);
             }
@@ -143,4 +187,28 @@ impl Shared {
 /// No code panics while it holds one of these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(number: usize) -> Job {
+        Job { token: Token(number), work: Work::Nothing }
+    }
+
+    #[test]
+    fn a_cancelled_job_is_skipped_and_no_other() {
+        let mut queue = Queue::default();
+        let tickets: Vec<Ticket> = (0..5).map(|number| queue.push(job(number))).collect();
+        assert_eq!(queue.pop().map(|job| job.token), Some(Token(0)));
+        assert!(queue.take(tickets[0]).is_none(), "a worker has it");
+        assert!(queue.take(tickets[1]).is_some() && queue.take(tickets[3]).is_some());
+        assert!(queue.take(tickets[3]).is_none(), "it was cancelled before");
+        assert_eq!(queue.waiting, 2);
+        let last = queue.push(job(5));
+        let order: Vec<Token> = std::iter::from_fn(|| queue.pop()).map(|job| job.token).collect();
+        assert_eq!(order, [Token(2), Token(4), Token(5)]);
+        assert_eq!((queue.waiting, queue.take(last).is_none()), (0, true));
+    }
 }

@@ -16,13 +16,14 @@ use common::http::Response;
 use common::limits;
 use common::linger::Lingerers;
 use common::listener::{self, AcceptError};
+use common::log;
 use common::shutdown::Shutdown;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::Cli;
 use crate::connection::{Connection, Progress};
-use crate::pool::{Done, Pool};
+use crate::pool::{Done, Full, Pool};
 
 const LISTENER: Token = Token(0);
 const SHUTDOWN: Token = Token(1);
@@ -50,6 +51,7 @@ struct Server {
     poll: Poll,
     /// Connections may be in the backlog. mio says so only once, so that it must be remembered.
     has_backlog: bool,
+    is_draining: bool,
     pool: Pool,
     connections: HashMap<Token, Connection>,
     /// Connections that yielded to others.
@@ -75,6 +77,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let shared: &'static Shared =
         Box::leak(Box::new(Shared { database: config.database(), config, counters: Counters::default() }));
 
+    log::count_dropped(&shared.counters.log_lines_dropped);
+
     let poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     poll.registry().register(&mut shutdown, SHUTDOWN, Interest::READABLE)?;
@@ -90,6 +94,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         max_connections: max_connections.count,
         poll,
         has_backlog: false,
+        is_draining: false,
         pool,
         connections: HashMap::new(),
         yielded: HashSet::new(),
@@ -113,7 +118,7 @@ impl Server {
         while self.has_backlog {
             // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
             let is_full = self.connections.len() >= self.max_connections;
-            if is_full && self.shared.config.overload == Overload::Wait {
+            if is_full && self.shared.config.overload == Overload::Wait && !self.is_draining {
                 return;
             }
             match listener.accept() {
@@ -156,14 +161,19 @@ impl Server {
             Progress::Blocked => {}
             Progress::Yielded => drop(self.yielded.insert(token)),
             Progress::Closed => self.close(token),
-            Progress::Needs(work) => {
-                if self.pool.submit(token, work).is_err() {
-                    self.shared.counters.refuse();
-                    connection.respond(Response::full(), &self.shared.config);
-                    self.yielded.insert(token);
-                }
-            }
+            Progress::Needs(work) => match self.pool.submit(token, work) {
+                Ok(ticket) => connection.queued(ticket),
+                Err(Full) => self.turn_away(token),
+            },
         }
+    }
+
+    /// Answers 503 to a request that no worker will do.
+    fn turn_away(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        self.shared.counters.refuse();
+        connection.respond(Response::full(), &self.shared.config);
+        self.yielded.insert(token);
     }
 }
 
@@ -183,11 +193,15 @@ fn handle(work: Work, shared: &Shared) {
 
 /// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
 fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
+    listener::stop(&listener);
+    server.is_draining = true;
+    server.has_backlog = true;
+    server.accept(&listener);
+    server.has_backlog = false;
     drop(listener);
     let draining = Draining::begin(&server.shared.config, &server.shared.counters);
-    server.has_backlog = false;
     server.end_silent_connections();
-    while !server.connections.is_empty() {
+    while !server.connections.is_empty() || !server.refused.is_empty() {
         if draining.remaining().is_none() {
             return draining.log_cut_off(server.connections.len());
         }
@@ -212,7 +226,13 @@ impl Server {
                 LISTENER => self.has_backlog = true,
                 SHUTDOWN => is_told_to_stop = true,
                 WAKER => self.finish_waits(),
-                token => self.serve(token),
+                token if event.is_error() => self.abandon(token),
+                token => {
+                    if event.is_read_closed() {
+                        self.note_half_close(token);
+                    }
+                    self.serve(token);
+                }
             }
         }
         self.check_deadlines();
@@ -242,12 +262,39 @@ impl Server {
         }
     }
 
+    /// The connection was reset: nobody waits for what is done for it.
+    fn abandon(&mut self, token: Token) {
+        if let Some(ticket) = self.connections.get(&token).and_then(Connection::ticket) {
+            self.pool.cancel(ticket);
+        }
+        self.close(token);
+    }
+
+    fn note_half_close(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get_mut(&token) {
+            connection.half_close();
+        }
+    }
+
+    /// Work that waits for a worker for a client that sends no more: most such have left, and one that has not is as well
+    /// served by a 503 as others are when the queue is full.
+    fn turn_away_the_left(&mut self, now: Instant) {
+        let left = self.connections.iter().filter(|(_, connection)| connection.may_be_left(now));
+        let left: Vec<_> = left.filter_map(|(&token, connection)| Some((token, connection.ticket()?))).collect();
+        for (token, ticket) in left {
+            if self.pool.cancel(ticket) {
+                self.turn_away(token);
+            }
+        }
+    }
+
     fn check_deadlines(&mut self) {
         let now = Instant::now();
         if now < self.next_deadline_check {
             return;
         }
         self.next_deadline_check = now + DEADLINE_INTERVAL;
+        self.turn_away_the_left(now);
         let late = self.connections.iter().filter(|(_, connection)| connection.is_late(now));
         for token in late.map(|(&token, _)| token).collect::<Vec<_>>() {
             let Some(connection) = self.connections.get_mut(&token) else { continue };

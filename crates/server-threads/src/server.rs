@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{self, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,14 +16,16 @@ use common::blocking::Connection;
 use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
-use common::draining::Draining;
+use common::draining::{Draining, Interrupts};
 use common::held::Held;
 use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::linger::{Lingerers, TURN_INTERVAL};
 use common::listener::{self, AcceptError};
-use common::shutdown::Shutdown;
+use common::log;
+use common::shutdown::{self, Shutdown};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::pthread::{Pthread, pthread_self};
 
 use crate::Cli;
 
@@ -34,9 +36,10 @@ struct Shared {
     max_connections: usize,
     database: Database,
     counters: Counters,
-    /// The open connections, so that the drain can end the silent ones.
-    connections: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    /// The thread of each open connection, once it runs, so that the drain can interrupt those that wait for a request.
+    connections: Mutex<HashMap<u64, Option<Pthread>>>,
     connection_closed: Condvar,
+    next_id: AtomicU64,
 }
 
 /// Starts the server, and runs it until it is asked to stop.
@@ -59,30 +62,30 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         counters: Counters::default(),
         connections: Mutex::default(),
         connection_closed: Condvar::new(),
+        next_id: AtomicU64::new(0),
     }));
+    log::count_dropped(&shared.counters.log_lines_dropped);
+    shutdown::let_interrupt()?;
     if let Some(admin) = admin {
         thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
     }
     listener::announce(address, admin_address);
-    accept(&listener, &shutdown, shared);
-    drain(listener, shared);
+    let refused = accept(&listener, &shutdown, shared);
+    drain(listener, refused, shared);
     Ok(())
 }
 
-/// Accepts connections, each for a thread of its own, until the server is asked to stop.
-fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) {
+/// Accepts connections, each for a thread of its own, until the server is asked to stop. Returns those that have got a 503
+/// and have not closed yet.
+fn accept(listener: &TcpListener, shutdown: &Shutdown, shared: &'static Shared) -> Lingerers {
     let mut refused = Lingerers::default();
-    for id in 0.. {
+    loop {
         // Backpressure: when full, the next connection gets a 503, or stays in the backlog.
         let holds_back = shared.is_full() && shared.config.overload == Overload::Wait;
         let is_busy = holds_back || !refused.is_empty();
         match wait_for_connection(listener, shutdown, is_busy.then_some(TURN_INTERVAL), !holds_back) {
-            Event::Stop => return,
-            Event::Connection => {
-                if let Err(stream) = accept_one(listener, id, shared) {
-                    refuse(stream, &mut refused, shared);
-                }
-            }
+            Event::Stop => return refused,
+            Event::Connection => drop(accept_one(listener, &mut refused, shared)),
             Event::Nothing => {}
         }
         refused.turn();
@@ -107,30 +110,39 @@ fn wait_for_connection(listener: &TcpListener, shutdown: &Shutdown, timeout: Opt
     }
 }
 
-/// Accepts a connection and gives it a thread; hands it back if there is no room for it.
-fn accept_one(listener: &TcpListener, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
+/// Accepts a connection and gives it a thread, or a 503 if there is no room for it. False if none can be accepted now.
+fn accept_one(listener: &TcpListener, refused: &mut Lingerers, shared: &'static Shared) -> bool {
     match listener.accept() {
-        Ok((stream, _)) if shared.is_full() => Err(stream),
-        Ok((stream, _)) => spawn(stream, id, shared),
-        Err(error) => {
-            if AcceptError::classify(&error) == AcceptError::Exhausted {
+        Ok((stream, _)) if shared.is_full() => refuse(stream, refused, shared),
+        Ok((stream, _)) => {
+            if let Err(stream) = spawn(stream, shared) {
+                refuse(stream, refused, shared);
+            }
+        }
+        Err(error) => match AcceptError::classify(&error) {
+            AcceptError::WouldBlock => return false,
+            AcceptError::TryNext => {}
+            AcceptError::Exhausted => {
                 shared.counters.accept_failed(&error);
                 thread::sleep(listener::EXHAUSTED_PAUSE);
+                return false;
             }
-            Ok(())
-        }
+        },
     }
+    true
 }
 
 /// Gives the connection a thread; hands it back if the system refuses one.
-fn spawn(stream: TcpStream, id: u64, shared: &'static Shared) -> Result<(), TcpStream> {
+fn spawn(stream: TcpStream, shared: &'static Shared) -> Result<(), TcpStream> {
     // It fails only on a connection that has failed, which shows soon.
     let _ = stream.set_nodelay(true);
     let stream = Arc::new(stream);
-    let registered = Registered::new(id, stream.clone(), shared);
+    let registered = Registered::new(shared);
+    let own_stream = stream.clone();
     let thread = thread::Builder::new().stack_size(shared.stack_bytes).spawn(move || {
+        registered.start();
         // The connection may fail: that is the end of it, and of nothing else.
-        let _ = serve(&registered.stream, shared);
+        let _ = serve(&own_stream, shared);
     });
     let Err(error) = thread else { return Ok(()) };
     shared.counters.spawn_failed("thread could be spawned", error, shared.connections().len());
@@ -147,7 +159,8 @@ fn refuse(stream: TcpStream, refused: &mut Lingerers, shared: &Shared) {
 /// Serves one connection until it ends.
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let _open = shared.counters.open();
-    let mut connection = Connection::new(stream, shared.config.limits(), shared.config.timeouts(), &shared.counters)?;
+    let (config, counters) = (&shared.config, &shared.counters);
+    let mut connection = Connection::new(stream, config.limits(), config.timeouts(), counters, &counters.is_draining)?;
     while let Some(request) = connection.read()? {
         let mut response = handle(request, shared);
         if shared.counters.is_draining.load(Relaxed) {
@@ -163,7 +176,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// Answers one request; the database wait blocks this thread.
 fn handle(request: Request, shared: &Shared) -> Response {
-    let Plan { work, response } = app::plan(request, shared.config.allow_chaos);
+    let Plan { work, response } = app::plan(request, shared.config.allows_chaos());
     match work {
         Work::Nothing => {}
         Work::Query(wait) => {
@@ -178,23 +191,29 @@ fn handle(request: Request, shared: &Shared) -> Response {
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
-fn drain(listener: TcpListener, shared: &Shared) {
+fn drain(listener: TcpListener, mut refused: Lingerers, shared: &'static Shared) {
+    listener::stop(&listener);
+    while accept_one(&listener, &mut refused, shared) {}
     drop(listener);
     let draining = Draining::begin(&shared.config, &shared.counters);
+    let mut interrupts = Interrupts::default();
     let mut connections = shared.connections();
-    for stream in connections.values() {
-        // A thread that waits for a request sees the end of input; one that waits for the database can still answer.
-        let _ = stream.shutdown(net::Shutdown::Read);
-    }
-    while !connections.is_empty() {
+    while !connections.is_empty() || !refused.is_empty() {
         let Some(remaining) = draining.remaining() else { return draining.log_cut_off(connections.len()) };
-        let woken = shared.connection_closed.wait_timeout(connections, remaining);
+        if interrupts.is_due() {
+            // A thread that waits for a request hears it, and ends; one that is about to wait will hear the next.
+            connections.values().flatten().for_each(|&thread| shutdown::interrupt(thread));
+        }
+        let turn = TURN_INTERVAL.min(remaining);
+        let woken =
+            shared.connection_closed.wait_timeout_while(connections, turn, |connections| !connections.is_empty());
         connections = woken.unwrap_or_else(PoisonError::into_inner).0;
+        refused.turn();
     }
 }
 
 impl Shared {
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Option<Pthread>>> {
         // A thread that panicked has left the map as it was.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,14 +226,19 @@ impl Shared {
 /// Keeps a connection in [`Shared::connections`] until its thread ends, also by a panic.
 struct Registered {
     id: u64,
-    stream: Arc<TcpStream>,
     shared: &'static Shared,
 }
 
 impl Registered {
-    fn new(id: u64, stream: Arc<TcpStream>, shared: &'static Shared) -> Self {
-        shared.connections().insert(id, stream.clone());
-        Self { id, stream, shared }
+    fn new(shared: &'static Shared) -> Self {
+        let id = shared.next_id.fetch_add(1, Relaxed);
+        shared.connections().insert(id, None);
+        Self { id, shared }
+    }
+
+    /// Says which thread serves the connection: this one.
+    fn start(&self) {
+        self.shared.connections().insert(self.id, Some(pthread_self()));
     }
 }
 

@@ -1,13 +1,13 @@
 //! The body of a request: its framing, and the chunked transfer coding (§6, §7).
 
-use super::lines::{FEW_FIELDS, Scanner, parse_fields};
+use super::lines::{FEW_FIELDS, Scanner, is_token_byte, parse_fields};
 use super::{Limits, Reject, Status};
 
 /// The longest line of a chunk: its size and its extensions, in bytes (§7.1.1 asks for a limit).
 const MAX_CHUNK_LINE_BYTES: usize = 4096;
 
 /// The most bytes of extensions that the chunks of a body may have together: nobody needs them, and a body of 1 MiB could
-/// otherwise take gigabytes to send. hyper's limit is 16 KiB.
+/// otherwise take gigabytes to send.
 const MAX_EXTENSION_BYTES: usize = 16_000;
 
 /// How the end of a body is found.
@@ -50,16 +50,66 @@ enum Chunk {
     Trailers { scanner: Scanner, section: Vec<u8> },
 }
 
-/// `chunk-size [ chunk-ext ] CRLF`, read a byte at a time.
+/// The line that starts a chunk, read a byte at a time: its size, and extensions, which mean nothing here (§7.1.1).
 #[derive(Clone, Debug, Default)]
 struct ChunkLine {
     size: u64,
-    has_size: bool,
-    /// White space came after the size: only an extension may follow.
-    after_space: bool,
-    in_extension: bool,
-    cr_seen: bool,
+    place: Place,
     line_bytes: usize,
+}
+
+/// What has come of `chunk-size *( BWS ";" BWS name [ BWS "=" BWS value ] ) CRLF`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Nothing.
+    #[default]
+    Start,
+    /// A digit of the size.
+    Size,
+    /// White space behind a size or a value: only another extension may follow.
+    Gap,
+    /// A semicolon: a name must follow.
+    Semicolon,
+    /// A byte of a name.
+    Name,
+    /// White space behind a name.
+    NameGap,
+    /// An equals sign: a value must follow.
+    Equals,
+    /// A byte of a value.
+    Value,
+    /// A byte of a quoted value...
+    Quoted,
+    /// ...a backslash in it...
+    Escape,
+    /// ...the quotation mark that ends it.
+    QuoteEnd,
+    /// The CR.
+    Cr,
+}
+
+impl Place {
+    /// Where `byte` leads, inside an extension or to one; `None` if it may not be there.
+    fn next(self, byte: u8) -> Option<Self> {
+        use Place::{Cr, Equals, Escape, Gap, Name, NameGap, QuoteEnd, Quoted, Semicolon, Size, Start, Value};
+        let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+        Some(match (self, byte) {
+            (Quoted, b'"') => QuoteEnd,
+            (Quoted, b'\\') => Escape,
+            (Quoted | Escape, _) if is_text => Quoted,
+            (Start | Cr | Quoted | Escape, _) => return None,
+            (Size | Gap | Name | NameGap | Value | QuoteEnd, b';') => Semicolon,
+            (Size | Name | Value | QuoteEnd, b'\r') => Cr,
+            (Size | Gap | Value | QuoteEnd, b' ' | b'\t') => Gap,
+            (Name | NameGap, b' ' | b'\t') => NameGap,
+            (Semicolon | Equals, b' ' | b'\t') => self,
+            (Name | NameGap, b'=') => Equals,
+            (Semicolon | Name, _) if is_token_byte(byte) => Name,
+            (Equals, b'"') => Quoted,
+            (Equals | Value, _) if is_token_byte(byte) => Value,
+            _ => return None,
+        })
+    }
 }
 
 impl ChunkLine {
@@ -69,30 +119,27 @@ impl ChunkLine {
         if self.line_bytes > MAX_CHUNK_LINE_BYTES {
             return Err(Reject::bad("the line of a chunk is too long"));
         }
-        match byte {
-            b'\n' if self.cr_seen => return Ok(Some(self.size)),
-            _ if self.cr_seen => return Err(Reject::bad("a CR without LF in the line of a chunk")),
-            b'\r' if self.has_size && (self.in_extension || !self.after_space) => self.cr_seen = true,
-            b' ' | b'\t' if self.in_extension => {}
-            b' ' | b'\t' if self.has_size => self.after_space = true,
-            0..=b' ' | 0x7f => return Err(Reject::bad("a malformed chunk line")),
-            _ if self.in_extension => {}
-            b';' if self.has_size => self.in_extension = true,
-            _ if self.after_space => return Err(Reject::bad("a malformed chunk line")),
-            _ => self.push_digit(byte)?,
+        match (self.place, char::from(byte).to_digit(16)) {
+            (Place::Start | Place::Size, Some(digit)) => self.push_digit(digit)?,
+            (Place::Cr, _) if byte == b'\n' => return Ok(Some(self.size)),
+            (place, _) => self.place = place.next(byte).ok_or(Reject::bad("a malformed chunk line"))?,
         }
         Ok(None)
     }
 
-    fn push_digit(&mut self, byte: u8) -> Result<(), Reject> {
-        let digit = char::from(byte).to_digit(16).ok_or(Reject::bad("a chunk size that is not hexadecimal"))?;
-        self.has_size = true;
+    fn push_digit(&mut self, digit: u32) -> Result<(), Reject> {
+        self.place = Place::Size;
         self.size = self
             .size
             .checked_mul(16)
             .and_then(|size| size.checked_add(u64::from(digit)))
             .ok_or(Reject::bad("a chunk size that overflows"))?;
         Ok(())
+    }
+
+    /// Whether the next byte belongs to an extension, or ends one.
+    fn in_extension(&self) -> bool {
+        !matches!(self.place, Place::Start | Place::Size | Place::Cr)
     }
 }
 
@@ -138,7 +185,7 @@ impl BodyDecoder {
             }
             State::Chunk(chunk) => match chunk {
                 Chunk::Line(line) => {
-                    self.extension_bytes += usize::from(line.in_extension);
+                    self.extension_bytes += usize::from(line.in_extension());
                     if self.extension_bytes > MAX_EXTENSION_BYTES {
                         return Err(Reject::bad("the extensions of the chunks are too long"));
                     }

@@ -3,12 +3,12 @@
 use super::body::BodyDecoder;
 use super::head::{self, Head};
 use super::lines::Scanner;
-use super::{Limits, Reject, Request};
+use super::{Limits, Method, Reject, Request, Status};
 
 /// What a connection is in the middle of: each has a timeout of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Between requests: no byte of the next has come.
+    /// Between requests: nothing of the next has come, but perhaps empty lines.
     Idle,
     /// Inside a head.
     Head,
@@ -62,10 +62,10 @@ impl Decoder {
 
     /// What the connection is in the middle of.
     pub fn phase(&self) -> Phase {
-        match self.parser.state {
+        match &self.parser.state {
             State::Body(_) => Phase::Body,
-            State::Head(_) if self.buffer.is_empty() => Phase::Idle,
-            State::Head(_) => Phase::Head,
+            State::Head(scanner) if scanner.has_begun() => Phase::Head,
+            State::Head(_) => Phase::Idle,
         }
     }
 
@@ -87,12 +87,30 @@ impl Decoder {
         drain_front(&mut self.buffer, taken);
         Ok(step)
     }
+
+    /// The refusal of the request in hand because it took too long.
+    pub fn too_slow(&self) -> Reject {
+        let head_only = self.parser.is_to_head(&self.buffer);
+        Reject { head_only, ..Reject::new(Status::RequestTimeout, "the request took too long") }
+    }
 }
 
 impl Parser {
     /// The next step in `input`, and how many bytes at its front are done with. The others must be there again when more
     /// has come.
     fn next(&mut self, input: &[u8]) -> Result<(usize, Step), Reject> {
+        self.try_next(input).map_err(|reject| Reject { head_only: self.is_to_head(input), ..reject })
+    }
+
+    /// Whether the request in hand is HEAD; if it is still a head, it is at the front of `input`.
+    fn is_to_head(&self, input: &[u8]) -> bool {
+        match &self.state {
+            State::Head(_) => head::is_to_head(input),
+            State::Body(body) => body.request.method == Method::Head,
+        }
+    }
+
+    fn try_next(&mut self, input: &[u8]) -> Result<(usize, Step), Reject> {
         let mut taken = 0;
         if let State::Head(scanner) = &mut self.state {
             let Some(head_bytes) = scanner.scan(input, &self.limits)? else { return Ok((0, Step::Need)) };
@@ -131,80 +149,5 @@ fn drain_front(buffer: &mut Vec<u8>, count: usize) {
         *buffer = Vec::new();
     } else {
         buffer.drain(..count);
-    }
-}
-
-/// Checks requests that somebody else will parse (hyper, which is more lenient), as strictly as [`Decoder`] does, and
-/// says how much of the bytes may be passed on.
-#[derive(Debug)]
-pub struct Validator {
-    limits: Limits,
-    state: Check,
-}
-
-#[derive(Debug)]
-enum Check {
-    Head(Scanner),
-    /// Boxed, as that of the decoder is.
-    Body(Box<BodyDecoder>),
-}
-
-impl Validator {
-    /// A validator for a new connection.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Check::Head(Scanner::head()) }
-    }
-
-    /// What the connection is in the middle of; `held_bytes` is how many bytes were not passed on yet.
-    pub fn phase(&self, held_bytes: usize) -> Phase {
-        match self.state {
-            Check::Body(_) => Phase::Body,
-            Check::Head(_) if held_bytes == 0 => Phase::Idle,
-            Check::Head(_) => Phase::Head,
-        }
-    }
-
-    /// How many bytes at the front of `held` may be passed on: whole heads that are valid, and parts of their bodies.
-    /// What is not passed on must be at the front of `held` again when more has come.
-    ///
-    /// The second value is the refusal of what follows them, if it must be refused.
-    ///
-    /// One thing is changed: a minor version above 1.1 becomes 1.1, which is how it is to be understood (RFC 9110 §2.5).
-    pub fn check(&mut self, held: &mut [u8]) -> (usize, Option<Reject>) {
-        let mut passed = 0;
-        while passed < held.len() {
-            match self.check_next(&mut held[passed..]) {
-                Ok(0) => break,
-                Ok(count) => passed += count,
-                Err(reject) => return (passed, Some(reject)),
-            }
-        }
-        (passed, None)
-    }
-
-    fn check_next(&mut self, held: &mut [u8]) -> Result<usize, Reject> {
-        match &mut self.state {
-            Check::Head(scanner) => {
-                let Some(head_bytes) = scanner.scan(held, &self.limits)? else { return Ok(0) };
-                let head = head::parse(&held[..head_bytes], &self.limits)?;
-                head::lower_minor_version(&mut held[..head_bytes]);
-                self.enter(BodyDecoder::new(head.framing, &self.limits));
-                Ok(head_bytes)
-            }
-            Check::Body(body) => {
-                let count = body.decode(held, |_| {})?;
-                if body.is_done() {
-                    self.state = Check::Head(Scanner::head());
-                }
-                Ok(count)
-            }
-        }
-    }
-
-    fn enter(&mut self, body: BodyDecoder) {
-        self.state = match body.is_done() {
-            true => Check::Head(Scanner::head()),
-            false => Check::Body(Box::new(body)),
-        };
     }
 }

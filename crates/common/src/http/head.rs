@@ -5,8 +5,11 @@ use std::ops::Range;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::body::Framing;
-use super::lines::{FEW_FIELDS, parse_fields};
+use super::lines::{FEW_FIELDS, is_token_byte, parse_fields};
 use super::{Limits, Method, Persistence, Reject, Request, Status};
+
+/// The longest target, in bytes, however long `--max-head` lets a head be: hyper takes none above 65,534.
+const MAX_TARGET_BYTES: usize = 65_000;
 
 /// A head that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,17 +52,20 @@ pub fn parse(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     })
 }
 
-/// Makes HTTP/1.2 and above HTTP/1.1, in a head that [`parse`] has understood.
-pub fn lower_minor_version(head: &mut [u8]) {
-    let line = request_line(head);
-    if let Some(minor) = head[line].last_mut() {
-        *minor = (*minor).min(b'1');
-    }
+/// Whether the method at the start of a head is HEAD, whatever may be wrong with the rest.
+pub fn is_to_head(head: &[u8]) -> bool {
+    let after = head[line_start(head)..].strip_prefix(b"HEAD");
+    after.is_some_and(|after| after.first().is_none_or(|&byte| !is_token_byte(byte)))
 }
 
-/// Where the request line is: after the empty lines that are skipped, up to its CRLF.
+/// Where the first line is that is not empty: those before it are skipped (§2.2).
+fn line_start(head: &[u8]) -> usize {
+    head.iter().position(|&byte| byte != b'\r' && byte != b'\n').unwrap_or(head.len())
+}
+
+/// Where the request line is, without its CRLF.
 fn request_line(head: &[u8]) -> Range<usize> {
-    let start = head.iter().position(|&byte| byte != b'\r' && byte != b'\n').unwrap_or(head.len());
+    let start = line_start(head);
     let length = head[start..].iter().position(|&byte| byte == b'\r').unwrap_or(0);
     start..start + length
 }
@@ -93,6 +99,9 @@ impl<'b> RequestLine<'b> {
             }
             _ => return Err(MALFORMED),
         };
+        if target.len() > MAX_TARGET_BYTES {
+            return Err(Reject::new(Status::UriTooLong, "the target is too long"));
+        }
         if !target.iter().all(|&byte| is_target_byte(byte)) {
             return Err(Reject::bad("a character that no target may hold"));
         }
@@ -108,7 +117,7 @@ impl<'b> RequestLine<'b> {
         let rest = strip_scheme(self.target).ok_or(Reject::bad("a target that is neither a path nor a URI"))?;
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path_and_query) = rest.split_at(authority_end);
-        if authority.is_empty() || !is_host(authority.as_bytes()) {
+        if !is_host(authority.as_bytes()) {
             return Err(Reject::bad("a URI with an invalid authority"));
         }
         let slash = if path_and_query.starts_with('/') { "" } else { "/" };
@@ -121,18 +130,13 @@ fn strip_scheme(target: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
 }
 
-/// RFC 9110 §5.6.2's `tchar`.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// What a target may be made of: visible ASCII without what RFC 3986 forbids everywhere. `[ ] { } |` are forbidden there
 /// too, but browsers send them.
 fn is_target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"#\"<>\\^`".contains(&byte)
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2). A comma would be legal in a name, but only a list of hosts has one.
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), and in `http` no host is empty (RFC 9110 §4.2.1). A comma would be legal in a name, but only a list of hosts has one.
 fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value {
         [b'[', rest @ ..] => match rest.iter().position(|&byte| byte == b']') {
@@ -145,16 +149,17 @@ fn is_host(value: &[u8]) -> bool {
     };
     let is_port = matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit);
     let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(byte);
-    is_port && host.iter().all(is_name_byte)
+    is_port && !host.is_empty() && host.iter().all(is_name_byte)
 }
 
 fn values<'h>(fields: &'h [httparse::Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value.trim_ascii())
 }
 
-/// The members of a comma-separated list that may be spread over several fields (RFC 9110 §5.6.1).
+/// The members of a comma-separated list that may be spread over several fields. Empty ones are ignored (RFC 9110 §5.6.1.2).
 fn members<'h>(fields: &'h [httparse::Header<'_>], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
-    values(fields, name).flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+    let all = values(fields, name).flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    all.filter(|member| !member.is_empty())
 }
 
 /// HTTP/1.1 wants exactly one valid Host, HTTP/1.0 at most one (§3.2).
@@ -207,16 +212,14 @@ fn content_length(value: &[u8], limits: &Limits) -> Result<Framing, Reject> {
 fn check_transfer_codings(fields: &[httparse::Header<'_>]) -> Result<(), Reject> {
     let codings: Vec<&[u8]> = members(fields, "transfer-encoding").collect();
     let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    if codings.iter().any(|coding| coding.is_empty()) {
-        return Err(Reject::bad("an empty transfer coding"));
+    match codings.split_last() {
+        None => Err(Reject::bad("an empty Transfer-Encoding")),
+        Some((_, before)) if before.iter().any(is_chunked) => {
+            Err(Reject::bad("chunked is not the last transfer coding, or is there twice"))
+        }
+        Some((last, [])) if is_chunked(last) => Ok(()),
+        Some(_) => Err(Reject::new(Status::NotImplemented, "an unknown transfer coding")),
     }
-    if codings[..codings.len() - 1].iter().any(is_chunked) {
-        return Err(Reject::bad("chunked is not the last transfer coding, or is there twice"));
-    }
-    if codings.len() > 1 || !is_chunked(&codings[0]) {
-        return Err(Reject::new(Status::NotImplemented, "an unknown transfer coding"));
-    }
-    Ok(())
 }
 
 /// RFC 9110 §10.1.1. HTTP/1.0 knows no expectations: there they are ignored.

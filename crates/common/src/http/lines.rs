@@ -14,7 +14,9 @@ pub const FEW_FIELDS: usize = 8;
 pub struct Scanner {
     position: usize,
     line_start: usize,
-    /// A line that is not empty has ended.
+    /// A line that is not empty has begun...
+    has_begun: bool,
+    /// ...and one has ended.
     has_line: bool,
     skips_leading_empty_lines: bool,
 }
@@ -27,7 +29,12 @@ impl Scanner {
 
     /// Scans a trailer section, which may be empty.
     pub fn trailers() -> Self {
-        Self { position: 0, line_start: 0, has_line: false, skips_leading_empty_lines: false }
+        Self { position: 0, line_start: 0, has_begun: false, has_line: false, skips_leading_empty_lines: false }
+    }
+
+    /// Whether more than empty lines has come.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// The length of the section with its empty line, once it is complete.
@@ -41,6 +48,7 @@ impl Scanner {
             }
             let after_cr = self.position > 0 && buffer[self.position - 1] == b'\r';
             self.position += 1;
+            self.has_begun |= byte != b'\r' && byte != b'\n';
             match byte {
                 b'\n' if after_cr => {
                     let is_empty = self.position - self.line_start == 2;
@@ -69,6 +77,11 @@ impl Scanner {
             Reject::new(Status::RequestHeaderFieldsTooLarge, "the fields are too long")
         }
     }
+}
+
+/// RFC 9110 §5.6.2's `tchar`.
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Parses field lines up to and with the empty line, into `few` or, if they are more, into `many`.

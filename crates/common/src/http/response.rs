@@ -100,9 +100,9 @@ impl Response {
         Self::new(status, "text/plain", format!("{} {}: {why}\n", status.code(), status.reason()).into_bytes())
     }
 
-    /// The answer to a connection for which there is no room.
+    /// The answer to whoever there is no room for. It has no body, for the request may be HEAD: often nobody has read it.
     pub fn full() -> Self {
-        let mut response = Self::text(Status::ServiceUnavailable, "the server is full");
+        let mut response = Self::new(Status::ServiceUnavailable, "text/plain", &b""[..]);
         response.persistence = Persistence::Close;
         response
     }
@@ -157,6 +157,7 @@ impl Response {
 impl From<Reject> for Response {
     fn from(reject: Reject) -> Self {
         let mut response = Self::text(reject.status, reject.why);
+        response.head_only = reject.head_only;
         response.persistence = Persistence::Close;
         response
     }

@@ -209,3 +209,54 @@ pub fn forbidden_trailers(target: &Target) {
     assert_eq!((response.status, response.text()), (200, "ok"));
     assert_eq!(client.get("/").status, 200);
 }
+
+/// Row 57: the status line says which version the server speaks, and why in the words of RFC 9110.
+pub fn status_lines(target: &Target) {
+    let server = Server::start(target, &["--max-body", "10", "--max-head", "1000"]);
+    let long = "a".repeat(1000);
+    for (input, line) in [
+        ("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        ("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.1 200 OK\r\n"),
+        ("GET /nowhere HTTP/1.0\r\n\r\n", "HTTP/1.1 404 Not Found\r\n"),
+        ("GET /a#b HTTP/1.0\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 405 Method Not Allowed\r\n"),
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 No Content\r\n"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", "HTTP/1.1 413 Content Too Large\r\n"),
+        (&format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), "HTTP/1.1 414 URI Too Long\r\n"),
+        (
+            &format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"),
+            "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", "HTTP/1.1 417 Expectation Failed\r\n"),
+        ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n"),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported\r\n"),
+    ] {
+        let mut client = server.connect();
+        client.send(input.as_bytes());
+        client.shut_write();
+        let answer = client.read_to_end().expect("it is answered");
+        assert!(answer.starts_with(line.as_bytes()), "{input:?}: {}", answer.escape_ascii());
+    }
+}
+
+/// An Upgrade that nobody takes up changes nothing: row 50.
+pub fn upgrade_is_declined(target: &Target) {
+    let server = Server::start(target, &[]);
+    let mut client = server.connect();
+    for protocol in ["h2c", "websocket", "TLS/1.0, h2c"] {
+        let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}");
+        client.send(format!("GET /health HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n").as_bytes());
+        assert_eq!(client.read_response().text(), "ok\n");
+        client.send(POST);
+        assert_eq!(client.read_response().text(), "hello");
+    }
+}
+
+/// Row 19: what is in the authority never reaches the path.
+pub fn escaped_authority(target: &Target) {
+    let server = Server::start(target, &[]);
+    let mut client = server.connect();
+    for uri in ["http://%41/health", "http://a%2eb:80/health", "https://[::1]:/health"] {
+        assert_eq!(client.get(uri).status, 200, "{uri}");
+    }
+}

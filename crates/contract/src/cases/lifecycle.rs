@@ -7,16 +7,11 @@ use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::server::{processes_of_group, run, run_with_variable, wait_until};
+use crate::server::{processes_of_group, run, run_with_variable, wait_until, wait_until_refused};
 use crate::{Client, Server, Target};
 
 const SLOW_GET: &[u8] = b"GET /?wait=500ms HTTP/1.1\r\nHost: a\r\n\r\n";
 const ENDLESS_GET: &[u8] = b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n";
-
-/// Waits until the server accepts no more.
-fn wait_until_refused(server: &Server) {
-    wait_until(|| TcpStream::connect(server.address).is_err(), || "the server still accepts".into());
-}
 
 fn drains_at(target: &Target, signal: Signal) {
     let mut server = Server::start(target, &[]);
@@ -183,17 +178,56 @@ pub fn flags_are_environment_variables(target: &Target) {
     let target = &Target { flags: &[], ..*target };
     let help = run(target, &["--help"]).stdout;
     let flags: Vec<&str> =
-        help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split(' ').next()).collect();
+        help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split([' ', '[']).next()).collect();
     assert!(flags.len() > 17 && flags.contains(&"log-level"), "{flags:?} in {help}");
     for flag in flags {
         let variable = format!("C10K_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&format!("[env: {variable}=")), "--{flag} does not name {variable}: {help}");
-        // These take any word for a yes.
-        if !["allow-chaos", "burn-on-loop"].contains(&flag) {
-            let exit = run_with_variable(target, &variable, "nonsense");
-            assert_eq!(exit.code(), Some(2), "{variable}=nonsense: {exit:?}");
+        for nonsense in ["nonsense", ""] {
+            let exit = run_with_variable(target, &variable, nonsense);
+            assert_eq!(exit.code(), Some(2), "{variable}={nonsense}: {exit:?}");
             assert!(exit.stderr.contains(&format!("--{flag}")), "it does not say what is wrong: {exit:?}");
         }
+    }
+}
+
+/// Addresses, and what to write instead of what is none.
+pub fn addresses(target: &Target) {
+    for address in ["localhost:0", "8080", "127.0.0.1", ":8080", ""] {
+        for flag in ["--listen", "--admin"] {
+            let exit = run(target, &[flag, address]);
+            assert_eq!(exit.code(), Some(2), "{flag} {address}: {exit:?}");
+            assert!(exit.stderr.contains("127.0.0.1:8080"), "it does not say what to write: {exit:?}");
+        }
+    }
+}
+
+/// Chaos is for those who asked for it in so many words, and may reach only them.
+pub fn chaos_is_asked_for(target: &Target) {
+    let serves = |server: &Server| {
+        let mut client = server.connect();
+        client.send(b"POST /chaos/leak HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        client.read_response().status == 200
+    };
+    for (flag, is_served) in [
+        ("--allow-chaos", true),
+        ("--allow-chaos=on", true),
+        ("--allow-chaos=TRUE", true),
+        ("--allow-chaos=anywhere", true),
+        ("--allow-chaos=no", false),
+        ("--allow-chaos=0", false),
+    ] {
+        assert_eq!(serves(&Server::start(target, &[flag])), is_served, "{flag}");
+    }
+    for word in ["disabled", "disable", "none", "2", "localhost"] {
+        let exit = run_with_variable(target, "C10K_ALLOW_CHAOS", word);
+        assert_eq!(exit.code(), Some(2), "{word}: {exit:?}");
+        assert!(exit.stderr.contains("yes, no or anywhere"), "it does not say what to write: {exit:?}");
+    }
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let exit = run(target, &["--listen", address, "--allow-chaos"]);
+        assert_eq!(exit.code(), Some(2), "{address}: {exit:?}");
+        assert!(exit.stderr.contains("--allow-chaos=anywhere"), "it does not say what to write: {exit:?}");
     }
 }
 
@@ -249,7 +283,26 @@ pub fn admin(target: &Target) {
     let server = Server::start(target, &[]);
     let ask = |path| Client::connect(server.admin).get(path);
     assert_eq!(ask("/healthz").status, 200);
+    assert_eq!(ask("/healthz?from=here").status, 200);
     assert_eq!(ask("/nowhere").status, 404);
+    let refused = Client::connect(server.admin).request("DELETE", "/metrics");
+    assert_eq!((refused.status, refused.field("allow")), (405, Some("GET, HEAD")));
+    assert_eq!(Client::connect(server.admin).request("BREW", "/healthz").status, 501);
+    let head = Client::connect(server.admin).request("HEAD", "/readyz");
+    assert_eq!((head.status, head.field("content-length")), (200, Some("3")));
+    for (malformed, status) in [
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET\r\n\r\n", 400),
+        ("\x16\x03\x01", 400),
+        ("GET /healthz HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    ] {
+        let mut client = Client::connect(server.admin);
+        client.send(malformed.as_bytes());
+        client.assert_rejected(status);
+    }
+    let mut posts = Client::connect(server.admin);
+    posts.send(b"POST /readyz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    posts.assert_rejected(405);
     let metrics = ask("/metrics");
     assert_eq!(metrics.status, 200);
     assert!(metrics.field("content-type").is_some_and(|kind| kind.contains("version=")), "{metrics:?}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::server::wait_until;
+use crate::server::{rss_bytes, wait_until};
 use crate::{Client, Server, Target};
 
 fn answers_with(code: u16) -> String {
@@ -171,16 +171,6 @@ pub fn a_leak_stays(target: &Target) {
     }
     let leaked = rss_bytes(&server).saturating_sub(before);
     assert!(leaked >= LEAKS << 20, "{LEAKS} leaks of a mebibyte left {leaked} bytes");
-}
-
-/// The RSS of a server and its children, added up.
-fn rss_bytes(server: &Server) -> u64 {
-    let of = |pid: i32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    server.processes().into_iter().map(of).sum()
 }
 
 pub fn children_and_threads_are_counted(target: &Target) {
