@@ -7,4 +7,5 @@ pub mod lifecycle;
 pub mod limits;
 pub mod malformed;
 pub mod metrics;
+pub mod mutations;
 pub mod routes;

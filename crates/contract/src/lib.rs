@@ -7,7 +7,8 @@
 //! ```
 //!
 //! "Row" in these modules is a row of `HTTP-CASES.md`, the table of HTTP cases; section numbers are of RFC 9112 unless
-//! another RFC is named. Of this project's code only the decoder of answers is used, which the load generator has, too.
+//! another RFC is named. Of this project's code the suite uses the decoder of answers, which the load generator has, too, and in one
+//! case that of requests.
 
 pub mod cases;
 pub mod client;
@@ -45,6 +46,7 @@ macro_rules! tests {
             who_does_not_close_is_not_awaited_for_ever);
         $crate::tests!(@abuse a_log_that_nobody_reads silent_clients_of_the_admin_port chunks_of_one_byte
             an_idle_connection_is_small_again few_descriptors the_refused_do_not_disturb a_stray_empty_line_is_idleness);
+        $crate::tests!(@mutations all_find_the_same);
         $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed a_client_that_never_pauses_is_drained
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
             help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan
