@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -69,6 +70,15 @@ impl Server {
     pub fn start_with_files(target: &Target, files: usize, flags: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={files}:{files}")).arg(target.program).args(target.flags);
+        command.process_group(0).stdin(Stdio::null());
+        Self::spawn(command, flags)
+    }
+
+    /// The same, in the cgroups that a process joins by writing its pid to these files.
+    pub fn start_in(target: &Target, join_paths: &[PathBuf], flags: &[&str]) -> Self {
+        let joins: String = join_paths.iter().map(|path| format!("echo $$ > '{}' && ", path.display())).collect();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{joins}exec \"$@\""), "sh", target.program]).args(target.flags);
         command.process_group(0).stdin(Stdio::null());
         Self::spawn(command, flags)
     }

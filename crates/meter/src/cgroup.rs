@@ -303,6 +303,17 @@ impl OwnCgroup {
         }
     }
 
+    /// How much more the group may use, in bytes, page cache that nobody uses counting as free: what Kubernetes calls the
+    /// working set is the rest. `None` without a limit.
+    ///
+    /// # Errors
+    /// [`MeterError::File`].
+    pub fn headroom_bytes(&self) -> Result<Option<u64>, MeterError> {
+        let Some(limit_bytes) = self.limit_bytes()? else { return Ok(None) };
+        let used_bytes = self.current_bytes()?.saturating_sub(self.files.inactive_file_bytes()?);
+        Ok(Some(limit_bytes.saturating_sub(used_bytes)))
+    }
+
     /// See [`Cgroup::oom_kills`].
     ///
     /// # Errors
@@ -313,6 +324,16 @@ impl OwnCgroup {
 }
 
 impl Files {
+    /// The page cache that was not used for long, in bytes: the kernel drops it before it kills anybody.
+    fn inactive_file_bytes(&self) -> Result<u64, MeterError> {
+        let (dir, key) = match self {
+            Files::V1(files) => (&files.memory, "total_inactive_file"),
+            Files::V2(files) => (&files.dir, "inactive_file"),
+        };
+        let path = dir.join("memory.stat");
+        stat_value(&read(&path)?, key).ok_or_else(|| missing_value(&path, key))
+    }
+
     fn current_bytes(&self) -> Result<u64, MeterError> {
         match self {
             Files::V1(files) => files.current_bytes(),

@@ -23,10 +23,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process;
+use crate::ram::Ram;
 use crate::shared::{Child, Shared};
 
 /// The most children forked in a turn, so that a burst does not keep the supervisor from its other duties.
 const FORKS_PER_TURN: usize = 256;
+/// After so many forks it is asked anew whether there is RAM for more.
+const FORKS_PER_RAM_CHECK: usize = 16;
 /// How often idle children are counted while there are more than needed.
 const SURPLUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long no child is forked after one died of a fault, or after the system refused one: doubled each time...
@@ -45,6 +48,9 @@ pub(crate) struct Supervisor<'a> {
     /// Becomes readable when a child has ended.
     ended: SignalFd,
     refused: Lingerers,
+    ram: Ram,
+    /// The children that end now have been killed by this process.
+    is_killing: bool,
     /// After children died of faults: whoever connects meanwhile waits in the backlog.
     crashes: Backoff,
     /// After the system refused a fork: whoever connects meanwhile gets a 503.
@@ -70,6 +76,8 @@ impl<'a> Supervisor<'a> {
             accept,
             ended: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             refused: Lingerers::default(),
+            ram: Ram::find(),
+            is_killing: false,
             crashes: Backoff::default(),
             refusals: Backoff::default(),
         })
@@ -116,16 +124,23 @@ impl<'a> Supervisor<'a> {
 
     /// Forks until enough children are idle, as far as the limits and the system allow.
     pub(crate) fn spawn_missing(&mut self) {
-        for _ in 0..FORKS_PER_TURN {
+        for forks in 0..FORKS_PER_TURN {
             if self.idle() >= self.start || !self.pause().is_zero() {
                 return;
             }
             let Some(index) = self.free_index() else { return };
-            if let Err(errno) = self.spawn(index) {
-                self.refusals.pause();
-                self.shared.scoreboard.counters.spawn_failed("child could be forked", errno, self.children());
+            if forks % FORKS_PER_RAM_CHECK == 0 && self.ram.is_short() {
+                self.note_refusal("the memory limit of the cgroup is near");
+            } else if let Err(errno) = self.spawn(index) {
+                self.note_refusal(errno.desc());
             }
         }
+    }
+
+    /// No child can be forked now: for a while nobody tries, and who connects gets a 503.
+    fn note_refusal(&mut self, why: &str) {
+        self.refusals.pause();
+        self.shared.scoreboard.counters.spawn_failed("child could be forked", why, self.children());
     }
 
     /// How long no child may be forked.
@@ -144,8 +159,9 @@ impl<'a> Supervisor<'a> {
 
     fn spawn(&mut self, index: usize) -> nix::Result<()> {
         let child = Child { shared: self.shared, index };
-        let (admin, refused, accept) = (&mut self.admin, &mut self.refused, self.accept);
+        let (admin, refused, ram, accept) = (&mut self.admin, &mut self.refused, &self.ram, self.accept);
         let pid = process::spawn(|| {
+            ram.offer_this_process();
             // The child has copies of these descriptors, and would keep their connections open.
             if let Some(admin) = admin.take() {
                 admin.close_in_child();
@@ -185,7 +201,9 @@ impl<'a> Supervisor<'a> {
     }
 
     fn forget_crashed(&mut self, pid: Pid, cause: &str) {
-        log::warn!("child {pid} {cause}");
+        if !self.is_killing {
+            log::warn!("child {pid} {cause}");
+        }
         self.crashes.pause();
         self.forget(pid);
     }
@@ -276,6 +294,7 @@ impl<'a> Supervisor<'a> {
 
     /// Kills the children, and closes the connections that were refused.
     pub(crate) fn cut_off(&mut self) {
+        self.is_killing = true;
         self.signal(Signal::SIGKILL);
         self.refused = Lingerers::default();
     }
