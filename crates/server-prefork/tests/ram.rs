@@ -4,7 +4,7 @@ use contract::server::wait_until;
 use contract::{Client, Server, Target};
 use meter::{Cgroup, MeterError};
 
-const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &["--start", "4"] };
+const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &[] };
 const LIMIT_BYTES: u64 = 48 << 20;
 
 /// A cgroup with the limit; `None` where the machine does not allow one.
@@ -25,7 +25,7 @@ fn cgroup(test: &str) -> Option<Cgroup> {
 #[test]
 fn at_the_limit_who_comes_is_refused_and_nobody_is_killed() {
     let Some(cgroup) = cgroup("full") else { return };
-    let mut server = Server::start_in(&TARGET, &cgroup.join_paths(), &[]);
+    let mut server = Server::start_in(&TARGET, &cgroup.join_paths(), &["--start", "4"]);
     let mut clients: Vec<Client> = (0..1_000).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| drop(client.try_send(b"GET /?wait=2s HTTP/1.1\r\nHost: a\r\n\r\n")));
     let open = || server.metric("c10k_connections_open");
