@@ -11,7 +11,7 @@ use common::http::{Decoder, Persistence, Phase, Request, Response, Status, Step,
 use common::linger::{Input, LINGER_TIMEOUT, drop_input};
 use mio::net::TcpStream;
 
-use crate::pool::Ticket;
+use crate::jobs::Ticket;
 
 /// How many requests a connection may be served in a turn, so that one that pipelines does not keep others waiting.
 const REQUESTS_PER_TURN: usize = 16;

@@ -1,6 +1,7 @@
 //! A reactor holds every connection; a fixed pool of workers waits for the database.
 
 mod connection;
+mod jobs;
 mod pool;
 mod server;
 

@@ -23,7 +23,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::Cli;
 use crate::connection::{Connection, Progress};
-use crate::pool::{Done, Full, Pool};
+use crate::jobs::Full;
+use crate::pool::{Done, Pool};
 
 const LISTENER: Token = Token(0);
 const SHUTDOWN: Token = Token(1);
