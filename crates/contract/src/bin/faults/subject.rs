@@ -1,0 +1,138 @@
+//! The server that has to stand it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use contract::server::processes_of_group;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::crowd::ask_once;
+
+/// How long a server may take to start, to recover, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For how long the CPU time of a server is watched that nobody asks for anything.
+const WATCH: Duration = Duration::from_secs(2);
+/// More than this share of one CPU is a busy loop.
+const BUSY_SHARE: f64 = 0.2;
+
+/// A started server, in a process group of its own.
+pub(crate) struct Subject {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Subject {
+    /// Starts the command, in which `{port}` is the port, and waits until it answers.
+    pub(crate) fn start(command: &[String], port: u16) -> anyhow::Result<Self> {
+        let arguments: Vec<String> = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
+        let (program, arguments) = arguments.split_first().context("no command")?;
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("{program} could not be started"))?;
+        let mut subject = Self { child, address: (Ipv4Addr::LOCALHOST, port).into() };
+        match subject.time_until_answer(Instant::now()) {
+            Some(_) => Ok(subject),
+            None => bail!("{program} does not answer on port {port}"),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// All processes of the server.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        processes_of_group(self.pid())
+    }
+
+    /// A process that serves: the youngest, if there is more than the first.
+    pub(crate) fn worker(&self) -> Option<Pid> {
+        let of_others = self.processes().into_iter().filter(|&pid| pid != self.pid().as_raw());
+        of_others.max_by_key(|&pid| descriptors_of(pid)).map(Pid::from_raw)
+    }
+
+    /// How long after `since` a new connection is answered 200; `None` if the server has ended.
+    pub(crate) fn time_until_answer(&mut self, since: Instant) -> Option<Duration> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+            if ask_once(self.address, "/health").is_ok_and(|status| status == 200) {
+                return Some(since.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    /// The descriptors of the first process.
+    pub(crate) fn descriptors(&self) -> usize {
+        descriptors_of(self.pid().as_raw())
+    }
+
+    /// How many descriptors more than `before` stay open, once the server has seen that its clients are gone.
+    pub(crate) fn descriptors_above(&self, before: usize) -> usize {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let above = self.descriptors().saturating_sub(before);
+            if above == 0 || Instant::now() > end {
+                return above;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Whether it uses CPU though nobody asks for anything.
+    pub(crate) fn is_busy(&self) -> bool {
+        let before = self.cpu_ticks();
+        thread::sleep(WATCH);
+        let used_s = self.cpu_ticks().saturating_sub(before) as f64 / 100.0;
+        used_s / WATCH.as_secs_f64() > BUSY_SHARE
+    }
+
+    /// The CPU time of all its processes, in ticks of 10 ms.
+    fn cpu_ticks(&self) -> u64 {
+        let of = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+            fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
+        };
+        self.processes().into_iter().map(of).sum()
+    }
+
+    /// Dead children that it has not reaped.
+    pub(crate) fn zombies(&self) -> usize {
+        let children = contract::server::children_of(self.pid());
+        let is_zombie = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
+        };
+        children.iter().filter(|pid| is_zombie(pid)).count()
+    }
+
+    /// Asks the server to end, and says how many processes are there after that, which are killed.
+    pub(crate) fn stop(&mut self) -> usize {
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && !matches!(self.child.try_wait(), Ok(Some(_))) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_millis(100));
+        self.processes().len()
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = killpg(self.pid(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+fn descriptors_of(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
