@@ -40,6 +40,11 @@ fn a_run_is_a_stream_of_events_in_order() {
         "{:?}",
         events[0]
     );
+    assert!(
+        matches!(&events[1].1, Event::Listening { pid: Some(_), admin: Some(admin) } if admin.starts_with("127.0.0.1:")),
+        "{:?}",
+        events[1]
+    );
     use RunPhase::{Connecting, Holding, Ledger, Measuring, Settling, Stopping};
     assert_eq!(phases(&events), [Connecting, Holding, Settling, Measuring, Ledger, Stopping]);
     let seconds = events.iter().filter(|(_, event)| matches!(event, Event::Second(_))).count();

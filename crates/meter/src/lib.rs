@@ -29,6 +29,7 @@ pub mod machine;
 mod process;
 mod quota;
 mod sockets;
+mod switches;
 mod tree;
 
 pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
@@ -37,4 +38,5 @@ pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads, total_cpu_time};
 pub use quota::{CpuQuota, cpu_quota};
 pub use sockets::listens_at;
+pub use switches::Switches;
 pub use tree::process_tree;

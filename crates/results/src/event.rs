@@ -36,6 +36,13 @@ pub enum Event {
         /// When it began, in RFC 3339.
         started_at: String,
     },
+    /// The server listens, and has no connections yet: who wants to watch it can.
+    Listening {
+        /// The root of its process tree; null if it does not run here, or is unknown.
+        pid: Option<i32>,
+        /// The address of its admin port, if it is one of this project's servers.
+        admin: Option<String>,
+    },
     /// The run entered a phase.
     Entered {
         /// The phase.

@@ -78,6 +78,7 @@ fn the_schema_of_events_is_committed_and_kept() {
     let events = [
         Event::Planned { schema: event::SCHEMA.into(), runs: 2, estimate_s: Some(40.0) },
         Event::Started { target: "threads".into(), connections: 10, round: None, started_at: run.started_at.clone() },
+        Event::Listening { pid: Some(7), admin: Some("127.0.0.1:9".into()) },
         Event::Entered { phase: RunPhase::Measuring },
         Event::Progress { done: 1, total: 2 },
         Event::Second(Second::default()),

@@ -1,32 +1,33 @@
 //! 10,000 connections that wait for a database, under each model: RAM, throughput, tail and CPU, and whether the scheduler
 //! thrashes.
 
-use std::fs;
+mod watch;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use quantity::format::count;
 use results::claim::Unit;
-use results::event::{Event, RunPhase, Sink, Sinks};
+use results::event::Sinks;
 use results::statistics::Estimate;
 use results::target::ARTICLE_CONNECTIONS;
 use results::{RunResult, Target};
 
+use self::watch::{Phases, Watch};
 use super::lab::{Lab, NO_QUOTIENT, quotient, spec};
 
 /// What "few" means beside the article's 10,000.
 const FEW_CONNECTIONS: usize = 100;
-/// How often the machine is asked how many threads want a CPU.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One run, and what the scheduler had to do meanwhile.
 struct Observed {
     run: RunResult,
     /// The mean number of threads of this machine that had or wanted a CPU.
     runnable: Option<f64>,
+    /// Context switches of the server, a request.
+    switches_per_request: Option<f64>,
 }
 
 /// Measures every model.
@@ -44,15 +45,22 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
         let observed = observe(lab, target, many, wait, rounds)?;
         let name = target.name().replace('-', "_");
         record(lab, &name, target, many, &observed);
-        if target == Target::Threads || (target == Target::Async && !lab.is_quick) {
+        if is_compared(lab, target) {
             // A shorter wait, so that the requests are as many: only the threads are fewer.
             let wait = wait.mul_f64(FEW_CONNECTIONS as f64 / many as f64);
             let few = observe(lab, target, FEW_CONNECTIONS, wait, rounds)?;
             record_growth(lab, &name, target, many, &observed, &few);
+            record_switches(lab, &format!("{name}.switches"), target, many, &observed);
+            record_switches(lab, &format!("{name}.switches_few"), target, FEW_CONNECTIONS, &few);
         }
     }
     compare(lab);
     Ok(())
+}
+
+/// Whether a model is also measured with few connections.
+fn is_compared(lab: &Lab<'_>, target: Target) -> bool {
+    target == Target::Threads || (target == Target::Async && !lab.is_quick)
 }
 
 fn observe(lab: &Lab<'_>, target: Target, connections: usize, wait: Duration, rounds: usize) -> Result<Vec<Observed>> {
@@ -64,47 +72,14 @@ fn observe(lab: &Lab<'_>, target: Target, connections: usize, wait: Duration, ro
             thread::scope(|scope| {
                 let sampler = scope.spawn(|| watch.mean_runnable());
                 let mut sinks = Sinks::default();
-                sinks.push(Phases(watch.clone()));
+                sinks.push(Phases { watch: watch.clone(), counts_switches: is_compared(lab, target), server: None });
                 let run = lab.run_watched(target, &spec, &mut sinks);
-                watch.is_over.store(true, Relaxed);
-                Ok(Observed { run: run?, runnable: sampler.join().ok().flatten() })
+                watch.end();
+                let runnable = sampler.join().ok().flatten();
+                Ok(Observed { run: run?, runnable, switches_per_request: watch.switches_per_request() })
             })
         })
         .collect()
-}
-
-/// What the thread that watches the scheduler knows of the run.
-#[derive(Default)]
-struct Watch {
-    is_measuring: AtomicBool,
-    is_over: AtomicBool,
-}
-
-/// Tells it.
-struct Phases(Arc<Watch>);
-
-impl Sink for Phases {
-    fn take(&mut self, event: &Event) {
-        if let Event::Entered { phase } = event {
-            self.0.is_measuring.store(*phase == RunPhase::Measuring, Relaxed);
-        }
-    }
-}
-
-impl Watch {
-    /// The mean of `procs_running` of `/proc/stat` in the measured time, without the thread that reads it.
-    fn mean_runnable(&self) -> Option<f64> {
-        let mut samples = Vec::new();
-        while !self.is_over.load(Relaxed) {
-            if self.is_measuring.load(Relaxed) {
-                let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-                let running = stat.lines().find_map(|line| line.strip_prefix("procs_running ")?.parse::<f64>().ok());
-                samples.extend(running.map(|running| (running - 1.0).max(0.0)));
-            }
-            thread::sleep(SAMPLE_INTERVAL);
-        }
-        (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
-    }
 }
 
 fn mean(observed: &[Observed], of: impl Fn(&Observed) -> Option<f64>) -> Option<Estimate> {
@@ -175,6 +150,21 @@ fn record_growth(lab: &mut Lab<'_>, name: &str, target: Target, many: usize, obs
         Unit::Ratio,
         pairs.and_then(|pairs| Estimate::mean(&pairs)),
     );
+}
+
+/// How often the scheduler was at work for a request: a wait is a switch, whatever the number of threads.
+fn record_switches(lab: &mut Lab<'_>, name: &str, target: Target, connections: usize, observed: &[Observed]) {
+    let name = format!("connections.{name}");
+    let switches = mean(observed, |observed| observed.switches_per_request);
+    if switches.is_none() {
+        return lab.record_missing(name, "threads of the server came or went while their switches were counted");
+    }
+    let what = format!(
+        "context switches a request, of all threads of the server, {} connections, {}",
+        count(connections as f64),
+        target.name()
+    );
+    lab.record(name, what, Unit::Count, switches);
 }
 
 /// Threads beside async: the article's "orders of magnitude", each apart.

@@ -128,6 +128,7 @@ pub(crate) fn run(
     sink: &mut dyn Sink,
 ) -> (RunResult, Outcome) {
     let Ready { subject, generator, own } = ready;
+    sink.take(&Event::Listening { pid: subject.pid(), admin: own.map(|own| own.admin.to_string()) });
     let counters = ServerCounters::default();
     let outcome = Run { spec, subject, generator, own, counters, interrupt, sink }.execute(&mut result);
     finish(&result, sink);

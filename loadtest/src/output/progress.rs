@@ -119,7 +119,7 @@ impl Sink for ProgressSink {
             Event::Progress { done, total } => self.advance(*done, *total),
             Event::Second(second) => self.show_second(*second),
             // The report prints warnings.
-            Event::Warned(_) => {}
+            Event::Listening { .. } | Event::Warned(_) => {}
             Event::Finished(result) => self.finish(result),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct ServerCounters {
     pub(crate) accepted: u64,
     /// Connections refused so far.
     pub(crate) refused: u64,
+    /// Requests answered so far, well or not.
+    pub(crate) answered: u64,
     /// Requests waiting for the database now.
     pub(crate) waiting: u64,
     /// The most requests that ever waited at once.
@@ -88,6 +90,8 @@ impl ServerCounters {
                 name::CONNECTIONS_OPEN => counters.open = value,
                 name::CONNECTIONS_ACCEPTED => counters.accepted = value,
                 name::CONNECTIONS_REFUSED => counters.refused = value,
+                // One for each status.
+                name::REQUESTS => counters.answered += value,
                 name::REQUESTS_WAITING => counters.waiting = value,
                 name::REQUESTS_WAITING_PEAK => counters.waiting_peak = value,
                 name::REQUESTS_QUEUED => counters.queued = value,
@@ -157,6 +161,7 @@ mod tests {
     fn counters_are_read_from_prometheus_text() {
         let text = "# HELP c10k_connections_open Connections open now.\n# TYPE c10k_connections_open gauge\n\
             c10k_connections_open 12\nc10k_connections_accepted_total 15 1700000000\nc10k_requests_waiting 3\n\
+            c10k_requests_total{code=\"200\"} 20\nc10k_requests_total{code=\"503\"} 3\n\
             c10k_requests_waiting_peak 4\nc10k_requests_queued 7.0\nother{label=\"a b\"} 9\n\
             c10k_memory_bytes{part=\"pss\"} 2048\nc10k_cgroup_memory_limit_bytes 5.36870912e+08\n\
             c10k_spawn_failures_total 2\nc10k_connections_max{limited_by=\"open_files\"} 18800\n";
@@ -164,6 +169,7 @@ mod tests {
         let expected = ServerCounters {
             open: 12,
             accepted: 15,
+            answered: 23,
             waiting: 3,
             waiting_peak: 4,
             queued: 7,

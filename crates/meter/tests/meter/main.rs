@@ -4,6 +4,7 @@ mod cgroup;
 mod ledger;
 mod roles;
 mod started;
+mod switches;
 mod tree;
 
 use std::time::{Duration, Instant};

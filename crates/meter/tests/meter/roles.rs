@@ -29,6 +29,18 @@ fn threads() {
     ready();
 }
 
+/// Only a thread beside the main thread is ever switched to.
+#[test]
+#[ignore = "a role, started by other tests"]
+fn a_thread_that_sleeps_often() {
+    thread::spawn(|| {
+        loop {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    ready();
+}
+
 #[test]
 #[ignore = "a role, started by other tests"]
 fn memory_given_back() {
