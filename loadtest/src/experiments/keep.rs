@@ -20,11 +20,13 @@ struct Kept {
     kind: &'static str,
     flags: &'static [&'static str],
     counts: &'static [usize],
+    /// None where a quick run leaves it out.
     quick_counts: &'static [usize],
 }
 
 const MANY: &[usize] = &[1_000, 3_000, 10_000];
 const FEW: &[usize] = &[100, 300, 1_000];
+const NONE: &[usize] = &[];
 
 const KEPT: &[Kept] = &[
     Kept {
@@ -59,23 +61,47 @@ const KEPT: &[Kept] = &[
         counts: MANY,
         quick_counts: FEW,
     },
-    Kept {
-        name: "thread_touched_64KiB",
-        what: "a thread that has used 64 KiB of its stack",
-        kind: "thread",
-        flags: &["--stack", USUAL_STACK, "--touch-stack", "64KiB"],
-        counts: FEW,
-        quick_counts: FEW,
-    },
-    Kept {
-        name: "thread_touched_1MiB",
-        what: "a thread that has used 1 MiB of its stack",
-        kind: "thread",
-        flags: &["--stack", USUAL_STACK, "--touch-stack", "1MiB"],
-        counts: FEW,
-        quick_counts: &[50, 100, 200],
-    },
+    touched(
+        "thread_touched_4KiB",
+        "a thread that has used 4 KiB of its stack",
+        &["--stack", USUAL_STACK, "--touch-stack", "4KiB"],
+        NONE,
+    ),
+    touched(
+        "thread_touched_16KiB",
+        "a thread that has used 16 KiB of its stack",
+        &["--stack", USUAL_STACK, "--touch-stack", "16KiB"],
+        NONE,
+    ),
+    touched(
+        "thread_touched_64KiB",
+        "a thread that has used 64 KiB of its stack",
+        &["--stack", USUAL_STACK, "--touch-stack", "64KiB"],
+        FEW,
+    ),
+    touched(
+        "thread_touched_256KiB",
+        "a thread that has used 256 KiB of its stack",
+        &["--stack", USUAL_STACK, "--touch-stack", "256KiB"],
+        NONE,
+    ),
+    touched(
+        "thread_touched_1MiB",
+        "a thread that has used 1 MiB of its stack",
+        &["--stack", USUAL_STACK, "--touch-stack", "1MiB"],
+        &[50, 100, 200],
+    ),
 ];
+
+/// Threads that have used some of their stack: pages once used stay RAM.
+const fn touched(
+    name: &'static str,
+    what: &'static str,
+    flags: &'static [&'static str],
+    quick_counts: &'static [usize],
+) -> Kept {
+    Kept { name, what, kind: "thread", flags, counts: FEW, quick_counts }
+}
 
 /// What is known of one number of them.
 struct Point {
@@ -87,6 +113,10 @@ struct Point {
 /// Measures all kinds.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     for kept in KEPT {
+        if lab.quick_or(kept.quick_counts, kept.counts).is_empty() {
+            lab.record_missing(format!("keep.{}", kept.name), "it is not part of --quick");
+            continue;
+        }
         let points = match measure(lab, kept) {
             Ok(points) => points,
             Err(error) => {
