@@ -72,26 +72,27 @@ fn compare(effort: Effort, cpus: &Cpus, walk: Walk, name: &str, what: &str, sink
 fn round(effort: Effort, cpus: &Cpus, walk: Walk, space: Space) -> Result<f64> {
     let channel = Channel::new(Primitive::Pipe, space == Space::Process)?;
     cpus.place_first(Placement::OneCpu)?;
-    let other = || {
+    let other = || -> Result<()> {
         let memory = vec![1_u8; walk.bytes];
-        if cpus.place_second(Placement::OneCpu).is_ok() {
-            (0..effort.batches).for_each(|_| {
-                channel.wait(1);
-                walk.refill_ns(&memory);
-                channel.wake(0);
-            });
+        cpus.place_second(Placement::OneCpu)?;
+        for _ in 0..effort.batches {
+            channel.wait(1)?;
+            walk.refill_ns(&memory);
+            channel.wake(0);
         }
+        Ok(())
     };
-    let mut refills = beside(space, other, || {
+    let lead = || {
         let memory = vec![1_u8; walk.bytes];
-        let turn = || {
-            channel.wake(1);
-            channel.wait(0);
+        let turn = || -> Result<f64> {
+            channel.begin_sample();
+            channel.take_turn(0)?;
             // The other side sleeps until it is woken again: nobody else walks now.
-            walk.refill_ns(&memory)
+            Ok(walk.refill_ns(&memory))
         };
-        Ok((0..effort.batches).map(|_| turn()).collect::<Vec<_>>())
-    })?;
+        (0..effort.batches).map(|_| turn()).collect::<Result<Vec<_>>>()
+    };
+    let mut refills = beside(space, &channel, other, lead)?;
     refills.sort_by(f64::total_cmp);
     Ok(median(&refills).unwrap_or_default())
 }

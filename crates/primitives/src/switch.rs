@@ -1,17 +1,24 @@
 //! What a switch costs, per switch that the kernel has counted.
 //!
 //! Two sides wake each other in turns: each waits until the other has signalled. They are threads of one process, or
-//! processes; on one CPU, or each on its own. What a process costs more than a thread, on the same CPU and with the same
+//! processes; on one CPU, each on its own, or wherever the scheduler puts them. What a process costs more than a thread, on the same CPU and with the same
 //! primitive, is the cost of the other address space.
+//!
+//! No wait has a limit of its own, which would be a part of what is timed: somebody else watches, and gives up for both.
 
 mod channel;
 mod light;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
+use nix::unistd::{getpid, getppid};
 use results::claim::Unit;
 use results::statistics::{Estimate, median};
 
@@ -22,6 +29,8 @@ use crate::{Sink, finding, missing, now_ns};
 
 /// How far the counted switches may be from those that the clock is divided by.
 const TOLERANCE: f64 = 0.1;
+/// After so long without a new sample the other side will not answer any more. A sample takes milliseconds at most.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether the two sides have one address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +58,9 @@ pub struct Effort {
 /// The CPUs cannot be chosen.
 pub fn measure(effort: Effort, sink: Sink<'_>) -> Result<()> {
     let cpus = Cpus::allowed()?;
-    for placement in [Placement::OneCpu, Placement::TwoCpus] {
+    for placement in Placement::ALL {
         for primitive in Primitive::ALL {
-            // Who yields on a CPU of his own yields to nobody.
+            // Who yields on a CPU of his own yields to nobody, and a scheduler may give him one.
             if placement == Placement::OneCpu || primitive != Primitive::Yield {
                 compare(effort, &cpus, placement, primitive, sink);
             }
@@ -95,24 +104,25 @@ fn round(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive
     let wakes = effort.batches * effort.wakes;
     // Before the other side waits for this one.
     cpus.place_first(placement)?;
-    let other = || {
+    let other = || -> Result<()> {
         let before = switches();
-        if cpus.place_second(placement).is_ok() {
-            (0..wakes).for_each(|_| channel.take_turn(1));
-        }
+        cpus.place_second(placement)?;
+        (0..wakes).try_for_each(|_| channel.take_turn(1))?;
         counted.store(switches() - before, SeqCst);
+        Ok(())
     };
     let lead = || -> Result<(Vec<f64>, u64)> {
         let before = switches();
-        let batch = || {
+        let batch = || -> Result<f64> {
+            channel.begin_sample();
             let start = now_ns();
-            (0..effort.wakes).for_each(|_| channel.take_turn(0));
-            (now_ns() - start) as f64
+            (0..effort.wakes).try_for_each(|_| channel.take_turn(0))?;
+            Ok((now_ns() - start) as f64)
         };
-        let times = (0..effort.batches).map(|_| batch()).collect();
+        let times = (0..effort.batches).map(|_| batch()).collect::<Result<_>>()?;
         Ok((times, switches() - before))
     };
-    let (mut times, own) = beside(space, other, lead)?;
+    let (mut times, own) = beside(space, &channel, other, lead)?;
     times.sort_by(f64::total_cmp);
     let per_switch = median(&times).unwrap_or_default() / (2 * effort.wakes) as f64;
     let (counted, expected) = (own + counted.load(SeqCst), (2 * wakes) as u64);
@@ -123,22 +133,53 @@ fn round(effort: Effort, cpus: &Cpus, placement: Placement, primitive: Primitive
     Ok(per_switch)
 }
 
-/// Runs `lead` here, and `other` in a thread or process beside it.
-pub(crate) fn beside<T>(space: Space, other: impl FnOnce() + Send, lead: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `lead` here, and `other` in a thread or process beside it. Both wait for each other on this channel.
+pub(crate) fn beside<T>(
+    space: Space,
+    channel: &Channel,
+    other: impl FnOnce() -> Result<()> + Send,
+    lead: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     match space {
         Space::Thread => thread::scope(|scope| {
             let other = scope.spawn(other);
-            let led = lead();
-            other.join().map_err(|_| anyhow!("the other thread failed"))?;
-            led
+            let led = watched(channel, lead);
+            other.join().map_err(|_| anyhow!("the other thread failed"))?.and(led)
         }),
         Space::Process => {
-            let child = Child::fork(other)?;
-            let led = lead();
-            ensure!(child.join()?, "the other process failed");
-            led
+            let parent = getpid();
+            let child = Child::fork_checked(|| {
+                // Without its parent it would wait for ever. The parent may have died before the first had an effect.
+                let is_tied = set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == parent;
+                is_tied && other().is_ok()
+            })?;
+            let led = watched(channel, lead);
+            let has_succeeded = child.join_within(if led.is_ok() { LIMIT } else { Duration::ZERO })?;
+            let led = led?;
+            ensure!(has_succeeded, "the other process failed");
+            Ok(led)
         }
     }
+}
+
+/// Runs `lead`, and gives up what it waits for if its samples no longer come.
+fn watched<T>(channel: &Channel, lead: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut seen = channel.samples();
+            while end.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                let samples = channel.samples();
+                if samples == seen {
+                    return channel.give_up();
+                }
+                seen = samples;
+            }
+        });
+        let led = lead();
+        drop(done);
+        led.with_context(|| format!("the other side has not answered for {LIMIT:?}"))
+    })
 }
 
 /// How often the kernel has taken this thread off a CPU.

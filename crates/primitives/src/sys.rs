@@ -6,14 +6,19 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, clone};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
+
+/// How often to ask whether a child has exited.
+const JOIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A child that runs some work and exits. It must be [joined](Child::join).
 #[derive(Debug)]
@@ -23,6 +28,14 @@ pub(crate) struct Child(Pid);
 impl Child {
     /// Starts a child with fork(2).
     pub(crate) fn fork(work: impl FnOnce()) -> nix::Result<Self> {
+        Self::fork_checked(|| {
+            work();
+            true
+        })
+    }
+
+    /// The same, with work that says whether it has succeeded.
+    pub(crate) fn fork_checked(work: impl FnOnce() -> bool) -> nix::Result<Self> {
         // SAFETY: the callers have one thread, or their child calls nothing that another thread may have locked.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(Self(child)),
@@ -38,7 +51,10 @@ impl Child {
         // SAFETY: without CLONE_VM the child has its own copy of all memory and goes on where the parent does.
         let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
         match Errno::result(pid)? {
-            0 => exit_after(work),
+            0 => exit_after(|| {
+                work();
+                true
+            }),
             pid => Ok(Self(Pid::from_raw(pid as i32))),
         }
     }
@@ -63,13 +79,28 @@ impl Child {
             }
         }
     }
+
+    /// The same, but kills it if it has not exited within `limit`.
+    pub(crate) fn join_within(self, limit: Duration) -> nix::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match waitpid(self.0, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if Instant::now() < deadline => thread::sleep(JOIN_INTERVAL),
+                Ok(WaitStatus::StillAlive) => break,
+                Err(Errno::EINTR) => {}
+                status => return Ok(matches!(status?, WaitStatus::Exited(_, 0))),
+            }
+        }
+        kill(self.0, Signal::SIGKILL)?;
+        self.join()
+    }
 }
 
 /// Ends a child without what its parent has registered for its own end.
-fn exit_after(work: impl FnOnce()) -> ! {
-    let has_panicked = catch_unwind(AssertUnwindSafe(work)).is_err();
+fn exit_after(work: impl FnOnce() -> bool) -> ! {
+    let has_succeeded = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
     // SAFETY: it ends the process and does nothing else.
-    unsafe { libc::_exit(i32::from(has_panicked)) }
+    unsafe { libc::_exit(i32::from(!has_succeeded)) }
 }
 
 /// Moves `value` into memory that this process and the children that it starts from now on share.

@@ -55,8 +55,9 @@ fn a_creation_returns_starts_and_ends_in_this_order() {
 #[test]
 fn a_switch_is_counted_or_refused() {
     let (figures, missing) = measure(&["switch", "--rounds", "2", "--batches", "20"]);
-    for primitive in ["futex", "pipe", "eventfd", "yield"] {
-        let name = format!("switch.{primitive}.one_cpu");
+    let two = ["futex", "pipe", "eventfd"].map(|primitive| format!("switch.{primitive}.unpinned"));
+    let one = ["futex", "pipe", "eventfd", "yield"].map(|primitive| format!("switch.{primitive}.one_cpu"));
+    for name in one.into_iter().chain(two) {
         // On a busy machine others take turns, too, and the kernel counts more.
         if let Some(why) = missing.get(&name) {
             assert!(why.contains("the kernel counted"), "{why}");
@@ -66,8 +67,36 @@ fn a_switch_is_counted_or_refused() {
             ["thread", "process", "address_space"].map(|of| value(&figures, &format!("{name}.{of}")));
         assert!(thread > 0.0 && (process - thread - more).abs() < 1.0, "{name}: {thread} {process} {more}");
     }
-    assert!(!figures.keys().chain(missing.keys()).any(|name| name.starts_with("switch.yield.two_cpus")));
+    let names: Vec<_> = figures.keys().chain(missing.keys()).filter(|name| name.starts_with("switch.yield.")).collect();
+    assert!(names.iter().all(|name| name.starts_with("switch.yield.one_cpu")), "{names:?}");
     assert!(value(&figures, "switch.coroutine") < value(&figures, "switch.task_yield"));
+}
+
+#[test]
+fn a_side_that_has_died_is_waited_for_only_so_long() {
+    // Long enough to find the other side and to kill it.
+    let long = ["switch", "--rounds", "2", "--batches", "20000"];
+    for (arguments, cell) in
+        [(long, "switch.futex.one_cpu"), (["refill", "--rounds", "2", "--batches", "100000"], "refill.pages_8")]
+    {
+        let mut command = Command::new(PRIMITIVES);
+        let mut measuring = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        let other = loop {
+            match meter::process_tree(measuring.id() as i32)[..] {
+                [_, other] => break other,
+                _ => assert!(Instant::now() < deadline, "no other process"),
+            }
+        };
+        kill(Pid::from_raw(other), Signal::SIGKILL).unwrap();
+        let mut line = String::new();
+        BufReader::new(measuring.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Finding::Missing(missing) = serde_json::from_str(&line).unwrap() else { panic!("{line}") };
+        assert_eq!(missing.name, cell);
+        assert!(missing.why.contains("the other side has not answered for 10s"), "{line}");
+        measuring.kill().unwrap();
+        measuring.wait().unwrap();
+    }
 }
 
 #[test]
