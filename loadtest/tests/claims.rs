@@ -76,9 +76,15 @@ impl Paths {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
+        self.start_with(&[], arguments)
+    }
+
+    /// With these variables in the environment: `NAME=value`.
+    fn start_with(&self, variables: &[&str], arguments: &[&str]) -> Child {
         // Whoever runs the tests in the background of a shell ignores SIGINT, and so would loadtest.
         let mut command = Command::new("env");
-        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_loadtest"), "claims", "--quick"]);
+        command.arg("--default-signal=INT").args(variables);
+        command.args([env!("CARGO_BIN_EXE_loadtest"), "claims", "--quick"]);
         if !arguments.contains(&"--article") {
             command.args(["--article", &self.text("article.toml")]);
         }
@@ -177,6 +183,33 @@ fn an_interrupted_run_keeps_what_it_has_and_is_resumed() {
     let output = full.args(["claims", "--resume", &json]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("with --quick: figures of both would be mixed"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_failed_experiment_is_measured_again() {
+    let paths = Paths::new();
+    let json = paths.text("c.json");
+    let only = ["--only", "true", "--json", &json];
+    // Built before, because linking needs the directory that is then missing.
+    assert_eq!(paths.run(&only).status.code(), Some(0));
+    let no_directory = format!("TMPDIR={}", paths.text("missing"));
+    let output = paths.start_with(&[&no_directory], &only).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("sharing: No such file or directory"), "{}", stderr(&output));
+    let judgement = read(&paths.path("c.json"));
+    assert_eq!((&judgement["complete"], &judgement["experiments"]), (&false.into(), &Value::Array(Vec::new())));
+    assert_eq!(verdicts(&judgement)[0].1, "unchecked");
+    let why = judgement["claims"][0]["findings"][0]["why_missing"].as_str().unwrap();
+    assert!(why.contains("No such file or directory"), "{why}");
+    let output = paths.run(&[&only[..], &["--resume", &json]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("[1/1] sharing"), "{}", stderr(&output));
+    let judgement = read(&paths.path("c.json"));
+    assert_eq!((&judgement["complete"], &judgement["experiments"]), (&true.into(), &vec!["sharing"].into()));
+    assert_eq!(verdicts(&judgement)[0].1, "holds");
+    // The reason why it failed is gone.
+    let findings = judgement["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["name"] != "sharing"), "{findings:?}");
 }
 
 #[test]
