@@ -47,7 +47,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "switch",
         what: "switching between them",
-        seconds: (4, 14),
+        seconds: (5, 19),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::switch,
@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "connections",
         what: "holding connections",
-        seconds: (12, 213),
+        seconds: (13, 220),
         uses_primitives: false,
         uses_servers: true,
         run: connections::run,

@@ -220,7 +220,7 @@ fn root_warning() -> Option<Warning> {
     match MemorySource::open() {
         MemorySource::Processes { why } => {
             let text = format!(
-                "no cgroup: {why}. RAM is what /proc shows of it, without some of the kernel's, and no server's RAM can be \
+                "{why}. RAM is what /proc shows of it, without some of the kernel's, and no server's RAM can be \
                  limited; as root, RAM would be the kernel's own account"
             );
             Some(Warning::new(WarningKind::Meter, text))

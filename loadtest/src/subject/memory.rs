@@ -142,7 +142,7 @@ impl MemorySource {
             MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
             MemorySource::Processes { why } => {
                 let text = format!(
-                    "no cgroup: {why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the \
+                    "{why}. RAM is PSS + page tables + kernel stacks + sockets at one moment after the \
                      measured time, which leaves out other kernel memory. There is no true peak, and the CPU time of \
                      ended threads is missing"
                 );
