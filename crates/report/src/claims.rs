@@ -173,51 +173,60 @@ fn in_short(judged: &Judged) -> String {
     if ranges.is_empty() { format!("*{}*", why()) } else { ranges.join(", ") }
 }
 
+/// The columns of the CSV.
+const COLUMNS: [&str; 15] = [
+    "claim",
+    "section",
+    "says",
+    "verdict",
+    "figure",
+    "what",
+    "unit",
+    "value",
+    "low",
+    "high",
+    "samples",
+    "at_least",
+    "at_most",
+    "check_verdict",
+    "why_missing",
+];
+
 /// A row for each check of each claim.
 ///
 /// # Errors
 /// A row cannot be written.
 pub fn csv(judgement: &Judgement) -> Result<Vec<u8>> {
     let mut writer = Writer::from_writer(Vec::new());
-    writer.write_record([
-        "claim",
-        "section",
-        "says",
-        "verdict",
-        "figure",
-        "what",
-        "unit",
-        "value",
-        "low",
-        "high",
-        "samples",
-        "at_least",
-        "at_most",
-        "check_verdict",
-        "why_missing",
-    ])?;
+    writer.write_record(COLUMNS)?;
     for judged in &judgement.claims {
         for checked in &judged.findings {
-            let number = |of: fn(&Figure) -> String| checked.figure.as_ref().map(of).unwrap_or_default();
-            let unit = checked.figure.as_ref().map(|figure| serde_json::to_value(figure.unit)).transpose()?;
-            writer.write_record([
-                &judged.claim.name,
-                &judged.claim.section,
-                &judged.claim.says,
-                &judged.verdict.to_string(),
-                &checked.check.figure,
-                &number(|figure| figure.what.clone()),
-                unit.as_ref().and_then(|unit| unit.as_str()).unwrap_or_default(),
-                &number(|figure| figure.estimate.value.to_string()),
-                &number(|figure| figure.estimate.low.to_string()),
-                &number(|figure| figure.estimate.high.to_string()),
-                &number(|figure| figure.estimate.samples.to_string()),
-                checked.check.at_least.as_deref().unwrap_or_default(),
-                checked.check.at_most.as_deref().unwrap_or_default(),
-                &checked.verdict.to_string(),
-                checked.why_missing.as_deref().unwrap_or_default(),
-            ])?;
+            writer.write_record(row(judged, checked)?)?;
         }
     }
     writer.into_inner().context("the rows cannot be kept")
+}
+
+/// The fields of [`COLUMNS`]; empty where there is no figure, no bound, or no reason.
+fn row(judged: &Judged, checked: &Checked) -> Result<[String; 15]> {
+    let of = |field: fn(&Figure) -> String| checked.figure.as_ref().map(field).unwrap_or_default();
+    let unit = checked.figure.as_ref().map(|figure| serde_json::to_value(figure.unit)).transpose()?;
+    let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+    Ok([
+        judged.claim.name.clone(),
+        judged.claim.section.clone(),
+        judged.claim.says.clone(),
+        judged.verdict.to_string(),
+        checked.check.figure.clone(),
+        of(|figure| figure.what.clone()),
+        unit.as_ref().and_then(|unit| unit.as_str()).unwrap_or_default().to_owned(),
+        of(|figure| figure.estimate.value.to_string()),
+        of(|figure| figure.estimate.low.to_string()),
+        of(|figure| figure.estimate.high.to_string()),
+        of(|figure| figure.estimate.samples.to_string()),
+        or_empty(&checked.check.at_least),
+        or_empty(&checked.check.at_most),
+        checked.verdict.to_string(),
+        or_empty(&checked.why_missing),
+    ])
 }

@@ -174,7 +174,6 @@ fn measure(
     progress: &mut Progress,
     mut keep: impl FnMut(&Progress) -> Result<()>,
 ) -> Result<Option<usize>> {
-    let mut failed = 0;
     let Some((executables, primitives)) = build(experiments, interrupt)? else { return Ok(None) };
     let mut lab = Lab::new(is_quick, &executables, &primitives, interrupt);
     if !experiments.is_empty() {
@@ -188,31 +187,38 @@ fn measure(
     if !experiments.is_empty() {
         say(format_args!("{} experiments: about {}", experiments.len(), format::rough_duration(total)));
     }
-    let mut steps = Steps::new(experiments.len(), total);
+    let (mut steps, mut failed) = (Steps::new(experiments.len(), total), 0);
     for experiment in experiments {
         steps.begin(experiment.name, experiment.what, estimate(experiment));
-        let busy = others_warning(QUIET_TIME).map(|mut warning| {
-            warning.text = format!("before {}: {}", experiment.name, warning.text);
-            warning
-        });
-        let outcome = (experiment.run)(&mut lab);
-        // What an experiment found before it was stopped is half of something: it is measured again.
-        if interrupt.is_raised() {
-            return Ok(None);
-        }
-        let findings = lab.take_findings();
-        match outcome {
-            Ok(()) => progress.add(experiment.name, findings),
-            Err(error) => {
-                failed += 1;
-                say(format_args!("{}: {error:#}", experiment.name));
-                progress.fail(experiment.name, findings, &error);
-            }
-        }
-        progress.warn(busy);
+        let Some(has_succeeded) = conduct(experiment, &mut lab, progress) else { return Ok(None) };
+        failed += usize::from(!has_succeeded);
         keep(progress)?;
     }
     Ok(Some(failed))
+}
+
+/// Runs an experiment, and adds what it found. Whether it has succeeded; `None` if interrupted.
+fn conduct(experiment: &Experiment, lab: &mut Lab<'_>, progress: &mut Progress) -> Option<bool> {
+    let busy = others_warning(QUIET_TIME).map(|mut warning| {
+        warning.text = format!("before {}: {}", experiment.name, warning.text);
+        warning
+    });
+    let outcome = (experiment.run)(lab);
+    // What an experiment found before it was stopped is half of something: it is measured again.
+    if lab.interrupt.is_raised() {
+        return None;
+    }
+    let findings = lab.take_findings();
+    let has_succeeded = outcome.is_ok();
+    match outcome {
+        Ok(()) => progress.add(experiment.name, findings),
+        Err(error) => {
+            say(format_args!("{}: {error:#}", experiment.name));
+            progress.fail(experiment.name, findings, &error);
+        }
+    }
+    progress.warn(busy);
+    Some(has_succeeded)
 }
 
 /// What root would add, if this machine gives us no cgroup.
@@ -275,9 +281,7 @@ impl ClaimsArgs {
         let mut files: Vec<(Format, OutputFile)> = Vec::new();
         for (format, flag, path) in named {
             let Some(path) = path else { continue };
-            if let Some((_, file)) = files.iter().find(|(_, file)| file.is_at(path)) {
-                bail!("{} and {flag} {} are the same file: name two", file.name(), path.display());
-            }
+            files.iter().try_for_each(|(_, file)| file.ensure_apart(flag, path))?;
             files.push((format, OutputFile::prepare(flag, path)?));
         }
         Ok(Files(files))

@@ -10,7 +10,7 @@ use results::claim::Unit;
 use results::statistics::Estimate;
 use results::sweep::holds;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Fates};
 use super::lab::{Lab, NO_QUOTIENT, quotient, spec};
 use crate::measure::target::TargetSpec;
 use crate::subject::memory::MemorySource;
@@ -100,25 +100,24 @@ pub(super) fn spike(lab: &mut Lab<'_>) -> Result<()> {
             count(clients as f64),
             exact_bytes(SPIKE_RAM)
         );
-        let share = |number: usize| Some(Estimate::exact(number as f64 / clients as f64));
         let dies = Some(Estimate::exact(f64::from(u8::from(died))));
         lab.record(format!("spike.{name}.dies"), format!("whether the server dies: {what}"), Unit::Truth, dies);
-        lab.record(
-            format!("spike.{name}.answered"),
-            format!("share answered: {what}"),
-            Unit::Share,
-            share(fates.answered),
-        );
-        let told = share(fates.answered + fates.turned_away);
-        lab.record(format!("spike.{name}.told"), format!("share answered or told 503: {what}"), Unit::Share, told);
-        lab.record(
-            format!("spike.{name}.lost"),
-            format!("share without an answer: {what}"),
-            Unit::Share,
-            share(fates.lost),
-        );
+        record_fates(lab, name, &what, fates, clients);
     }
     Ok(())
+}
+
+/// What became of the clients of a spike.
+fn record_fates(lab: &mut Lab<'_>, name: &str, what: &str, fates: Fates, clients: usize) {
+    let Fates { answered, turned_away, lost } = fates;
+    for (fate, said, number) in [
+        ("answered", "share answered", answered),
+        ("told", "share answered or told 503", answered + turned_away),
+        ("lost", "share without an answer", lost),
+    ] {
+        let share = Some(Estimate::exact(number as f64 / clients as f64));
+        lab.record(format!("spike.{name}.{fate}"), format!("{said}: {what}"), Unit::Share, share);
+    }
 }
 
 /// How much each request must hold until threads and tasks cost about the same.

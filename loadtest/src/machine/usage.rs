@@ -137,13 +137,7 @@ impl CpuUse {
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));
         }
-        if let Some(server) = server
-            && busy - client - server > FOREIGN_SHARE
-        {
-            let foreign = (busy - client - server) * 100.0;
-            let text = format!("something else used {foreign:.0} % of the CPU time of CPUs {}", cpus.all);
-            warnings.push(Warning::new(WarningKind::BusyMachine, text));
-        }
+        warnings.extend(server.and_then(|server| foreign_warning(busy - client - server, &cpus.all)));
         warnings
     }
 }
@@ -156,7 +150,11 @@ pub(crate) fn others_warning(time: Duration) -> Option<Warning> {
     thread::sleep(time);
     let now = ticks()?;
     let (busy, idle) = (now.busy - before.busy, now.idle - before.idle);
-    let share = busy as f64 / (busy + idle).max(1) as f64;
+    foreign_warning(busy as f64 / (busy + idle).max(1) as f64, &cpus)
+}
+
+/// A warning if something else used this share of the CPU time.
+fn foreign_warning(share: f64, cpus: &Cpus) -> Option<Warning> {
     (share > FOREIGN_SHARE).then(|| {
         let text = format!("something else used {:.0} % of the CPU time of CPUs {cpus}", share * 100.0);
         Warning::new(WarningKind::BusyMachine, text)

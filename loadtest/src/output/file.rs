@@ -48,14 +48,14 @@ impl OutputFile {
         self.replace(content).with_context(|| self.error_context())
     }
 
-    /// Whether it is the file at `path`, which would be overwritten.
-    pub(crate) fn is_at(&self, path: &Path) -> bool {
-        self.path == canonical(path) && !self.is_device()
-    }
-
-    /// The flag and the name, as the user gave them.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Checks that it is not the file of another flag, which would overwrite it.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) fn ensure_apart(&self, flag: &str, path: &Path) -> Result<()> {
+        let is_same = self.path == canonical(path) && !self.is_device();
+        ensure!(!is_same, "{} and {flag} {} are the same file: name two", self.name, path.display());
+        Ok(())
     }
 
     fn error_context(&self) -> String {

@@ -6,7 +6,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use clap::Args;
 
 use report::{csv, html, markdown, sweep};
@@ -127,10 +127,7 @@ impl Outputs {
     /// # Errors
     /// One is.
     pub(crate) fn ensure_apart(&self, flag: &str, path: &Path) -> Result<()> {
-        match self.files.iter().find(|(_, file)| file.is_at(path)) {
-            Some((_, file)) => bail!("{} and {flag} {} are the same file: name two", file.name(), path.display()),
-            None => Ok(()),
-        }
+        self.files.iter().try_for_each(|(_, file)| file.ensure_apart(flag, path))
     }
 
     /// Writes these results to the files, but not to standard output: more may come.
