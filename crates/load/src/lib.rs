@@ -10,6 +10,7 @@ mod goose;
 pub mod net;
 mod observations;
 mod pace;
+mod pipelined;
 mod recorder;
 mod requests;
 mod series;
@@ -23,6 +24,7 @@ mod window;
 
 pub use generator::{Generator, Outcome, Progress, Snapshot};
 pub use goose::GooseGenerator;
+pub use pipelined::count_requests;
 pub use requests::{RequestSource, Requests};
 pub use series::Series;
 pub use spec::LoadSpec;

@@ -28,7 +28,15 @@ pub struct Source {
 pub fn read(path: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-    let json: Value = serde_json::from_slice(&content).map_err(|error| match error.classify() {
+    from_json(name, &content)
+}
+
+/// Reads the content of the file of this name.
+///
+/// # Errors
+/// It is not that of a result file.
+pub fn from_json(name: String, content: &[u8]) -> Result<Source> {
+    let json: Value = serde_json::from_slice(content).map_err(|error| match error.classify() {
         Category::Eof => anyhow!("{name} is cut off at line {}: the file is incomplete", error.line()),
         _ => anyhow!("{name} is not JSON ({error}): name a file written by --json"),
     })?;
