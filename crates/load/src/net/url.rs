@@ -17,7 +17,7 @@ pub struct Url {
     /// As in a Host field: with the port, if the URL has one.
     authority: String,
     host: String,
-    port: u16,
+    given_port: Option<u16>,
     /// Whether to use TLS.
     is_tls: bool,
     /// Path and query.
@@ -40,7 +40,7 @@ impl Url {
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // A name and a password are for the client, not for the server.
         let authority = authority.rsplit('@').next().unwrap_or_default();
-        let (host, port) = split_authority(authority)?;
+        let (host, given_port) = split_authority(authority)?;
         if let Some(character) = path.chars().find(|character| *character == ' ' || character.is_control()) {
             return Err(format!("{character:?} cannot be in a URL; write %{:02X}", u32::from(character)));
         }
@@ -49,7 +49,7 @@ impl Url {
             text: text.to_owned(),
             authority: authority.to_owned(),
             host: host.to_owned(),
-            port: port.unwrap_or(if is_tls { 443 } else { 80 }),
+            given_port,
             is_tls,
             path: format!("{slash}{path}"),
         })
@@ -60,8 +60,8 @@ impl Url {
     /// # Errors
     /// The host cannot be resolved, or nothing listens there.
     pub fn connectable_address(&self) -> Result<SocketAddr> {
-        let Self { host, port, .. } = self;
-        let addresses = (host.as_str(), *port).to_socket_addrs();
+        let (host, port) = (self.host(), self.port());
+        let addresses = (host, port).to_socket_addrs();
         let mut last = None;
         for address in addresses.with_context(|| format!("unable to resolve {host}:{port}"))? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -108,12 +108,12 @@ impl Url {
 
     /// The port to connect to.
     pub fn port(&self) -> u16 {
-        self.port
+        self.given_port.unwrap_or(if self.is_tls { 443 } else { 80 })
     }
 
     /// The port, if the URL has one.
     pub fn given_port(&self) -> Option<u16> {
-        self.authority.strip_suffix(&self.port.to_string())?.ends_with(':').then_some(self.port)
+        self.given_port
     }
 
     /// Path and query.
@@ -195,7 +195,7 @@ mod tests {
             let error = Url::parse(&format!("http://127.0.0.1:{text}/")).unwrap_err();
             assert!(error.contains("is not a port; write a number from 1 to 65535"), "{text}: {error}");
         }
-        assert_eq!(Url::parse("http://[::1]:65535/").unwrap().port, 65_535);
+        assert_eq!(Url::parse("http://[::1]:65535/").unwrap().port(), 65_535);
     }
 
     #[test]
@@ -216,11 +216,17 @@ mod tests {
     #[test]
     fn missing_parts_have_defaults() {
         let url = Url::parse("http://[::1]").unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 80, "/"));
+        assert_eq!((url.host.as_str(), url.port(), url.path.as_str()), ("::1", 80, "/"));
         assert_eq!(url.given_port(), None);
         assert_eq!(url.request(&[]), "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n");
         let url = Url::parse("https://localhost/").unwrap();
-        assert_eq!((url.scheme(), url.port, url.given_port()), ("https", 443, None));
+        assert_eq!((url.scheme(), url.port(), url.given_port()), ("https", 443, None));
+    }
+
+    #[test]
+    fn a_port_with_leading_zeros_is_given() {
+        let url = Url::parse("http://h:080/").unwrap();
+        assert_eq!((url.port(), url.given_port(), url.authority()), (80, Some(80), "h:080"));
     }
 
     #[test]
