@@ -27,7 +27,7 @@ use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
-use crate::run::{Histograms, LatencySummary};
+use crate::run::{Histograms, LatencySummary, sum};
 
 /// Four digits resolve the latency above a wait of 1 s to 64 us.
 const SIGNIFICANT_DIGITS: u8 = 4;
@@ -82,9 +82,9 @@ impl Latencies {
 
     /// How long requests were in flight within the window, added up, in microseconds.
     pub fn time_in_flight_us(&self) -> f64 {
-        let sum = |histogram| counts(histogram).map(|(value_us, count)| value_us as f64 * count as f64).sum::<f64>();
-        let ages_us = [&self.answered, &self.refused, &self.unanswered].map(sum).iter().sum::<f64>();
-        (ages_us - sum(&self.left_truncated)).max(0.0)
+        let total = |histogram| counts(histogram).map(|(value_us, count)| value_us as f64 * count as f64).sum::<f64>();
+        let ages_us = [&self.answered, &self.refused, &self.unanswered].map(total).iter().sum::<f64>();
+        (ages_us - total(&self.left_truncated)).max(0.0)
     }
 
     /// The latencies of the good answers.
@@ -157,16 +157,16 @@ impl Latencies {
     /// The share of requests that takes each time, when those that are `left_truncated` count only from their age then
     /// on, and whether those that did not count yet ever outnumbered the others.
     fn curve(&self, left_truncated: &Histogram<u64>) -> (Curve, bool) {
-        let all = self.answered.len() + self.refused.len() + self.unanswered.len();
+        // A file that another program wrote may not add up: neither sum nor difference may fail for it.
+        let all = sum([self.answered.len(), self.refused.len(), self.unanswered.len()]);
         let mut to_join = left_truncated.len();
-        // A file that another program wrote may not add up: no subtraction may fail for it.
         let mut open = all.saturating_sub(to_join);
         let mut joining = counts(left_truncated).peekable();
         let (mut share_slower, mut is_outnumbered) = (1.0, false);
         let mut steps = Vec::new();
         for (value_us, answered, unanswered) in self.by_value() {
             while let Some((_, count)) = joining.next_if(|at| at.0 <= value_us) {
-                (open, to_join) = (open + count, to_join - count);
+                (open, to_join) = (open.saturating_add(count), to_join.saturating_sub(count));
             }
             // With so few requests at risk, a step would say nothing about those yet to join.
             let is_representative = open > all / 100 || to_join == 0;
@@ -176,7 +176,7 @@ impl Latencies {
                 steps.push(Step { value_us, share: share_slower - still_slower });
                 share_slower = still_slower;
             }
-            open = open.saturating_sub(answered + unanswered);
+            open = open.saturating_sub(answered).saturating_sub(unanswered);
         }
         (Curve { steps, share_open: share_slower.max(0.0) }, is_outnumbered)
     }
@@ -186,9 +186,9 @@ impl Latencies {
     fn by_value(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         let mut answered = counts(&self.answered).peekable();
         let without_answer = {
-            let mut sum = self.unanswered.clone();
-            sum += &self.refused;
-            sum
+            let mut both = self.unanswered.clone();
+            both += &self.refused;
+            both
         };
         let without_answer: Vec<_> = counts(&without_answer).collect();
         let mut unanswered = without_answer.into_iter().peekable();
@@ -388,6 +388,18 @@ mod tests {
         (0..9).for_each(|_| latencies.record_left_truncated(2500));
         let distribution = latencies.distribution().unwrap();
         assert!(distribution.mean_us().value.is_finite() && distribution.stdev_us().is_finite());
+    }
+
+    #[test]
+    fn counts_that_nobody_can_have_measured_do_not_overflow() {
+        let mut latencies = Latencies::new();
+        let Latencies { answered, refused, unanswered, left_truncated } = &mut latencies;
+        for histogram in [answered, refused, unanswered, left_truncated] {
+            (1..=3).for_each(|value_us| histogram.record_n(value_us, u64::MAX / 2).unwrap());
+        }
+        let latencies = Latencies::decode(&latencies.encode().unwrap()).unwrap();
+        let summary = latencies.distribution().unwrap().summary();
+        assert!(summary.mean.is_finite() && latencies.time_in_flight_us().is_finite(), "{summary:?}");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::file::Source;
 use crate::latency::Latencies;
-use crate::run::{ClientSummary, Connections, ErrorReason, Errors, Memory, Rate, RunResult, Second, ServerSummary};
+use crate::run::{
+    ClientSummary, Connections, ErrorReason, Errors, Memory, Rate, RunResult, Second, ServerSummary, sum,
+};
 use crate::warning::{Warning, WarningKind};
 
 /// Merges the first run of each file, the second run of each file, and so on.
@@ -75,10 +77,10 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         started_at: runs.iter().map(|run| run.started_at.clone()).min().unwrap_or_default(),
         connections,
         duration_s: runs.iter().filter_map(|run| run.duration_s).max_by(f64::total_cmp),
-        requests: runs.iter().map(|run| run.requests).sum(),
+        requests: sum(runs.iter().map(|run| run.requests)),
         rps: runs.iter().map(|run| run.rps).sum(),
         rps_ceiling: runs.iter().filter_map(|run| run.rps_ceiling).max_by(f64::total_cmp),
-        in_flight: runs.iter().map(|run| run.in_flight).sum(),
+        in_flight: sum(runs.iter().map(|run| run.in_flight)),
         errors_before: total(runs.iter().map(|run| run.errors_before)),
         errors: total(runs.iter().map(|run| run.errors)),
         error_reasons: ErrorReason::merge(runs.iter().flat_map(|run| &run.error_reasons)),
@@ -88,7 +90,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         histograms: Some(latencies.encode()?),
         series: series(runs),
         memory: memory(runs, &connections),
-        load: runs.iter().filter_map(|run| run.load.clone()).reduce(|sum, load| sum.add(&load)),
+        load: runs.iter().filter_map(|run| run.load.clone()).reduce(|all, load| all.add(&load)),
         server: ServerSummary {
             executable_sha256: first.server.executable_sha256.clone(),
             cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
@@ -97,7 +99,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
         },
         client: ClientSummary {
             cpu_s: runs.iter().map(|run| run.client.cpu_s).sum(),
-            rss_peak_bytes: runs.iter().map(|run| run.client.rss_peak_bytes).sum(),
+            rss_peak_bytes: sum_of_all(runs.iter().map(|run| run.client.rss_peak_bytes)),
             lag_p99_us: runs.iter().filter_map(|run| run.client.lag_p99_us).max(),
         },
         warnings: warnings(runs),
@@ -125,19 +127,24 @@ fn connections(runs: &[&RunResult]) -> Connections {
     let each = || runs.iter().map(|run| run.connections);
     let most = |count: fn(Connections) -> Option<u64>| each().filter_map(count).max();
     Connections {
-        requested: each().map(|each| each.requested).sum(),
-        established: each().map(|each| each.established).sum(),
+        requested: each().map(|each| each.requested).fold(0, usize::saturating_add),
+        established: each().map(|each| each.established).fold(0, usize::saturating_add),
         open_peak: most(|each| each.open_peak),
         held_peak: most(|each| each.held_peak),
         held_mean: each().filter_map(|each| each.held_mean).max_by(f64::total_cmp),
         waiting_peak: most(|each| each.waiting_peak),
         queued_peak: most(|each| each.queued_peak),
-        reconnected: each().map(|each| each.reconnected).sum(),
-        connect_pauses: each().map(|each| each.connect_pauses).sum(),
+        reconnected: sum(each().map(|each| each.reconnected)),
+        connect_pauses: sum_of_all(each().map(|each| each.connect_pauses)),
         established_mean: each().map(|each| each.established_mean).sum(),
         in_flight_mean: each().map(|each| each.in_flight_mean).sum(),
-        never_answered: each().map(|each| each.never_answered).sum(),
+        never_answered: sum_of_all(each().map(|each| each.never_answered)),
     }
+}
+
+/// `None` unless all of them were measured.
+fn sum_of_all(counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    counts.collect::<Option<Vec<_>>>().map(sum)
 }
 
 fn total(errors: impl Iterator<Item = Errors>) -> Errors {
@@ -171,7 +178,7 @@ fn series(runs: &[&RunResult]) -> Vec<Second> {
             rps: each().map(|row| row.rps).sum(),
             p50_us: None,
             p99_us: None,
-            errors: each().map(|row| row.errors).sum(),
+            errors: sum(each().map(|row| row.errors)),
             open: each().filter_map(|row| row.open).max(),
             held: each().filter_map(|row| row.held).max(),
             ram_bytes: each().filter_map(|row| row.ram_bytes).max(),
@@ -207,7 +214,9 @@ fn apart(runs: &[&RunResult]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::ErrorKind;
     use crate::samples::{sample, source};
+    use crate::settings::LoadSettings;
 
     /// A run of 5,000 connections with every answer after `latency_ms`.
     fn worker(answers: usize, latency_ms: u64) -> RunResult {
@@ -264,6 +273,44 @@ mod tests {
         assert_eq!(merged.warnings, [same, own]);
         assert_eq!((merged.complete, merged.failure.as_deref()), (false, Some("interrupted")));
         assert_eq!((merged.series.len(), merged.series[0].rps, merged.series[0].p50_us), (1, rps, None));
+    }
+
+    /// The same run with this value for each count.
+    fn with_counts(run: &RunResult, value: u64) -> RunResult {
+        fn replace(json: &mut serde_json::Value, value: u64) {
+            match json {
+                serde_json::Value::Number(number) if number.is_u64() => *json = value.into(),
+                serde_json::Value::Array(entries) => entries.iter_mut().for_each(|entry| replace(entry, value)),
+                serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, value)),
+                _ => {}
+            }
+        }
+        let mut json = serde_json::to_value(run).unwrap();
+        json["round"] = serde_json::Value::Null;
+        replace(&mut json, value);
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn counts_that_nobody_can_have_measured_do_not_overflow() {
+        let mut one = worker(10, 1_001);
+        one.rate = Some(Rate::new(1, 1, 1));
+        one.load = Some(LoadSettings { rate: Some(1), ..LoadSettings::default() });
+        one.error_reasons = vec![ErrorReason { kind: ErrorKind::Read, reason: "cut off".into(), count: 1 }];
+        one.memory.uncharged_sockets_bytes = Some(1);
+        let one = with_counts(&one, u64::MAX);
+        let merged = merge_two(one.clone(), RunResult { started_at: String::new(), ..one }).unwrap();
+        assert_eq!(
+            (merged.requests, merged.errors.total(), merged.connections.requested),
+            (u64::MAX, u64::MAX, usize::MAX)
+        );
+        assert_eq!((merged.rate.unwrap().due, merged.error_reasons[0].count), (u64::MAX, u64::MAX));
+        let memory = &merged.memory;
+        assert_eq!([memory.ledger_total_bytes(), memory.known_parts_bytes()], [Some(u64::MAX); 2]);
+        assert_eq!(memory.unledgered_kernel_bytes(), Some(0));
+        let mut memory = Memory { uncharged_sockets_bytes: None, ..memory.clone() };
+        memory.add_uncharged(u64::MAX);
+        assert_eq!(memory.peak_bytes, Some(u64::MAX));
     }
 
     #[test]

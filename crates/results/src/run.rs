@@ -259,6 +259,11 @@ impl Wait {
     }
 }
 
+/// The sum of counts. A file that another program wrote may hold any: no sum may fail for it.
+pub(crate) fn sum(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
 /// Failures by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Errors {
@@ -276,20 +281,19 @@ pub struct Errors {
 
 impl AddAssign for Errors {
     fn add_assign(&mut self, other: Self) {
-        let Errors { connect, read, write, timeout, status } = other;
-        self.connect += connect;
-        self.read += read;
-        self.write += write;
-        self.timeout += timeout;
-        self.status += status;
+        self.connect = self.connect.saturating_add(other.connect);
+        self.read = self.read.saturating_add(other.read);
+        self.write = self.write.saturating_add(other.write);
+        self.timeout = self.timeout.saturating_add(other.timeout);
+        self.status = self.status.saturating_add(other.status);
     }
 }
 
 impl Errors {
     /// The sum of all kinds.
     pub fn total(&self) -> u64 {
-        let Errors { connect, read, write, timeout, status } = self;
-        connect + read + write + timeout + status
+        let Errors { connect, read, write, timeout, status } = *self;
+        sum([connect, read, write, timeout, status])
     }
 }
 
@@ -323,9 +327,10 @@ pub struct ErrorReason {
 impl ErrorReason {
     /// Each reason once with the sum of its counts, the most frequent first.
     pub fn merge<'a>(reasons: impl IntoIterator<Item = &'a ErrorReason>) -> Vec<ErrorReason> {
-        let mut sums = BTreeMap::new();
+        let mut sums: BTreeMap<_, u64> = BTreeMap::new();
         for ErrorReason { kind, reason, count } in reasons {
-            *sums.entry((*kind, reason)).or_default() += count;
+            let known = sums.entry((*kind, reason)).or_default();
+            *known = known.saturating_add(*count);
         }
         let sum = |((kind, reason), count): ((_, &String), _)| ErrorReason { kind, reason: reason.clone(), count };
         let mut merged: Vec<_> = sums.into_iter().map(sum).collect();
@@ -359,7 +364,9 @@ impl Add for Rate {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self::new(self.due + other.due, self.sent + other.sent, self.answered + other.answered)
+        let [due, sent, answered] =
+            [[self.due, other.due], [self.sent, other.sent], [self.answered, other.answered]].map(sum);
+        Self::new(due, sent, answered)
     }
 }
 
@@ -515,12 +522,13 @@ impl Memory {
 
     /// The parts of the ledger that do not overlap.
     pub fn ledger_total_bytes(&self) -> Option<u64> {
-        Some(self.pss_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes.unwrap_or(0))
+        let sockets_bytes = self.sockets_bytes.unwrap_or(0);
+        Some(sum([self.pss_bytes?, self.page_tables_bytes?, self.kernel_stacks_bytes?, sockets_bytes]))
     }
 
     /// What is known to be the server's alone, and charged to it or added: its dirty pages and its kernel memory.
     pub fn known_parts_bytes(&self) -> Option<u64> {
-        Some(self.private_dirty_bytes? + self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?)
+        Some(sum([self.private_dirty_bytes?, self.page_tables_bytes?, self.kernel_stacks_bytes?, self.sockets_bytes?]))
     }
 
     /// Adds what the kernel did not charge to the cgroup, once.
@@ -530,15 +538,15 @@ impl Memory {
         }
         self.uncharged_sockets_bytes = Some(bytes);
         for total in [&mut self.peak_bytes, &mut self.keep_alive_bytes, &mut self.end_bytes] {
-            *total = total.map(|total| total + bytes);
+            *total = total.map(|total| total.saturating_add(bytes));
         }
     }
 
     /// Kernel memory charged to the cgroup beyond the ledger: mostly what the kernel keeps for each task, mapping and
     /// file.
     pub fn unledgered_kernel_bytes(&self) -> Option<u64> {
-        let ledgered = self.page_tables_bytes? + self.kernel_stacks_bytes? + self.sockets_bytes?;
-        let charged = self.cgroup.as_ref()?.kernel_bytes? + self.uncharged_sockets_bytes.unwrap_or(0);
+        let ledgered = sum([self.page_tables_bytes?, self.kernel_stacks_bytes?, self.sockets_bytes?]);
+        let charged = sum([self.cgroup.as_ref()?.kernel_bytes?, self.uncharged_sockets_bytes.unwrap_or(0)]);
         Some(charged.saturating_sub(ledgered))
     }
 }

@@ -61,8 +61,8 @@ impl LoadSettings {
     /// The settings of several load generators at work together.
     pub(crate) fn add(self, other: &Self) -> Self {
         Self {
-            rate: self.rate.zip(other.rate).map(|(one, other)| one + other),
-            threads: self.threads + other.threads,
+            rate: self.rate.zip(other.rate).map(|(one, other)| one.saturating_add(other)),
+            threads: self.threads.saturating_add(other.threads),
             ..self
         }
     }
