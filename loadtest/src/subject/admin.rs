@@ -10,6 +10,8 @@ use common::metrics::{name, part};
 
 /// The server answers even while every worker is busy: a longer silence is a fault.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A server of ours answers with some kilobytes; another one could answer without end.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// The server's counters at one moment. A missing counter is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,8 +125,13 @@ fn name_and_label(series: &str) -> (&str, &str) {
 fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
     let mut reply = Reply::with_content();
     let mut bytes = [0; 16 * 1024];
+    let mut come = 0;
     loop {
         let count = stream.read(&mut bytes)?;
+        come += count;
+        if come > MAX_ANSWER_BYTES {
+            return Err(io::Error::other("the answer is too long"));
+        }
         let answer = if count > 0 { reply.push(&bytes[..count])?.1 } else { reply.end() };
         match answer {
             Some(answer) => return Ok((answer.status, reply.take_content().unwrap_or_default().body)),
@@ -156,6 +163,23 @@ impl ServerMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn an_answer_that_does_not_end_is_not_kept() {
+        const ENDLESS_BYTES: usize = 8 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {ENDLESS_BYTES}\r\n\r\n");
+            // It fails when the client has had enough.
+            let _ = client.write_all(head.as_bytes()).and_then(|()| client.write_all(&vec![b'#'; ENDLESS_BYTES]));
+        });
+        let error = ServerCounters::fetch(address).unwrap_err().to_string();
+        assert!(error.contains("the answer is too long"), "{error}");
+        server.join().unwrap();
+    }
 
     #[test]
     fn counters_are_read_from_prometheus_text() {
