@@ -74,6 +74,16 @@ fn every_byte_on_its_own() {
     assert_eq!(requests[3].body, b"hello");
 }
 
+/// Whether a refusal is to HEAD does not depend on what comes behind it.
+#[test]
+fn a_refusal_knows_its_method_however_the_bytes_are_split() {
+    for input in [&b"\rHEAD / HTTP/1.1\r\n"[..], b"HEAD / HTTP/1.1\n", b"\x01HEAD /", b"HEAD\nHEAD /", b"HEADX\n"] {
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        let reject = decode(&[input]).1.expect("it is malformed");
+        assert_eq!(decode(&bytes).1, Some(reject), "{}", input.escape_ascii());
+    }
+}
+
 /// What only the codec can show: the contract suite sends the same through sockets, but cannot see the reason.
 #[test]
 fn rejections() {

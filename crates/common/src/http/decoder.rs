@@ -105,7 +105,8 @@ impl Parser {
     /// Whether the request in hand is HEAD; if it is still a head, it is at the front of `input`.
     fn is_to_head(&self, input: &[u8]) -> bool {
         match &self.state {
-            State::Head(_) => head::is_to_head(input),
+            // Not what is behind the byte that it is refused for: that may not have come yet.
+            State::Head(scanner) => head::is_to_head(&input[..scanner.position()]),
             State::Body(body) => body.request.method == Method::Head,
         }
     }

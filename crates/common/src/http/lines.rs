@@ -32,6 +32,11 @@ impl Scanner {
         Self { position: 0, line_start: 0, has_begun: false, has_line: false, skips_leading_empty_lines: false }
     }
 
+    /// How much of the section was looked at.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// Whether more than empty lines has come.
     pub fn has_begun(&self) -> bool {
         self.has_begun
