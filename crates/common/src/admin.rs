@@ -174,6 +174,10 @@ impl Admin {
                 Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
                 Err(error) => {
                     self.is_exhausted = AcceptError::classify(&error) == AcceptError::Exhausted;
+                    if self.is_exhausted {
+                        // Its descriptor is for the next one.
+                        self.clients.pop_front();
+                    }
                     return;
                 }
             }

@@ -60,7 +60,7 @@ impl<'a> Connection<'a> {
     }
 
     /// The next request; `None` when there will be none, because the client has gone, was silent for too long, was refused
-    /// and told so, or has sent none before the server stops.
+    /// and told so, or has sent none before the server stops. Then the connection has to [`linger`](Self::linger).
     ///
     /// # Errors
     /// The connection failed.
@@ -72,7 +72,6 @@ impl<'a> Connection<'a> {
             }
             Err(reject) => {
                 self.write(&reject.into())?;
-                self.linger()?;
                 Ok(None)
             }
         }
@@ -114,10 +113,9 @@ impl<'a> Connection<'a> {
     // Like `write`, not inlined: its buffer would be part of a frame that is there all the time.
     #[inline(never)]
     fn read_some(&mut self, timeout: Duration) -> io::Result<Option<Result<Step, Reject>>> {
-        if timeout.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        if timeout != self.read_timeout {
+        // What has come before the server stops is not left unread, nor what came in time while this process had no CPU.
+        let waits = !timeout.is_zero() && !self.is_done(self.decoder.phase());
+        if waits && timeout != self.read_timeout {
             self.stream.set_read_timeout(Some(timeout))?;
             self.read_timeout = timeout;
         }
@@ -129,11 +127,9 @@ impl<'a> Connection<'a> {
             many.resize(NEXT_READ_BYTES, 0);
             &mut many[..]
         };
-        let count = if self.is_done(self.decoder.phase()) {
-            // What has come before the server stops is not left unread.
-            recv(self.stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT)?
-        } else {
-            self.stream.read(bytes)?
+        let count = match waits {
+            true => self.stream.read(bytes)?,
+            false => recv(self.stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT)?,
         };
         Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
     }

@@ -32,7 +32,7 @@ pub struct Config {
     pub db_wait: Latency,
 
     /// Seed of the latencies that are drawn at random
-    #[arg(long, value_name = "SEED", default_value_t = 1, env = "C10K_DB_SEED")]
+    #[arg(long, value_name = "SEED", default_value = "1", value_parser = seed, env = "C10K_DB_SEED")]
     pub db_seed: u64,
 
     /// The most connections at once [default: 12000, or fewer if this machine's limits do not allow it]
@@ -210,6 +210,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "write an IP address and a port, as in 127.0.0.1:8080, [::1]:8080, or 0.0.0.0:8080 for every interface".into()
     })
+}
+
+/// Any number is as good a seed as another.
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write a whole number, such as 1".into())
 }
 
 /// Yes or no, in any of the usual words.

@@ -115,7 +115,6 @@ impl Connection {
 
     async fn reject(&mut self, reject: Reject) -> io::Result<Option<Request>> {
         self.write(&reject.into()).await?;
-        self.linger().await?;
         Ok(None)
     }
 

@@ -307,9 +307,6 @@ impl hyper::rt::Write for Guard {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let State::Ended = self.state {
-            return Poll::Ready(Ok(()));
-        }
         if self.linger_deadline.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             self.linger_deadline = Some(Instant::now() + LINGER_TIMEOUT);

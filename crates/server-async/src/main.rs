@@ -29,7 +29,7 @@ struct Cli {
     http: Http,
 
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
-    #[arg(long, requires = "allow_chaos", value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
+    #[arg(long, requires_ifs = ["true", "yes", "on", "1"].map(|yes| (yes, "allow_chaos")), value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
 }
 

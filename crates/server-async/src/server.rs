@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -46,7 +46,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         burns_on_loop: cli.burn_on_loop,
         counters: Counters::default(),
         room: Arc::new(Semaphore::new(max_connections.count)),
-        refusals: Arc::new(Semaphore::new(limits::max_lingerers())),
+        lingering: Mutex::default(),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
     }));
@@ -138,12 +138,9 @@ fn spawn(stream: TcpStream, permit: OwnedSemaphorePermit, shared: &'static Share
 fn refuse(stream: TcpStream, shared: &'static Shared) {
     shared.counters.refuse();
     // A new socket has room for it. tokio does not know that yet, and would have us wait.
-    let is_sent = SockRef::from(&stream).send(&Response::full().encode()).is_ok();
-    if let (true, Ok(permit)) = (is_sent, shared.refusals.clone().try_acquire_owned()) {
-        shared.tasks.spawn(async move {
-            let _permit = permit;
-            Connection::new(stream, shared).linger().await
-        });
+    if SockRef::from(&stream).send(&Response::full().encode()).is_ok() {
+        let lingering = shared.tasks.spawn(async move { Connection::new(stream, shared).linger().await });
+        shared.linger(lingering.abort_handle());
     }
 }
 
@@ -163,7 +160,7 @@ fn serve(
         let mut draining = pin!(shared.draining.cancelled());
         // Not `while let`, which would keep room for what it has matched.
         loop {
-            let Some(request) = connection.read(draining.as_mut()).await? else { return Ok(()) };
+            let Some(request) = connection.read(draining.as_mut()).await? else { break };
             // A client that sends without pause never makes us wait: others want their turn.
             consume_budget().await;
             let mut response = handle(request, shared).await;
@@ -172,9 +169,10 @@ fn serve(
             }
             connection.write(&response).await?;
             if response.persistence == Persistence::Close {
-                return Box::pin(connection.linger()).await;
+                break;
             }
         }
+        Box::pin(connection.linger()).await
     }
 }
 

@@ -137,10 +137,10 @@ fn serve(socket: Socket, child: &Child<'_>) -> io::Result<()> {
         }
         connection.write(&response)?;
         if response.persistence == Persistence::Close {
-            return connection.linger();
+            break;
         }
     }
-    Ok(())
+    connection.linger()
 }
 
 /// Answers one request; the database wait blocks this process.

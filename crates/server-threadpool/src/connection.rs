@@ -108,9 +108,22 @@ impl Connection {
     }
 
     /// The client is awaited; while the server drains, not by a connection that waits for a request, or for its head.
-    fn blocked(&self) -> Progress {
+    fn blocked(&mut self) -> Progress {
         let is_done = self.is_draining && matches!(self.state, State::Reading) && self.phase != Phase::Body;
-        if is_done { Progress::Closed } else { Progress::Blocked }
+        match is_done {
+            true if self.linger().is_err() => Progress::Closed,
+            // What lingers has to be read.
+            true => Progress::Yielded,
+            false => Progress::Blocked,
+        }
+    }
+
+    /// Shuts our side down, and drops what still comes: see [`common::linger`].
+    fn linger(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.state = State::Lingering;
+        self.deadline = Some(Instant::now() + LINGER_TIMEOUT);
+        Ok(())
     }
 
     /// Reads until there is a request to work on or to answer.
@@ -219,13 +232,13 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+        let (status, persistence) = (*status, *persistence);
         if let Some(status) = status {
-            self.counters.answer(*status, self.request_start.take());
+            self.counters.answer(status, self.request_start.take());
         }
-        if *persistence == Persistence::Close || self.is_draining {
-            self.stream.shutdown(Shutdown::Write)?;
-            self.state = State::Lingering;
-            self.deadline = Some(Instant::now() + LINGER_TIMEOUT);
+        // An interim answer is not the last.
+        if persistence == Persistence::Close || (self.is_draining && status.is_some()) {
+            self.linger()?;
         } else {
             self.state = State::Reading;
             self.deadline = None;
@@ -238,13 +251,16 @@ impl Connection {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// Answers 408 inside a request; else the connection has ended, which is what it returns.
+    /// Answers 408 inside a request, and lingers outside; true if the connection has ended.
     pub(crate) fn time_out(&mut self, config: &Config) -> bool {
-        let is_inside_request = matches!(self.state, State::Reading) && self.phase != Phase::Idle;
-        if is_inside_request {
-            self.respond(self.decoder.too_slow().into(), config);
+        match (&self.state, self.phase) {
+            (State::Reading, Phase::Idle) => self.linger().is_err(),
+            (State::Reading, Phase::Head | Phase::Body) => {
+                self.respond(self.decoder.too_slow().into(), config);
+                false
+            }
+            _ => true,
         }
-        !is_inside_request
     }
 
     /// Makes the next answer the last. If none is due, [`advance`](Self::advance) ends the connection.

@@ -4,16 +4,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use common::app::Work;
 use common::counters::Counters;
+use common::draining::Draining;
 use mio::{Token, Waker};
 
 use crate::jobs::{Full, Job, Jobs, Ticket};
 
 /// A worker's stack; it holds little more than a query.
 const STACK_BYTES: usize = 128 * 1024;
+
+/// How often it is looked whether all workers have ended.
+const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Workers, what they shall do, and what they have done.
 pub(crate) struct Pool {
@@ -80,12 +85,12 @@ impl Pool {
         std::mem::take(&mut lock(&self.shared.done))
     }
 
-    /// Waits until the workers have done what is queued.
-    pub(crate) fn join(self) {
+    /// Waits until the workers have done what is queued, or for as long as the drain may take: who left before his query
+    /// was answered must not hold it up.
+    pub(crate) fn join(self, draining: &Draining) {
         self.shared.jobs.close();
-        for worker in self.workers {
-            // A worker catches the panics of its work, so there is no other.
-            let _ = worker.join();
+        while !self.workers.iter().all(JoinHandle::is_finished) && draining.remaining().is_some() {
+            thread::sleep(JOIN_INTERVAL);
         }
     }
 }

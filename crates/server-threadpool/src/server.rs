@@ -208,7 +208,7 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
         }
         server.turn(events);
     }
-    server.pool.join();
+    server.pool.join(&draining);
 }
 
 impl Server {
@@ -298,7 +298,10 @@ impl Server {
         self.turn_away_the_left(now);
         let late = self.connections.iter().filter(|(_, connection)| connection.is_late(now));
         for token in late.map(|(&token, _)| token).collect::<Vec<_>>() {
-            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            // What came in time while this thread had no CPU is not late.
+            self.serve(token);
+            let late = self.connections.get_mut(&token).filter(|connection| connection.is_late(now));
+            let Some(connection) = late else { continue };
             if connection.time_out(&self.shared.config) {
                 self.close(token);
             } else {

@@ -168,10 +168,10 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         }
         connection.write(&response)?;
         if response.persistence == Persistence::Close {
-            return connection.linger();
+            break;
         }
     }
-    Ok(())
+    connection.linger()
 }
 
 /// Answers one request; the database wait blocks this thread.

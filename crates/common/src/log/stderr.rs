@@ -3,17 +3,16 @@
 //! Nobody may be reading it: a pipe is full then, and a blocking write would stop whoever has something to say, for good. So
 //! what cannot be written at once is dropped, and counted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use std::os::fd::AsFd as _;
 
 /// Where the dropped lines are counted, once there is such a place.
 static DROPPED: OnceLock<&'static AtomicU64> = OnceLock::new();
@@ -36,7 +35,10 @@ pub(super) enum Stderr {
 impl Stderr {
     pub(super) fn open() -> Self {
         let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-        // Appends to a file, as a shell that redirects does not: ours is not the only position in it.
+        // In a file there are two positions now, and more if standard output is the same file: all have to append.
+        if fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stderr.is_file()) {
+            let _ = fcntl(io::stderr(), FcntlArg::F_SETFL(OFlag::O_APPEND));
+        }
         let own = OpenOptions::new().append(true).custom_flags(flags).open("/proc/self/fd/2");
         own.map_or(Stderr::Inherited, Stderr::Own)
     }

@@ -1,8 +1,11 @@
 //! What costs a client little must not cost the server much, nor the others anything.
 
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::server::{TIMEOUT, rss_bytes, wait_until, wait_until_refused};
 use crate::{Client, Server, Target};
@@ -111,6 +114,46 @@ pub fn the_refused_do_not_disturb(target: &Target) {
     let beside_us = median_us();
     drop(refused);
     assert!(beside_us < 10 * alone_us.max(100), "{alone_us} µs alone, {beside_us} µs beside 500 that were refused");
+}
+
+/// Rows 41 and 45: also if silent ones that were refused before are as many as may linger.
+pub fn the_refused_are_told_so_however_many(target: &Target) {
+    let server = Server::start_with_files(target, 1_024, &["--max-connections", "1"]);
+    let mut kept = server.connect();
+    assert_eq!(kept.get("/health").status, 200);
+    let _silent: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+    wait_until(|| server.metric("c10k_connections_refused_total") >= 60, || "60 are refused".into());
+    for _ in 0..10 {
+        let mut client = server.connect();
+        let _ = client.try_send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+        for _ in 0..10 {
+            let _ = client.try_send(&[b'x'; 10_000]);
+        }
+        client.assert_rejected(503);
+    }
+}
+
+/// Standard error and output in one file: nothing overwrites anything.
+pub fn a_log_in_a_file(target: &Target) {
+    let path = std::env::temp_dir().join(format!("log-{}-{}", std::process::id(), target.program.len()));
+    let log = File::create(&path).expect("a file can be made");
+    let flags = ["--log-level", "info", "--listen", "127.0.0.1:0", "--backlog", "4000000000"];
+    let mut command = Command::new(target.program);
+    command.args(target.flags).args(flags).stdin(Stdio::null());
+    let mut child = command.stdout(log.try_clone().expect("it can be shared")).stderr(log).spawn().expect("it starts");
+    let text = || fs::read_to_string(&path).unwrap_or_default();
+    wait_until(|| text().contains("info: listening on"), text);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it is there");
+    assert!(child.wait().expect("it can be waited for").success());
+    let text = text();
+    fs::remove_file(&path).expect("it is there");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().any(|line| line.starts_with("listening on http://")), "{text}");
+    assert!(lines.iter().any(|line| line.starts_with("warning: the kernel clips --backlog")), "{text}");
+    assert!(
+        lines.iter().all(|line| ["info: ", "warning: ", "listening on"].iter().any(|start| line.starts_with(start))),
+        "{text}"
+    );
 }
 
 /// A stray empty line is no request: row 61.

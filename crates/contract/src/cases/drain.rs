@@ -56,6 +56,55 @@ pub fn a_large_answer_is_whole(target: &Target) {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Row 59: an answer that was given before, and that the client has not read yet.
+pub fn an_answer_that_was_given_is_whole(target: &Target) {
+    const BODY_BYTES: usize = 1_000_000;
+    let mut server = start(target, &[]);
+    let mut client = server.connect();
+    client.shrink_receive_buffer();
+    client.send(format!("POST /?wait=0s HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes());
+    client.send(&vec![b'x'; BODY_BYTES]);
+    server.wait_for_metric("c10k_requests_total{code=\"200\"}", 1);
+    server.signal(Signal::SIGTERM);
+    wait_until_refused(&server);
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.read_response();
+    assert_eq!((response.status, response.body.len()), (200, BODY_BYTES));
+    client.read_to_end().expect("it is closed in good order");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Rows 36 and 58: who was told to continue is answered.
+pub fn who_was_told_to_continue_is_answered(target: &Target) {
+    for _ in 0..10 {
+        let mut server = start(target, &[]);
+        server.connect().get("/health");
+        killpg(server.pid(), Signal::SIGSTOP).expect("it is there");
+        let mut client = server.connect();
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        server.signal(Signal::SIGTERM);
+        killpg(server.pid(), Signal::SIGCONT).expect("it is there");
+        let response = client.read_response();
+        if response.status == 100 {
+            client.send(b"hello");
+            assert_eq!(client.read_response().text(), "hello");
+        }
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+/// A query whose client has reset the connection does not hold up the exit for longer than others.
+pub fn who_left_does_not_hold_it_up(target: &Target) {
+    let mut server = Server::start(target, &["--drain-timeout", "300ms"]);
+    let mut client = server.connect();
+    client.send(b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait_for_metric("c10k_requests_waiting", 1);
+    client.reset();
+    thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// What the server made of a request that it may refuse, but not lose: an answer, or a close in good order.
 fn assert_not_lost(client: &mut Client) {
     match client.read_to_end() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::http::reply::read_head;
 
@@ -51,8 +51,17 @@ impl Crowd {
     /// How many of the connections are answered still.
     pub(crate) fn ask_again(&mut self) -> usize {
         let asked = self.streams.iter_mut().map(|stream| ask(stream, "/health").is_ok()).collect::<Vec<_>>();
-        let answers = self.streams.iter_mut().zip(asked);
-        answers.filter_map(|(stream, asked)| asked.then(|| read_answer(stream).ok()).flatten()).count()
+        let deadline = Instant::now() + TIMEOUT;
+        let is_answered = |stream: &mut TcpStream| {
+            // All of them together have as long as one.
+            let remaining = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            stream.set_read_timeout(Some(remaining)).is_ok() && read_answer(stream).is_ok()
+        };
+        self.streams
+            .iter_mut()
+            .zip(asked)
+            .filter_map(|(stream, asked)| (asked && is_answered(stream)).then_some(()))
+            .count()
     }
 }
 
