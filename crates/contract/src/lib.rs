@@ -12,6 +12,7 @@
 
 pub mod cases;
 pub mod client;
+pub mod rows;
 pub mod server;
 
 pub use client::{Client, Response};

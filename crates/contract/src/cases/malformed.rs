@@ -4,19 +4,18 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::rows::Refusal;
+use crate::rows::refused::{CHUNKED, CHUNKS, FRAMES, HEADS, HEADS_OF_HEAD, NOISE};
 use crate::{Server, Target};
-
-/// Row, input, status.
-type Case = (u8, &'static [u8], u16);
 
 /// What `curl --http2` sends first: nobody here takes up the offer.
 const UPGRADE: &[u8] = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
     HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n";
 
 /// Sends each input on a connection of its own, and checks the refusal; row 50: also as the second on one.
-fn check(target: &Target, cases: &[Case]) {
+fn check(target: &Target, cases: &[Refusal]) {
     let server = Server::start(target, &[]);
-    for (row, input, status) in cases {
+    for (row, input, status, _) in cases {
         println!("row {row}: {}", input.escape_ascii());
         let mut client = server.connect();
         client.send(input);
@@ -31,88 +30,32 @@ fn check(target: &Target, cases: &[Case]) {
 }
 
 pub fn heads(target: &Target) {
-    check(
-        target,
-        &[
-            (1, b"GET / HTTP/1.1\r\n\r\n", 400),
-            (2, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-            (2, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-            (2, b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-            (3, b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
-            (3, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
-            (3, b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
-            (3, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-            (3, b"GET / HTTP/1.1\r\nHost: a:port\r\n\r\n", 400),
-            (5, b"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505),
-            (5, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-            (7, b"GET /\r\n\r\n", 400),
-            (7, b"GET HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (7, b"GET  HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (7, b"GET /\r\nHost: a\r\n\r\n", 400),
-            (7, b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
-            (7, b"GET / x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (7, b"GET / HTTP/1.1x\r\nHost: a\r\n\r\n", 400),
-            (9, b"GET / HTTP/1.1\nHost: a\n\n", 400),
-            (9, b"GET / HTTP/1.1\r\nHost: a\n\r\n", 400),
-            (9, b"GET / HTTP/1.1\r\nHost: a\r\n\n", 400),
-            (9, b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (10, b"GET / HTTP/1.1\rHost: a\r\n\r\n", 400),
-            (10, b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400),
-            (11, b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
-            (11, b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (12, b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-            (12, b"GET / HTTP/1.1\r\nHost: a\r\nX\t: a\r\n\r\n", 400),
-            (13, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
-            (13, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n\tb\r\n\r\n", 400),
-            (14, b"GET / HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n", 400),
-            (14, b"GET / HTTP/1.1\r\nHost: a\r\nX(: a\r\n\r\n", 400),
-            (14, b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400),
-            (15, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
-            (15, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x01b\r\n\r\n", 400),
-            (15, b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb\r\n\r\n", 400),
-            (20, b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (21, b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
-            (22, b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (22, b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (22, b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (51, b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
-            (51, b"GET / HTTP/1.1\r\nHost: \t\r\n\r\n", 400),
-            (51, b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
-            (51, b"GET / HTTP/1.1\r\nHost: []\r\n\r\n", 400),
-            (51, b"GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-            (51, b"GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ],
-    );
+    check(target, HEADS);
 }
 
 /// Row 49: whatever refuses it, the answer to HEAD has no body.
 pub fn heads_of_head(target: &Target) {
     let server = Server::start(target, &["--max-body", "10", "--max-head", "1000", "--header-timeout", "300ms"]);
     let long = "a".repeat(1000);
-    for (input, status) in [
-        ("HEAD / HTTP/1.1\r\n\r\n", 400),
-        ("HEAD\r\n\r\n", 400),
-        ("\r\n\r\nHEAD / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    let with_limits = [
         ("HEAD / HTTP/1.1\r\nHost: a\r\nX: \x01", 400),
         ("HEAD / HTTP/1.1\r\nHost: a\r\n", 408),
         ("HEAD", 408),
         ("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", 413),
         ("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello hello\r\n", 413),
-        ("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (&format!("HEAD /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
-        ("HEAD / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
         (&format!("HEAD / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
-        ("HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: tea\r\n\r\n", 501),
-        ("HEAD / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-    ] {
-        println!("{input:?}");
+    ];
+    let without = HEADS_OF_HEAD.iter().map(|&(_, input, status, _)| (input, status));
+    for (input, status) in with_limits.map(|(input, status)| (input.as_bytes(), status)).into_iter().chain(without) {
+        println!("{}", input.escape_ascii());
         for before in [&b""[..], UPGRADE] {
             let mut client = server.connect();
             client.send(before);
             if !before.is_empty() {
                 assert_eq!(client.read_response().status, 200);
             }
-            client.send(input.as_bytes());
+            client.send(input);
             client.assert_head_rejected(status);
         }
     }
@@ -154,79 +97,18 @@ pub fn lists(target: &Target) {
 }
 
 pub fn framing(target: &Target) {
-    check(
-        target,
-        &[
-            (
-                23,
-                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                400,
-            ),
-            (
-                23,
-                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-                400,
-            ),
-            (24, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-            (25, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: tea\r\n\r\n", 501),
-            (25, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-            (25, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501),
-            (26, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
-            (26, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", 400),
-            (
-                26,
-                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                400,
-            ),
-            (27, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
-            (28, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
-            (28, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", 400),
-            (29, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", 400),
-            (29, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-            (29, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", 400),
-            (29, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400),
-            (29, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\n", 400),
-            (29, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1 2\r\n\r\n", 400),
-        ],
-    );
+    check(target, FRAMES);
 }
 
 pub fn chunks(target: &Target) {
-    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let long_extension = format!("5;x={}\r\nhello\r\n0\r\n\r\n", "a".repeat(5000));
     let server = Server::start(target, &[]);
-    for (row, chunks) in [
-        (30, "\r\nhello\r\n0\r\n\r\n"),
-        (30, "0x5\r\nhello\r\n0\r\n\r\n"),
-        (30, "+5\r\nhello\r\n0\r\n\r\n"),
-        (30, " 5\r\nhello\r\n0\r\n\r\n"),
-        (30, "5g\r\nhello\r\n0\r\n\r\n"),
-        (30, "5_0\r\nhello\r\n0\r\n\r\n"),
-        (30, "10000000000000005\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;\r\nhello\r\n0\r\n\r\n"),
-        (54, "5; \r\nhello\r\n0\r\n\r\n"),
-        (54, "5;;x\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;=x\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;x=\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;x y\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;x=\"y\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;x=\"y\"z\r\nhello\r\n0\r\n\r\n"),
-        (54, "5;x=(\r\nhello\r\n0\r\n\r\n"),
-        (54, "5\r\nhello\r\n0;\r\n\r\n"),
-        (31, "5;x=\na\r\nhello\r\n0\r\n\r\n"),
-        (31, "5;x=\ra\r\nhello\r\n0\r\n\r\n"),
-        (31, &long_extension),
-        (32, "5\r\nhelloX\r\n0\r\n\r\n"),
-        (32, "5\r\nhello0\r\n\r\n"),
-        (32, "5\r\nhello\n0\r\n\r\n"),
-        (32, "5\nhello\r\n0\r\n\r\n"),
-        (33, "5\r\nhello\r\n0\r\nno colon\r\n\r\n"),
-        (33, "5\r\nhello\r\n0\r\nX: a\n\r\n"),
-    ] {
-        println!("row {row}: {}", chunks.escape_debug());
+    let chunks = CHUNKS.iter().map(|&(row, chunks, status, _)| (row, chunks, status));
+    for (row, chunks, status) in chunks.chain([(31, long_extension.as_bytes(), 400)]) {
+        println!("row {row}: {}", chunks.escape_ascii());
         let mut client = server.connect();
-        client.send(format!("{HEAD}{chunks}").as_bytes());
-        client.assert_rejected(400);
+        client.send(&[CHUNKED.as_bytes(), chunks].concat());
+        client.assert_rejected(status);
     }
     assert_eq!(server.metric("c10k_requests_waiting_peak"), 0, "a handler ran");
     let mut client = server.connect();
@@ -237,7 +119,7 @@ pub fn chunks(target: &Target) {
         "5\r\nhello\r\n0\r\nContent-Length: 3\r\nHost: b\r\nTransfer-Encoding: tea\r\n\r\n",
         "A\r\nhellohello\r\n0\r\n\r\n",
     ] {
-        client.send(format!("{HEAD}{chunks}").as_bytes());
+        client.send(format!("{CHUNKED}{chunks}").as_bytes());
         let response = client.read_response();
         assert!(response.status == 200 && response.text().starts_with("hello"), "{chunks:?}: {response:?}");
     }
@@ -294,16 +176,7 @@ pub fn long_targets(target: &Target) {
 
 /// Row 46.
 pub fn noise(target: &Target) {
-    check(
-        target,
-        &[
-            (46, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-            (46, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-            (46, b"\0\0\0\0", 400),
-            (46, b"SSH-2.0-OpenSSH_9.2\r\n\r\n", 400),
-            (46, b"\xff\xfe\xfd \xfc\r\n\r\n", 400),
-        ],
-    );
+    check(target, NOISE);
 }
 
 /// What was good before is answered, in order.
