@@ -1,6 +1,7 @@
 //! The cases.
 
 pub mod abuse;
+pub mod conformance;
 pub mod connections;
 pub mod drain;
 pub mod lifecycle;

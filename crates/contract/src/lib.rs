@@ -6,12 +6,15 @@
 //! contract::tests!(env!("CARGO_BIN_EXE_server-threads"), &[]);
 //! ```
 //!
+//! The same rows can be asked of any server: see [`probe`].
+//!
 //! "Row" in these modules is a row of `HTTP-CASES.md`, the table of HTTP cases; section numbers are of RFC 9112 unless
 //! another RFC is named. Of this project's code the suite uses the decoder of answers, which the load generator has, too, and in one
 //! case that of requests.
 
 pub mod cases;
 pub mod client;
+pub mod probe;
 pub mod rows;
 pub mod server;
 
@@ -53,6 +56,7 @@ macro_rules! tests {
             half_a_request_does_not_hold_up_the_drain drain_has_a_timeout second_signal_forces port_in_use bad_flags
             help flags_are_environment_variables log_lines log_without_reader admin admin_answers_when_full first_process_of_a_container leaves_no_orphan
             flags_have_units addresses chaos_is_asked_for);
+        $crate::tests!(@conformance the_probe_finds_nothing);
         $crate::tests!(@metrics answers_are_counted refusals_are_counted durations_are_of_whole_requests
             readiness memory_is_told held_memory_is_there a_leak_stays children_and_threads_are_counted);
         $crate::tests!(@metrics #[ignore = "needs promtool"] promtool_has_no_complaint);
