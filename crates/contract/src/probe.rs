@@ -12,8 +12,9 @@ pub use observed::{Answer, Observed};
 pub use report::Report;
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::rows::{self, Case, Level};
 
@@ -52,12 +53,19 @@ pub struct Count {
     pub passed: usize,
 }
 
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(5);
+
 /// Plays all cases against a server, each on a connection of its own. A server that says nothing for `patience` has nothing
 /// to say.
 ///
 /// # Errors
 /// The server cannot be connected to.
 pub fn probe(address: SocketAddr, patience: Duration) -> io::Result<Vec<Finding>> {
+    let deadline = Instant::now() + START;
+    while TcpStream::connect(address).is_err() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
     rows::all().into_iter().map(|case| Finding::of(case, address, patience)).collect()
 }
 

@@ -72,6 +72,8 @@ pub enum Check {
     ContentType,
     /// A 405 has an Allow.
     AllowIn405,
+    /// A success has an Allow.
+    AllowIn2xx,
     /// A 204 has no Content-Length.
     NoLengthIn204,
     /// The answer says `Connection: close`.
@@ -245,6 +247,7 @@ impl fmt::Display for Check {
             Self::Date => f.write_str("a Date"),
             Self::ContentType => f.write_str("a Content-Type"),
             Self::AllowIn405 => f.write_str("an Allow if it is 405"),
+            Self::AllowIn2xx => f.write_str("an Allow if it is a success"),
             Self::NoLengthIn204 => f.write_str("no Content-Length if it is 204"),
             Self::SaysClose => f.write_str("Connection: close"),
             Self::Http11 => f.write_str("HTTP/1.1 as its version"),

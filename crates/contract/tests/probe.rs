@@ -131,3 +131,17 @@ fn the_program_says_what_failed_and_ends_with_1() {
     assert_eq!(lines.lines().count(), rows::all().len() + 1);
     assert!(lines.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{lines}");
 }
+
+/// Every counterpart that `HTTP11PROBE.md` names is sent.
+#[test]
+fn the_counterparts_of_http11probe_are_there() {
+    let cases: Vec<_> = rows::all().iter().map(|case| (case.row, case.input.escape_ascii().to_string())).collect();
+    let mut named = 0;
+    for line in include_str!("../HTTP11PROBE.md").lines().filter(|line| line.contains('`')) {
+        let (row, input) = line.split('|').nth(2).and_then(|cell| cell.trim().split_once(' ')).unwrap();
+        let (row, input) = (row.parse::<u8>().unwrap(), input.trim_matches('`'));
+        assert!(cases.iter().any(|(other, sent)| *other == row && sent.starts_with(input)), "not sent: {line}");
+        named += 1;
+    }
+    assert!(named > 180, "{named}");
+}

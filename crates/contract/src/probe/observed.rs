@@ -128,6 +128,7 @@ impl Observed {
             Check::Date => first.field("date").is_some_and(|date| httpdate::parse_http_date(date).is_ok()),
             Check::ContentType => first.field("content-type").is_some(),
             Check::AllowIn405 => first.status != 405 || first.field("allow").is_some(),
+            Check::AllowIn2xx => first.status / 100 != 2 || first.field("allow").is_some(),
             Check::NoLengthIn204 => first.status != 204 || first.field("content-length").is_none(),
             Check::SaysClose => first.field("connection").is_some_and(|options| options.eq_ignore_ascii_case("close")),
             Check::Http11 => first.is_http_1_1,

@@ -177,6 +177,7 @@ pub const CHUNKS: &[Refusal] = &[
     (30, b"+5\r\nhello\r\n0\r\n\r\n", 400, CHUNK),
     (30, b"-1\r\nhello\r\n0\r\n\r\n", 400, CHUNK),
     (30, b" 5\r\nhello\r\n0\r\n\r\n", 400, CHUNK),
+    (30, b"5 \r\nhello\r\n0\r\n\r\n", 400, CHUNK),
     (30, b"5g\r\nhello\r\n0\r\n\r\n", 400, CHUNK),
     (30, b"5_0\r\nhello\r\n0\r\n\r\n", 400, CHUNK),
     (30, b"10000000000000005\r\nhello\r\n0\r\n\r\n", 400, must("9112 §7.1", LARGE)),
