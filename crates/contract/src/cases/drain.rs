@@ -181,7 +181,10 @@ pub fn two_signals_at_once(target: &Target) {
     server.wait_for_metric("c10k_requests_waiting", 1);
     server.signal(Signal::SIGTERM);
     server.signal(Signal::SIGINT);
-    assert_eq!(server.wait().code(), Some(128 + Signal::SIGINT as i32));
+    // Which of them is the second is not known where several threads may take a signal.
+    let code = server.wait().code();
+    let of_either = [Signal::SIGTERM, Signal::SIGINT].map(|signal| Some(128 + signal as i32));
+    assert!(of_either.contains(&code), "{code:?}");
 }
 
 /// A client that has got its last answer and does not close has two seconds, whichever server it is.
