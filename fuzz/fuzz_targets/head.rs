@@ -71,7 +71,10 @@ fn check_framing(head: &Head, lines: &[&str]) {
     match head.framing {
         Framing::Chunked => {
             assert!(lengths.is_empty(), "two lengths");
-            assert!(codings.len() == 1 && codings[0].eq_ignore_ascii_case("chunked"), "{codings:?}");
+            let members =
+                codings.iter().flat_map(|value| value.split(',')).map(|member| member.trim_matches([' ', '\t']));
+            let members: Vec<&str> = members.filter(|member| !member.is_empty()).collect();
+            assert!(members.len() == 1 && members[0].eq_ignore_ascii_case("chunked"), "{codings:?}");
         }
         Framing::Length(length) => {
             assert!(codings.is_empty() && lengths.len() <= 1, "{codings:?} {lengths:?}");
