@@ -182,7 +182,8 @@ impl<'a> Connection<'a> {
     pub fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let deadline = Instant::now() + LINGER_TIMEOUT;
-        let mut dropped = vec![0; NEXT_READ_BYTES];
+        // On the stack, and small: of 10,000 processes each would have pages of its own for more.
+        let mut dropped = [0; FIRST_READ_BYTES];
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {

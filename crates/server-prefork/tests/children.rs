@@ -115,6 +115,14 @@ fn children_that_crash_are_replaced() {
 #[test]
 fn a_child_serves_without_the_heap() {
     let server = Server::start(&TARGET, &["--max-connections", "4"]);
+    // Each has seen connections end, in both ways.
+    for _ in 0..16 {
+        let mut closing = server.connect();
+        closing.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(closing.read_response().status, 200);
+        closing.assert_closed();
+        assert_eq!(server.connect().get("/").status, 200);
+    }
     let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/health").status, 200);
