@@ -204,6 +204,7 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     server.end_silent_connections();
     while !server.connections.is_empty() || !server.refused.is_empty() {
         if draining.remaining().is_none() {
+            server.turn_away_the_queued();
             return draining.log_cut_off(server.connections.len());
         }
         server.turn(events);
@@ -285,6 +286,17 @@ impl Server {
         for (token, ticket) in left {
             if self.pool.cancel(ticket) {
                 self.turn_away(token);
+            }
+        }
+    }
+
+    /// The time for the drain is over: who still waits for a worker is at least told so.
+    fn turn_away_the_queued(&mut self) {
+        let queued = self.connections.iter().filter_map(|(&token, connection)| Some((token, connection.ticket()?)));
+        for (token, ticket) in queued.collect::<Vec<_>>() {
+            if self.pool.cancel(ticket) {
+                self.turn_away(token);
+                self.serve(token);
             }
         }
     }

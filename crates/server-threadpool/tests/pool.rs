@@ -1,6 +1,7 @@
 //! What only a server with a bounded queue can get wrong.
 
 use contract::{Client, Server, Target};
+use nix::sys::signal::Signal;
 
 const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-threadpool"), flags: &["--workers", "1"] };
 
@@ -58,4 +59,20 @@ fn half_closed_while_queued_is_a_503() {
     queued.assert_rejected(503);
     occupying.shut_write();
     assert_eq!(occupying.read_response().status, 200);
+}
+
+/// When the time for the drain is over, who has waited for a worker in vain is told so.
+#[test]
+fn a_drain_tells_those_that_no_worker_got_to() {
+    let mut server = Server::start(&TARGET, &["--drain-timeout", "300ms"]);
+    let mut occupying = occupy(&server, "60s");
+    let mut queued: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    queued.iter_mut().for_each(|client| client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    server.wait_for_metric("c10k_requests_queued", 5);
+    server.signal(Signal::SIGTERM);
+    for client in &mut queued {
+        client.assert_rejected(503);
+    }
+    occupying.assert_cut_off();
+    assert_eq!(server.wait().code(), Some(0));
 }
