@@ -121,7 +121,9 @@ fn a_child_serves_without_the_heap() {
         closing.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         assert_eq!(closing.read_response().status, 200);
         closing.assert_closed();
+        drop(closing);
         assert_eq!(server.connect().get("/").status, 200);
+        server.wait_for_metric("c10k_connections_open", 0);
     }
     let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
     for client in &mut clients {
