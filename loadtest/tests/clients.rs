@@ -45,8 +45,8 @@ fn total_errors(result: &Value) -> u64 {
 #[test]
 fn a_connection_that_the_server_closes_while_it_is_idle_is_replaced_before_the_next_request() {
     let url = serve(|_, mut connection| {
-        // Long enough for a busy machine to send the first request of a connection in.
-        connection.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        // Between two requests of a user, and far from both, or a close could meet a request on its way.
+        connection.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
         while read_head(&mut connection) && answer(&mut connection, 200, "") {}
     });
     // Each of five users sends every second.
