@@ -179,6 +179,8 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// The connection failed, or the client took too long.
+    // Not inlined either: see `read_some`.
+    #[inline(never)]
     pub fn linger(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let deadline = Instant::now() + LINGER_TIMEOUT;
