@@ -147,7 +147,7 @@ mod tests {
             });
             let first = jobs.push(job(0)).unwrap();
             let second = jobs.push(job(1));
-            let cancelled: Vec<usize> = (if jobs.cancel(first) { Some(0) } else { None }).into_iter().collect();
+            let cancelled = jobs.cancel(first).then_some(0);
             jobs.close();
             let done = workers.into_iter().flat_map(|worker| worker.join().unwrap());
             let mut all: Vec<usize> = done.chain(cancelled).collect();

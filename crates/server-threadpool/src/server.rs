@@ -204,7 +204,8 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     server.end_silent_connections();
     while !server.connections.is_empty() || !server.refused.is_empty() {
         if draining.remaining().is_none() {
-            server.turn_away_the_queued();
+            // Who still waits for a worker is at least told so.
+            server.turn_away_queued(|_| true);
             return draining.log_cut_off(server.connections.len());
         }
         server.turn(events);
@@ -278,21 +279,10 @@ impl Server {
         }
     }
 
-    /// Work that waits for a worker for a client that sends no more: most such have left, and one that has not is as well
-    /// served by a 503 as others are when the queue is full.
-    fn turn_away_the_left(&mut self, now: Instant) {
-        let left = self.connections.iter().filter(|(_, connection)| connection.may_be_left(now));
-        let left: Vec<_> = left.filter_map(|(&token, connection)| Some((token, connection.ticket()?))).collect();
-        for (token, ticket) in left {
-            if self.pool.cancel(ticket) {
-                self.turn_away(token);
-            }
-        }
-    }
-
-    /// The time for the drain is over: who still waits for a worker is at least told so.
-    fn turn_away_the_queued(&mut self) {
-        let queued = self.connections.iter().filter_map(|(&token, connection)| Some((token, connection.ticket()?)));
+    /// Answers 503 to those of these connections whose work no worker has begun.
+    fn turn_away_queued(&mut self, concerns: impl Fn(&Connection) -> bool) {
+        let concerned = self.connections.iter().filter(|(_, connection)| concerns(connection));
+        let queued = concerned.filter_map(|(&token, connection)| Some((token, connection.ticket()?)));
         for (token, ticket) in queued.collect::<Vec<_>>() {
             if self.pool.cancel(ticket) {
                 self.turn_away(token);
@@ -307,7 +297,8 @@ impl Server {
             return;
         }
         self.next_deadline_check = now + DEADLINE_INTERVAL;
-        self.turn_away_the_left(now);
+        // Of clients that send no more, most have left; who has not is as well served by a 503 as others are by a full queue.
+        self.turn_away_queued(|connection| connection.may_be_left(now));
         let late = self.connections.iter().filter(|(_, connection)| connection.is_late(now));
         for token in late.map(|(&token, _)| token).collect::<Vec<_>>() {
             // What came in time while this thread had no CPU is not late.

@@ -36,14 +36,22 @@ pub fn a_half_sent_body_is_awaited(target: &Target) {
     }
 }
 
-/// Row 59.
-pub fn a_large_answer_is_whole(target: &Target) {
-    const BODY_BYTES: usize = 1 << 20;
-    let mut server = start(target, &[]);
+/// The body of an answer that does not fit into the buffers of a client that does not read.
+const BODY_BYTES: usize = 1 << 20;
+
+/// A client that has asked for such an answer, after this wait.
+fn ask_for_echo(server: &Server, wait: &str) -> Client {
     let mut client = server.connect();
     client.shrink_receive_buffer();
-    client.send(format!("POST /?wait=300ms HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes());
+    client.send(format!("POST /?wait={wait} HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes());
     client.send(&vec![b'x'; BODY_BYTES]);
+    client
+}
+
+/// Row 59.
+pub fn a_large_answer_is_whole(target: &Target) {
+    let mut server = start(target, &[]);
+    let mut client = ask_for_echo(&server, "300ms");
     server.wait_for_metric("c10k_requests_waiting", 1);
     server.signal(Signal::SIGTERM);
     client.send(b"G");
@@ -58,12 +66,8 @@ pub fn a_large_answer_is_whole(target: &Target) {
 
 /// Row 59: an answer that was given before, and that the client has not read yet.
 pub fn an_answer_that_was_given_is_whole(target: &Target) {
-    const BODY_BYTES: usize = 1_000_000;
     let mut server = start(target, &[]);
-    let mut client = server.connect();
-    client.shrink_receive_buffer();
-    client.send(format!("POST /?wait=0s HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n\r\n").as_bytes());
-    client.send(&vec![b'x'; BODY_BYTES]);
+    let mut client = ask_for_echo(&server, "0s");
     server.wait_for_metric("c10k_requests_total{code=\"200\"}", 1);
     server.signal(Signal::SIGTERM);
     wait_until_refused(&server);

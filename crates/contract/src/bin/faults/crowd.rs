@@ -60,7 +60,8 @@ impl Crowd {
         self.streams
             .iter_mut()
             .zip(asked)
-            .filter_map(|(stream, asked)| (asked && is_answered(stream)).then_some(()))
+            .map(|(stream, asked)| asked && is_answered(stream))
+            .filter(|&whole| whole)
             .count()
     }
 }
