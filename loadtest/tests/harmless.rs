@@ -73,6 +73,14 @@ fn count(command_line: &str) -> usize {
     pids.filter(|&pid| String::from_utf8_lossy(&of(pid)).replace('\0', " ").trim() == command_line).count()
 }
 
+fn wait_for_count(command_line: &str, expected: usize) {
+    let deadline = Instant::now() + TIMEOUT;
+    while count(command_line) != expected {
+        assert!(Instant::now() < deadline, "not {expected} of {command_line}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn whatever_the_server_prints_it_lives_on_and_we_stay_small() {
     let server = Server::new();
@@ -115,15 +123,11 @@ fn nothing_is_left_behind_if_loadtest_is_killed() {
     let exec = server.command("(setsid sleep 4721 &) ; cd /;", "; true");
     let mut loadtest = server.loadtest("", &exec, 60);
     server.wait_until(true);
-    assert_eq!(count("sleep 4721"), 1);
+    wait_for_count("sleep 4721", 1);
     loadtest.kill().unwrap();
     loadtest.wait().unwrap();
     server.wait_until(false);
-    let deadline = Instant::now() + TIMEOUT;
-    while count("sleep 4721") > 0 {
-        assert!(Instant::now() < deadline, "it is left behind");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_count("sleep 4721", 0);
 }
 
 #[test]

@@ -137,12 +137,13 @@ pub(crate) fn guard(args: LaunchArgs) -> Result<ExitCode> {
         descent::kill_all();
         process::exit(1);
     });
-    let status = server.wait()?;
+    // It may fail: the other one reaps all that it kills, the server too.
+    let status = server.wait();
     let _ending = ending.lock();
     if getppid().as_raw() != loadtest_pid {
         descent::kill_all();
     }
-    end_as(status)
+    end_as(status?)
 }
 
 /// Ends this process with the same status, so that its parent sees how the server ended.
