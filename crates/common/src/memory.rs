@@ -13,7 +13,7 @@ use meter::{Ledger, LedgerWalk, OwnCgroup};
 
 use crate::metrics::{Metrics, name, part};
 
-/// How long a slice of a ledger may take, but for the process that is being read at its end.
+/// How long a slice of a ledger may take, but for the process or the sockets that are being read at its end.
 const SLICE: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use procfs::ProcError;
 use procfs::process::{Process, SmapsRollup, Status};
 use serde::Serialize;
 
-use crate::{MeterError, process_tree, sockets};
+use crate::sockets::{self, SocketWalk};
+use crate::{MeterError, process_tree};
 
 /// A kernel stack: `THREAD_SIZE`, 16 KiB on x86-64 (`arch/x86/include/asm/page_64_types.h`) and on arm64
 /// (`arch/arm64/include/asm/memory.h`), or one page where pages are larger.
@@ -67,12 +68,10 @@ pub struct Missing {
 /// [`MeterError::NoSuchProcess`] if no process of the tree exists (any more). Anything else that cannot be read becomes
 /// an entry in [`Ledger::missing`].
 pub fn ledger(root_pid: i32) -> Result<Ledger, MeterError> {
-    let mut walk = LedgerWalk::new(root_pid, process_tree(root_pid));
-    while walk.read_next() {}
-    walk.finish()
+    LedgerWalk::new(root_pid, process_tree(root_pid)).finish()
 }
 
-/// A ledger that is read process by process, for callers with other work to do in between.
+/// A ledger that is read step by step, for callers with other work to do in between.
 #[derive(Debug)]
 pub struct LedgerWalk {
     root_pid: i32,
@@ -85,6 +84,8 @@ pub struct LedgerWalk {
     private_dirty: Tally,
     fds: Tally,
     socket_inodes: HashSet<u64>,
+    /// Once all processes are read.
+    sockets: Option<io::Result<SocketWalk>>,
 }
 
 impl LedgerWalk {
@@ -101,16 +102,31 @@ impl LedgerWalk {
             private_dirty: Tally::default(),
             fds: Tally::default(),
             socket_inodes: HashSet::new(),
+            sockets: None,
         }
     }
 
-    /// Reads the next process. Returns false if there is none.
+    /// Reads the next process, or the next of the sockets. Returns false if there is nothing more.
     pub fn read_next(&mut self) -> bool {
-        let Some(pid) = self.unread.next() else { return false };
-        if let Some(reading) = Reading::take(pid) {
-            self.add(reading);
+        match self.unread.next() {
+            Some(pid) => {
+                if let Some(reading) = Reading::take(pid) {
+                    self.add(reading);
+                }
+                true
+            }
+            None => self.read_sockets(),
         }
-        true
+    }
+
+    fn read_sockets(&mut self) -> bool {
+        if self.processes == 0 || self.fds.unread > 0 {
+            return false;
+        }
+        match self.sockets.get_or_insert_with(|| SocketWalk::new(self.root_pid)) {
+            Ok(walk) => walk.read_next(&self.socket_inodes),
+            Err(_) => false,
+        }
     }
 
     fn add(&mut self, reading: Reading) {
@@ -126,21 +142,25 @@ impl LedgerWalk {
         }));
     }
 
-    /// The ledger of the processes read so far. Looking up their sockets takes as long as the kernel needs to list all
-    /// sockets of the network namespace.
+    /// Reads what is left. The ledger.
     ///
     /// # Errors
-    /// [`MeterError::NoSuchProcess`] if none of them existed (any more).
-    pub fn finish(self) -> Result<Ledger, MeterError> {
+    /// [`MeterError::NoSuchProcess`] if none of the processes existed (any more).
+    pub fn finish(mut self) -> Result<Ledger, MeterError> {
+        while self.read_next() {}
         if self.processes == 0 {
             return Err(MeterError::NoSuchProcess { pid: self.root_pid });
         }
         let mut missing = Vec::new();
-        let (mut sockets, mut socket_bytes) = (None, None);
-        if self.fds.total("sockets_bytes", &mut missing).is_some() {
-            sockets = Some(self.socket_inodes.len() as u64);
-            socket_bytes = sockets::kernel_bytes(self.root_pid, &self.socket_inodes, &mut missing);
-        }
+        let sockets = self.fds.total("sockets_bytes", &mut missing).map(|_| self.socket_inodes.len() as u64);
+        let socket_bytes = match self.sockets {
+            Some(Ok(walk)) => Some(walk.finish(&self.socket_inodes, &mut missing)),
+            Some(Err(error)) => {
+                missing.push(Missing { figure: "sockets_bytes", why: format!("the socket tables: {error}") });
+                None
+            }
+            None => None,
+        };
         Ok(Ledger {
             rss_sum_bytes: Some(self.rss_kib * 1024),
             pss_bytes: self.pss.total("pss_bytes", &mut missing),

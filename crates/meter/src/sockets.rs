@@ -4,12 +4,10 @@
 //! inode that contains the `struct socket`, a dentry and a `struct file`. Its queued payload comes on top.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Lines};
+use std::slice;
 
-use procfs::ProcResult;
-use procfs::net::TcpState;
-use procfs::process::Process;
 use procfs::sys::kernel::Version as KernelVersion;
 
 use crate::Missing;
@@ -39,33 +37,72 @@ pub(crate) struct SocketBytes {
     pub(crate) uncharged: u64,
 }
 
-/// The kernel memory of these sockets, looked up in the network namespace of `root_pid`.
-pub(crate) fn kernel_bytes(root_pid: i32, inodes: &HashSet<u64>, missing: &mut Vec<Missing>) -> Option<SocketBytes> {
-    let figure = "sockets_bytes";
-    let known = match known_sockets(root_pid) {
-        Ok(known) => known,
-        Err(error) => {
-            let why = format!("the socket tables: {error}");
-            missing.push(Missing { figure, why });
-            return None;
-        }
-    };
-    let (found, unknown): (Vec<u64>, Vec<u64>) = inodes.iter().partition(|&inode| known.contains_key(inode));
-    if !unknown.is_empty() {
-        // Neither bound nor connected, reset by the peer, of another protocol (netlink), or in another namespace.
-        let why = format!("{} sockets are not listed in /proc/net: only their files are counted", unknown.len());
-        missing.push(Missing { figure, why });
+/// The kernel memory of some sockets, looked up step by step: the kernel takes a second to list 100,000 of them.
+#[derive(Debug)]
+pub(crate) struct SocketWalk {
+    root_pid: i32,
+    found: HashMap<u64, KnownSocket>,
+    tables: slice::Iter<'static, Table>,
+    open: Option<OpenTable>,
+    /// `/proc/net/protocols`.
+    protocols: String,
+    /// Empty where it is not readable.
+    slabinfo: String,
+}
+
+impl SocketWalk {
+    /// A walk through the tables of the network namespace of `root_pid`.
+    ///
+    /// # Errors
+    /// `/proc/PID/net` cannot be read.
+    pub(crate) fn new(root_pid: i32) -> io::Result<Self> {
+        Ok(Self {
+            root_pid,
+            found: HashMap::new(),
+            tables: TABLES.iter(),
+            open: None,
+            protocols: fs::read_to_string(format!("/proc/{root_pid}/net/protocols"))?,
+            slabinfo: fs::read_to_string("/proc/slabinfo").unwrap_or_default(),
+        })
     }
-    let found: Vec<&KnownSocket> = found.iter().map(|inode| &known[inode]).collect();
-    let objects_bytes: u64 = found.iter().map(|socket| socket.bytes).sum();
-    Some(SocketBytes {
-        all: objects_bytes + inodes.len() as u64 * file_overhead_bytes(),
-        uncharged: if charges_accepted_sockets() { 0 } else { accepted_bytes(&found) },
-    })
+
+    /// Looks for the sockets `inodes` in the next lines. Returns false if there are none.
+    pub(crate) fn read_next(&mut self, inodes: &HashSet<u64>) -> bool {
+        let Some(open) = &mut self.open else {
+            let Some(table) = self.tables.next() else { return false };
+            self.open = OpenTable::open(table, self.root_pid, &self.protocols, &self.slabinfo);
+            return true;
+        };
+        for _ in 0..LINES_PER_STEP {
+            let Some(Ok(line)) = open.lines.next() else {
+                self.open = None;
+                return true;
+            };
+            let known = open.parse(&line).filter(|(inode, _)| inodes.contains(inode));
+            self.found.extend(known);
+        }
+        true
+    }
+
+    /// The sum over the sockets `inodes`.
+    pub(crate) fn finish(self, inodes: &HashSet<u64>, missing: &mut Vec<Missing>) -> SocketBytes {
+        let unknown = inodes.len() - self.found.len();
+        if unknown > 0 {
+            // Neither bound nor connected, reset by the peer, of another protocol (netlink), or in another namespace.
+            let why = format!("{unknown} sockets are not listed in /proc/net: only their files are counted");
+            missing.push(Missing { figure: "sockets_bytes", why });
+        }
+        let found: Vec<_> = self.found.into_values().collect();
+        let objects_bytes: u64 = found.iter().map(|socket| socket.bytes).sum();
+        SocketBytes {
+            all: objects_bytes + inodes.len() as u64 * file_overhead_bytes(&self.slabinfo),
+            uncharged: if charges_accepted_sockets() { 0 } else { accepted_bytes(&found) },
+        }
+    }
 }
 
 /// What the protocol objects of accepted connections take: those at a port where one of these sockets listens.
-fn accepted_bytes(sockets: &[&KnownSocket]) -> u64 {
+fn accepted_bytes(sockets: &[KnownSocket]) -> u64 {
     let ports: HashSet<u16> = sockets.iter().filter_map(|socket| socket.listens_at).collect();
     let accepted = sockets.iter().filter(|socket| socket.connected_at.is_some_and(|port| ports.contains(&port)));
     accepted.map(|socket| socket.object_bytes).sum()
@@ -74,20 +111,13 @@ fn accepted_bytes(sockets: &[&KnownSocket]) -> u64 {
 /// Whether one of these processes listens at this TCP port, in the network namespace of the first; `None` if that cannot be
 /// read, for want of permission.
 pub fn listens_at(pids: &[i32], port: u16) -> Option<bool> {
-    let known = known_sockets(*pids.first()?).ok()?;
-    let mut is_complete = true;
-    for &pid in pids {
-        match socket_inodes(pid) {
-            Ok(inodes) => {
-                let is_it = |inode: &u64| known.get(inode).is_some_and(|socket| socket.listens_at == Some(port));
-                if inodes.iter().any(is_it) {
-                    return Some(true);
-                }
-            }
-            Err(_) => is_complete = false,
-        }
-    }
-    is_complete.then_some(false)
+    let read: Vec<_> = pids.iter().map(|&pid| socket_inodes(pid)).collect();
+    let is_complete = read.iter().all(Result::is_ok);
+    let inodes = read.into_iter().flatten().flatten().collect();
+    let mut walk = SocketWalk::new(*pids.first()?).ok()?;
+    while walk.read_next(&inodes) {}
+    let listens = walk.found.values().any(|socket| socket.listens_at == Some(port));
+    (listens || is_complete).then_some(listens)
 }
 
 /// Whether a cgroup is charged for the protocol objects of the TCP connections that its processes accept. The kernel makes
@@ -98,7 +128,7 @@ fn charges_accepted_sockets() -> bool {
 }
 
 /// A socket of the namespace.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct KnownSocket {
     /// Its protocol object and its queued payload.
     bytes: u64,
@@ -110,48 +140,70 @@ struct KnownSocket {
     connected_at: Option<u16>,
 }
 
-/// Every socket of the namespace by inode.
-fn known_sockets(root_pid: i32) -> ProcResult<HashMap<u64, KnownSocket>> {
-    let process = Process::new(root_pid)?;
-    let protocols = fs::read_to_string(format!("/proc/{root_pid}/net/protocols"))?;
-    let size_bytes = |protocol| object_bytes(&protocols, protocol).unwrap_or(0);
-    let slabinfo = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
+/// A table of sockets in `/proc/PID/net`.
+#[derive(Debug)]
+struct Table {
+    name: &'static str,
+    /// As in `/proc/net/protocols`.
+    protocol: &'static str,
+    /// The number of the column that has the inode.
+    inode_column: usize,
+}
 
-    let mut known = HashMap::new();
-    // A kernel without the protocol has neither the table nor such sockets.
-    for (table, protocol) in [(process.tcp(), "TCP"), (process.tcp6(), "TCPv6")] {
-        let size_bytes = size_bytes(protocol);
-        let object_bytes = slab_share_bytes(&slabinfo, protocol).unwrap_or(size_bytes);
-        known.extend(table.into_iter().flatten().map(|socket| {
-            // The queues of a listener are numbers of connections, not bytes.
-            let listens = socket.state == TcpState::Listen;
-            let queued_bytes = if listens { 0 } else { u64::from(socket.rx_queue) + u64::from(socket.tx_queue) };
-            let port = socket.local_address.port();
-            let known = KnownSocket {
-                bytes: size_bytes + queued_bytes,
-                object_bytes,
-                listens_at: listens.then_some(port),
-                connected_at: (!listens).then_some(port),
-            };
-            (socket.inode, known)
-        }));
+const TABLES: [Table; 5] = [
+    Table { name: "tcp", protocol: "TCP", inode_column: 9 },
+    Table { name: "tcp6", protocol: "TCPv6", inode_column: 9 },
+    Table { name: "udp", protocol: "UDP", inode_column: 9 },
+    Table { name: "udp6", protocol: "UDPv6", inode_column: 9 },
+    Table { name: "unix", protocol: "UNIX", inode_column: 6 },
+];
+/// Some 100 µs.
+const LINES_PER_STEP: usize = 64;
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+const LISTEN: &str = "0A";
+
+#[derive(Debug)]
+struct OpenTable {
+    table: &'static Table,
+    lines: Lines<BufReader<File>>,
+    /// The size of a protocol object.
+    size_bytes: u64,
+    /// The same with what the slab loses between objects.
+    object_bytes: u64,
+}
+
+impl OpenTable {
+    /// `None` if the kernel lacks the protocol: then there are no such sockets either.
+    fn open(table: &'static Table, root_pid: i32, protocols: &str, slabinfo: &str) -> Option<Self> {
+        let file = File::open(format!("/proc/{root_pid}/net/{}", table.name)).ok()?;
+        let size_bytes = object_bytes(protocols, table.protocol).unwrap_or(0);
+        let object_bytes = slab_share_bytes(slabinfo, table.protocol).unwrap_or(size_bytes);
+        Some(Self { table, lines: BufReader::new(file).lines(), size_bytes, object_bytes })
     }
-    for (table, protocol) in [(process.udp(), "UDP"), (process.udp6(), "UDPv6")] {
-        let object_bytes = size_bytes(protocol);
-        known.extend(table.into_iter().flatten().map(|socket| {
-            let queued_bytes = u64::from(socket.rx_queue) + u64::from(socket.tx_queue);
-            (socket.inode, KnownSocket { bytes: object_bytes + queued_bytes, ..KnownSocket::default() })
-        }));
+
+    /// The inode of the socket in this line, and the socket; `None` for the heading.
+    fn parse(&self, line: &str) -> Option<(u64, KnownSocket)> {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let inode = columns.get(self.table.inode_column)?.parse().ok()?;
+        let (mut bytes, mut listens_at, mut connected_at) = (self.size_bytes, None, None);
+        let is_tcp = self.table.protocol.starts_with("TCP");
+        let listens = is_tcp && columns[3] == LISTEN;
+        // The queues of a listener are numbers of connections, not bytes.
+        if !listens && self.table.protocol != "UNIX" {
+            let queues = columns[4].split(':').map(|bytes| u64::from_str_radix(bytes, 16).unwrap_or(0));
+            bytes += queues.sum::<u64>();
+        }
+        if is_tcp {
+            let port = columns[1].rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
+            (listens_at, connected_at) = if listens { (port, None) } else { (None, port) };
+        }
+        Some((inode, KnownSocket { bytes, object_bytes: self.object_bytes, listens_at, connected_at }))
     }
-    let unix = KnownSocket { bytes: size_bytes("UNIX"), ..KnownSocket::default() };
-    known.extend(process.unix().into_iter().flatten().map(|socket| (socket.inode, unix)));
-    Ok(known)
 }
 
 /// The size of a socket's file, dentry and inode, from `/proc/slabinfo` (root only) or the fallback.
-fn file_overhead_bytes() -> u64 {
-    let slabinfo = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-    let slab = |name| slab_object_bytes(&slabinfo, name);
+fn file_overhead_bytes(slabinfo: &str) -> u64 {
+    let slab = |name| slab_object_bytes(slabinfo, name);
     let overhead = || Some(slab("filp")? + slab("dentry")? + slab("sock_inode_cache")?);
     overhead().unwrap_or(FILE_OVERHEAD_BYTES)
 }
@@ -224,7 +276,38 @@ filp                 462    483    192   21    1 : tunables    0    0    0 : sla
         let at = |listens_at, connected_at| KnownSocket { bytes: 9, object_bytes: 100, listens_at, connected_at };
         let sockets =
             [at(Some(80), None), at(None, Some(80)), at(None, Some(80)), at(None, Some(5432)), at(None, None)];
-        assert_eq!(accepted_bytes(&sockets.iter().collect::<Vec<_>>()), 200);
+        assert_eq!(accepted_bytes(&sockets), 200);
+    }
+
+    fn parse(name: &str, line: &str) -> Option<(u64, KnownSocket)> {
+        let table = TABLES.iter().find(|table| table.name == name).unwrap();
+        let lines = BufReader::new(File::open("/dev/null").unwrap()).lines();
+        OpenTable { table, lines, size_bytes: 1000, object_bytes: 1100 }.parse(line)
+    }
+
+    #[test]
+    fn a_connection_has_its_queued_bytes_and_a_listener_none() {
+        let heading =
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+        assert_eq!(parse("tcp", heading), None);
+        let line =
+            "   7: 0100007F:1F90 0100007F:C350 01 00000010:00000200 00:00000000 00000000     0        0 4711 1 0 20";
+        let known = KnownSocket { bytes: 1528, object_bytes: 1100, listens_at: None, connected_at: Some(8080) };
+        assert_eq!(parse("tcp", line), Some((4711, known)));
+        let line = "   0: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A \
+                    00000000:00001000 00:00000000 00000000     0        0 4712 1 0 100";
+        let known = KnownSocket { bytes: 1000, object_bytes: 1100, listens_at: Some(8080), connected_at: None };
+        assert_eq!(parse("tcp6", line), Some((4712, known)));
+    }
+
+    #[test]
+    fn other_sockets_have_no_port_of_tcp() {
+        let line = "  123: 00000000:0044 00000000:0000 07 00000000:00000300 00:00000000 00000000   0   0 815 2 0 0";
+        let known = KnownSocket { bytes: 1768, object_bytes: 1100, ..KnownSocket::default() };
+        assert_eq!(parse("udp", line), Some((815, known)));
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 816 /run/some socket";
+        let known = KnownSocket { bytes: 1000, object_bytes: 1100, ..KnownSocket::default() };
+        assert_eq!(parse("unix", line), Some((816, known)));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use meter::{Ledger, MeterError, ledger};
+use meter::{Ledger, LedgerWalk, MeterError, ledger};
 
 use crate::eventually;
 use crate::started::Started;
@@ -54,6 +54,19 @@ fn threads_are_counted_and_each_has_a_kernel_stack() {
     let stacks = with.kernel_stacks_bytes.zip(without.kernel_stacks_bytes);
     let (with, without) = stacks.expect("always known");
     assert!(with - without >= 100 * 16 * 1024);
+}
+
+#[test]
+fn many_sockets_are_read_in_many_steps() {
+    let listeners: Vec<_> = (0..400).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let own = std::process::id() as i32;
+    let mut walk = LedgerWalk::new(own, vec![own]);
+    let mut steps = 0;
+    while walk.read_next() {
+        steps += 1;
+    }
+    assert!(steps >= 6, "{steps}");
+    assert!(walk.finish().expect("it is us").sockets >= Some(listeners.len() as u64));
 }
 
 #[test]
