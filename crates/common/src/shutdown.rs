@@ -1,15 +1,17 @@
 //! SIGTERM and SIGINT become a descriptor to poll; a second signal forces the exit. Threads that block can be interrupted.
+#![expect(unsafe_code, reason = "signal handlers have no safe interface")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use nix::sys::pthread::{Pthread, pthread_kill};
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::{flag, low_level::pipe};
+use signal_hook::flag;
+use signal_hook::low_level::{self, pipe};
 
 /// Lets [`interrupt`] end system calls, and nothing else.
 ///
@@ -32,18 +34,23 @@ pub struct Shutdown(UnixStream);
 
 impl Shutdown {
     /// Takes over SIGTERM and SIGINT. After the first, the next one ends the process at once, with status 128 plus the
-    /// signal's number, as a shell would say it.
+    /// signal's number, as a shell would say it; that of SIGTERM if both came, for they may come in either order.
     ///
     /// # Errors
     /// The handlers could not be installed.
     pub fn install() -> io::Result<Self> {
         let (readable, writable) = UnixStream::pair()?;
         readable.set_nonblocking(true)?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        // A bit for each signal: two threads that handle one each cannot both be the first.
+        let came = Arc::new(AtomicU32::new(0));
         for signal in [SIGTERM, SIGINT] {
-            // Handlers run in this order: the first signal finds the flag unset.
-            flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
-            flag::register(signal, stopping.clone())?;
+            let came = came.clone();
+            let handler = move || match came.fetch_or(1 << signal, Relaxed) {
+                0 => {}
+                before => low_level::exit(128 + (before | 1 << signal).ilog2() as i32),
+            };
+            // SAFETY: the handler does no more than change an atomic and `_exit`, which both may be done in one.
+            unsafe { low_level::register(signal, handler) }?;
             pipe::register(signal, writable.try_clone()?)?;
         }
         Ok(Self(readable))
