@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -57,14 +58,32 @@ pub fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
     log::info!("listening on http://{address}");
 }
 
-/// Has the kernel establish no more connections: who knocks now is told nothing, knocks again, and finds the port closed.
-/// What is in the backlog can still be accepted; without this, more would come until the listener is closed, which resets
-/// them, and what they have sent is lost.
+/// How long a handshake under way may take to end. Between machines that are near it is a fraction of this.
+const HANDSHAKE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Has the kernel begin no more connections: who knocks now is told nothing, knocks again, and finds the port closed. What is
+/// in the backlog can still be accepted, and so can who was about to come in, for whom this waits. Without it, more would
+/// come until the listener is closed, which resets them, and what they have sent is lost.
 pub fn stop(listener: &impl AsFd) {
-    // `ret #0`: of every packet, keep nothing. It fails only where a sandbox forbids it.
-    let drop_all = SockFilter::new(0x06, 0, 0, 0);
-    let _ = SockRef::from(listener).attach_filter(&[drop_all]);
+    // It fails only where a sandbox forbids it.
+    if SockRef::from(listener).attach_filter(&NO_SYN).is_ok() {
+        thread::sleep(HANDSHAKE_PAUSE);
+    }
 }
+
+/// Drops the packets that ask for a connection, and no other: a filter begins with the header of TCP, whose flags are at 13.
+const NO_SYN: [SockFilter; 4] = {
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_ANY_BIT: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_ANY_BIT, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
 
 /// What a failed `accept` means. None of them ends a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

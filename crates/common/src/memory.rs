@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use meter::{Ledger, LedgerWalk, OwnCgroup};
+use meter::{ExistingCgroup, Ledger, LedgerWalk};
 
 use crate::metrics::{Metrics, name, part};
 
@@ -18,7 +18,7 @@ const SLICE: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    cgroup: Option<OwnCgroup>,
+    cgroup: Option<ExistingCgroup>,
     interval: Duration,
     /// When the next ledger may begin.
     due: Instant,
@@ -28,7 +28,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(interval: Duration) -> Self {
-        Self { cgroup: OwnCgroup::find(), interval, due: Instant::now() + interval, walk: None, last: None }
+        Self { cgroup: ExistingCgroup::own(), interval, due: Instant::now() + interval, walk: None, last: None }
     }
 
     /// Whether a ledger is being taken: [`turn`](Self::turn) wants to be called.
@@ -81,7 +81,7 @@ impl Memory {
     }
 }
 
-fn report_cgroup(cgroup: &OwnCgroup, metrics: &mut Metrics) {
+fn report_cgroup(cgroup: &ExistingCgroup, metrics: &mut Metrics) {
     let mut gauge = |name, help, bytes: Option<u64>| {
         if let Some(bytes) = bytes {
             metrics.gauge(name, help, bytes as f64);

@@ -1,12 +1,14 @@
 //! What SIGTERM finds on its way: nothing that was sent is lost without a word.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 
-use crate::server::wait_until_refused;
+use crate::server::{TIMEOUT, wait_until_refused};
 use crate::{Client, Server, Target};
 
 /// With a drain timeout that the test would not live to see.
@@ -155,24 +157,29 @@ pub fn a_busy_servers_backlog_is_not_lost(target: &Target) {
 pub fn who_comes_too_late_is_told_so(target: &Target) {
     let mut server = start(target, &[]);
     let address = server.address;
+    let (sender, served) = channel();
     let clients: Vec<_> = (0..4)
-        .map(|_| {
+        .map(|number| {
+            let sender = sender.clone();
             thread::spawn(move || {
-                let mut served = 0;
                 // Until the port is closed, which is no loss.
                 while let Ok(mut client) = Client::try_connect(address) {
                     client.try_send(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
-                    served += usize::from(!client.read_to_end()?.is_empty());
+                    if !client.read_to_end()?.is_empty() {
+                        let _ = sender.send(number);
+                    }
                 }
-                io::Result::Ok(served)
+                io::Result::Ok(())
             })
         })
         .collect();
-    thread::sleep(Duration::from_millis(300));
+    let mut unserved = BTreeSet::from_iter(0..clients.len());
+    while !unserved.is_empty() {
+        unserved.remove(&served.recv_timeout(TIMEOUT).expect("all are served"));
+    }
     server.signal(Signal::SIGTERM);
     for client in clients {
-        let served = client.join().expect("it does not panic").expect("nothing is reset");
-        assert!(served > 0);
+        client.join().expect("it does not panic").expect("nothing is reset");
     }
     assert_eq!(server.wait().code(), Some(0));
 }
