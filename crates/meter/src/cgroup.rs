@@ -1,5 +1,6 @@
 //! The kernel's own accounting of a group of processes.
 
+mod existing;
 mod home;
 mod v1;
 mod v2;
@@ -15,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub use self::existing::ExistingCgroup;
 pub(crate) use self::home::own_directory;
 use crate::MeterError;
 
@@ -52,15 +54,6 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// own in [`parts`](Cgroup::parts).
 #[derive(Debug)]
 pub struct Cgroup {
-    files: Files,
-}
-
-/// The memory cgroup that this process is already in, read-only: in a container, the container's.
-///
-/// Its figures cover every process in it. On v1 they include TCP buffers only where TCP accounting is on: see
-/// [`Cgroup`].
-#[derive(Debug)]
-pub struct OwnCgroup {
     files: Files,
 }
 
@@ -194,10 +187,7 @@ impl Cgroup {
     /// # Errors
     /// [`MeterError::File`].
     pub fn parts(&self) -> Result<CgroupParts, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.parts(),
-            Files::V2(files) => files.parts(),
-        }
+        self.files.parts()
     }
 
     /// How many processes of the group the kernel killed because memory ran out.
@@ -246,10 +236,7 @@ impl Cgroup {
     }
 
     fn memory_dir(&self) -> &Path {
-        match &self.files {
-            Files::V1(files) => &files.memory,
-            Files::V2(files) => &files.dir,
-        }
+        self.files.memory_dir()
     }
 
     fn dirs(&self) -> Vec<&Path> {
@@ -260,77 +247,28 @@ impl Cgroup {
     }
 }
 
-impl OwnCgroup {
-    /// The cgroup of this process; `None` in the root cgroup, which accounts for the whole machine, or without a memory
-    /// controller.
-    pub fn find() -> Option<OwnCgroup> {
-        let files = match home::find().ok()? {
-            home::Home::V2 { own, .. } => Files::V2(v2::Files::existing(own)?),
-            home::Home::V1 { memory, .. } => Files::V1(v1::Files::existing(memory)?),
-        };
-        Some(OwnCgroup { files })
-    }
-
-    /// See [`Cgroup::current_bytes`].
-    ///
-    /// # Errors
-    /// [`MeterError::File`], as for all these figures, if the kernel's file cannot be read or parsed.
-    pub fn current_bytes(&self) -> Result<u64, MeterError> {
-        self.files.current_bytes()
-    }
-
-    /// The highest [`current_bytes`](OwnCgroup::current_bytes) since the cgroup was created, in bytes; on v1 an upper bound,
-    /// because TCP buffers have a peak of their own.
-    ///
-    /// # Errors
-    /// [`MeterError::File`]; v2 has no peak before Linux 5.19.
-    pub fn peak_bytes(&self) -> Result<u64, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.peak_bound_bytes(),
-            Files::V2(files) => files.peak_bytes(),
-        }
-    }
-
-    /// What the group may use before the kernel kills a process in it, in bytes: the lowest limit of the group and its
-    /// ancestors, as far as they are visible from inside. `None` means no limit.
-    ///
-    /// # Errors
-    /// [`MeterError::File`].
-    pub fn limit_bytes(&self) -> Result<Option<u64>, MeterError> {
-        match &self.files {
-            Files::V1(files) => files.limit_bytes(),
-            Files::V2(files) => files.limit_bytes(),
-        }
-    }
-
-    /// How much more the group may use, in bytes, page cache that nobody uses counting as free: what Kubernetes calls the
-    /// working set is the rest. `None` without a limit.
-    ///
-    /// # Errors
-    /// [`MeterError::File`].
-    pub fn headroom_bytes(&self) -> Result<Option<u64>, MeterError> {
-        let Some(limit_bytes) = self.limit_bytes()? else { return Ok(None) };
-        let used_bytes = self.current_bytes()?.saturating_sub(self.files.inactive_file_bytes()?);
-        Ok(Some(limit_bytes.saturating_sub(used_bytes)))
-    }
-
-    /// See [`Cgroup::oom_kills`].
-    ///
-    /// # Errors
-    /// [`MeterError::File`].
-    pub fn oom_kills(&self) -> Result<u64, MeterError> {
-        self.files.oom_kills()
-    }
-}
-
 impl Files {
+    fn memory_dir(&self) -> &Path {
+        match self {
+            Files::V1(files) => &files.memory,
+            Files::V2(files) => &files.dir,
+        }
+    }
+
+    fn parts(&self) -> Result<CgroupParts, MeterError> {
+        match self {
+            Files::V1(files) => files.parts(),
+            Files::V2(files) => files.parts(),
+        }
+    }
+
     /// The page cache that was not used for long, in bytes: the kernel drops it before it kills anybody.
     fn inactive_file_bytes(&self) -> Result<u64, MeterError> {
-        let (dir, key) = match self {
-            Files::V1(files) => (&files.memory, "total_inactive_file"),
-            Files::V2(files) => (&files.dir, "inactive_file"),
+        let key = match self {
+            Files::V1(_) => "total_inactive_file",
+            Files::V2(_) => "inactive_file",
         };
-        let path = dir.join("memory.stat");
+        let path = self.memory_dir().join("memory.stat");
         stat_value(&read(&path)?, key).ok_or_else(|| missing_value(&path, key))
     }
 

@@ -7,8 +7,8 @@
 //! - [`ledger()`] walks `/proc` and keeps the parts apart. It needs no privileges for your own processes. The kernel
 //!   walks every page table of every process for it, so read it seldom.
 //! - [`Cgroup`] is the kernel's own accounting, with every charge to the group. It costs one small read, so poll it
-//!   often. It needs root or a delegated cgroup. [`OwnCgroup`] reads the group that the process is in, and needs
-//!   neither.
+//!   often. It needs root or a delegated cgroup. [`ExistingCgroup`] reads one that somebody else made, such as that of this
+//!   process, and needs neither.
 //!
 //! The two never agree to the byte. The ledger misses `task_struct`, `mm_struct`, VMAs, `files_struct` and other slab
 //! (22 KiB for each of 500 `sleep`s on Linux 6.18), and page cache. The cgroup includes all of these, but not pages
@@ -32,7 +32,7 @@ mod sockets;
 mod switches;
 mod tree;
 
-pub use cgroup::{Cgroup, CgroupParts, OwnCgroup, remove_stale};
+pub use cgroup::{Cgroup, CgroupParts, ExistingCgroup, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads, total_cpu_time};

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use meter::OwnCgroup;
+use meter::ExistingCgroup;
 
 /// How much more than the supervisor a child invites the kernel to kill it, in thousandths of the limit.
 const OOM_SCORE_ADJ: &str = "500";
@@ -14,15 +14,15 @@ const MAX_RESERVE_BYTES: u64 = 64 << 20;
 
 /// The limit; without one, nothing here does anything.
 pub(crate) struct Ram {
-    cgroup: Option<OwnCgroup>,
+    cgroup: Option<ExistingCgroup>,
     reserve_bytes: u64,
 }
 
 impl Ram {
     /// Looks for a limit.
     pub(crate) fn find() -> Self {
-        let limited = |cgroup: &OwnCgroup| cgroup.limit_bytes().ok().flatten();
-        let found = OwnCgroup::find().and_then(|cgroup| Some((limited(&cgroup)?, cgroup)));
+        let limited = |cgroup: &ExistingCgroup| cgroup.limit_bytes().ok().flatten();
+        let found = ExistingCgroup::own().and_then(|cgroup| Some((limited(&cgroup)?, cgroup)));
         let (limit_bytes, cgroup) = found.unzip();
         let reserve_bytes = (limit_bytes.unwrap_or(0) / 20).clamp(MIN_RESERVE_BYTES, MAX_RESERVE_BYTES);
         Self { cgroup, reserve_bytes }

@@ -28,32 +28,42 @@ impl Home {
     }
 }
 
-/// Finds our cgroup. Prefers v2, unless v1 has the memory controller, as in a hybrid setup.
+/// Finds our cgroup.
 pub(super) fn find() -> Result<Home, MeterError> {
-    if let Some((own, mount)) = own_directory("")
+    of(&Process::myself()?)
+}
+
+/// Finds the cgroup of `process`. Prefers v2, unless v1 has the memory controller, as in a hybrid setup.
+pub(super) fn of(process: &Process) -> Result<Home, MeterError> {
+    if let Some((own, mount)) = directory(process, "")
         && lists_memory(&own.join("cgroup.controllers"))
     {
         return Ok(Home::V2 { own, mount });
     }
-    let Some((memory, _)) = own_directory("memory") else {
+    let Some((memory, _)) = directory(process, "memory") else {
         return Err(MeterError::NoCgroup {
             why: "neither cgroup v2 nor v1 offers a memory controller here".into(),
             remedy: "boot without cgroup_disable=memory; on v2 enable `+memory` in the parent's cgroup.subtree_control"
                 .into(),
         });
     };
-    let cpuacct = own_directory("cpuacct").map(|(own, _)| own);
+    let cpuacct = directory(process, "cpuacct").map(|(own, _)| own);
     Ok(Home::V1 { memory, cpuacct })
 }
 
 /// Our cgroup's directory in the hierarchy of a v1 controller, and the mount point above it; with "", those of v2.
 pub(crate) fn own_directory(controller: &str) -> Option<(PathBuf, PathBuf)> {
-    let myself = Process::myself().ok()?;
-    let group = myself.cgroups().ok()?.0.into_iter().find(|group| match controller {
+    directory(&Process::myself().ok()?, controller)
+}
+
+/// The same for `process`, as this one sees it.
+fn directory(process: &Process, controller: &str) -> Option<(PathBuf, PathBuf)> {
+    let group = process.cgroups().ok()?.0.into_iter().find(|group| match controller {
         "" => group.controllers.is_empty(),
         _ => group.controllers.iter().any(|name| name == controller),
     })?;
-    let mount = myself.mountinfo().ok()?.0.into_iter().find(|mount| mounts_controller(mount, controller))?;
+    let mounts = Process::myself().ok()?.mountinfo().ok()?;
+    let mount = mounts.0.into_iter().find(|mount| mounts_controller(mount, controller))?;
     Some((below_mount(&mount.mount_point, &mount.root, &group.pathname), mount.mount_point))
 }
 

@@ -8,7 +8,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use meter::{Cgroup, MeterError, OwnCgroup};
+use meter::{Cgroup, ExistingCgroup, MeterError};
 
 /// Exits by itself in case its test is killed with SIGKILL.
 fn ready() {
@@ -93,7 +93,7 @@ fn leave_a_stale_cgroup() {
 #[ignore = "a role, started by other tests"]
 fn read_own_cgroup() {
     let held = std::hint::black_box(vec![1_u8; 32 << 20]);
-    let own = OwnCgroup::find().expect("it was put into one");
+    let own = ExistingCgroup::own().expect("it was put into one");
     let (current, peak) = (own.current_bytes().expect("current"), own.peak_bytes().expect("peak"));
     assert!((32 << 20..256 << 20).contains(&current), "{current}");
     assert!(peak >= 32 << 20, "{peak}");

@@ -1,0 +1,199 @@
+//! Meters a command from its start to its end.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, ExitStatus, id};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use meter::Cgroup;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::account::{Account, Charged, End};
+use crate::cli::Cli;
+use crate::output::Output;
+
+/// The first reading comes so soon, that also a short command is seen; the pauses double until they are `--interval`.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How often the total is looked at where the kernel's own peak lacks something.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+/// Reading may take this share of the time.
+const READING_SHARE: u32 = 10;
+/// Our cgroups are named this plus our pid, so that those of a killed run are found.
+const CGROUP_PREFIX: &str = "ramledger-";
+/// Joins the cgroup and becomes the command: so all that it allocates is charged there, and nothing of ours.
+const JOIN: &str = r#"count=$1; shift
+while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; count=$((count - 1)); done
+exec "$@""#;
+
+/// Runs the command and reports. Returns its exit status.
+pub(crate) fn measure(argv: &[String], cli: &Cli, mut output: Output) -> Result<ExitCode> {
+    meter::remove_stale(CGROUP_PREFIX);
+    let cgroup = Cgroup::create(&format!("{CGROUP_PREFIX}{}", id()));
+    let join_paths = cgroup.as_ref().map(Cgroup::join_paths).unwrap_or_default();
+    // Before the child is there: the terminal sends it SIGINT itself, and what others send is passed on.
+    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)))?;
+    let start = Instant::now();
+    let child = start_in(&join_paths, argv)?;
+    let mut reader = Reader {
+        subject: argv.join(" "),
+        pid: child.id() as i32,
+        start,
+        cgroup: cgroup.as_ref().ok(),
+        why_no_cgroup: cgroup.as_ref().err().map(|error| format!("{error}: RAM is what /proc shows")),
+        peak_bytes: None,
+    };
+    pass_on(signals, reader.pid);
+    let (highest, status) = watch(&mut reader, &wait_for(child), cli, &mut output)?;
+    let account = reader.conclude(highest, status);
+    output.write(&account)?;
+    Ok(ExitCode::from(exit_status(status)))
+}
+
+/// The status with which a shell would report this end.
+fn exit_status(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+fn start_in(join_paths: &[impl AsRef<Path>], argv: &[String]) -> Result<Child> {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", JOIN, "ramledger", &join_paths.len().to_string()]);
+    shell.args(join_paths.iter().map(AsRef::as_ref)).args(argv);
+    shell.spawn().context("/bin/sh, which starts the command, cannot be run")
+}
+
+/// Whether we were started so that this signal is ignored, as by nohup(1): then it is for the command, too.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (signal - 1) & 1 == 1
+}
+
+/// Passes signals on to the command, but SIGINT, which the terminal sends to both.
+fn pass_on(mut signals: Signals, pid: i32) {
+    thread::spawn(move || {
+        let others = signals.forever().filter(|&signal| signal != SIGINT);
+        for signal in others.filter_map(|signal| Signal::try_from(signal).ok()) {
+            // It may have ended: then so do we.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    });
+}
+
+/// Where the exit status will come.
+fn wait_for(mut child: Child) -> Receiver<ExitStatus> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        if let Ok(status) = child.wait() {
+            let _ = sender.send(status);
+        }
+    });
+    receiver
+}
+
+/// Reads until the command has ended. Returns the reading with the highest total, and the status.
+fn watch(
+    reader: &mut Reader<'_>,
+    ended: &Receiver<ExitStatus>,
+    cli: &Cli,
+    output: &mut Output,
+) -> Result<(Option<Account>, ExitStatus)> {
+    let mut highest: Option<Account> = None;
+    let mut pause = FIRST_PAUSE.min(cli.interval);
+    let mut next = Instant::now() + pause;
+    loop {
+        let left = next.saturating_duration_since(Instant::now());
+        match ended.recv_timeout(left.min(SAMPLE_INTERVAL)) {
+            Ok(status) => return Ok((highest, status)),
+            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the command's end was lost"),
+            Err(RecvTimeoutError::Timeout) => reader.sample(),
+        }
+        if Instant::now() < next {
+            continue;
+        }
+        let begin = Instant::now();
+        if let Some(account) = reader.read() {
+            if cli.watch {
+                output.write(&account)?;
+            }
+            if highest.as_ref().is_none_or(|highest| account.total_bytes() >= highest.total_bytes()) {
+                highest = Some(account);
+            }
+        }
+        pause = (pause * 2).min(cli.interval).max(begin.elapsed() * READING_SHARE);
+        next = Instant::now() + pause;
+    }
+}
+
+/// Reads the accounts of a command.
+struct Reader<'a> {
+    subject: String,
+    pid: i32,
+    start: Instant,
+    cgroup: Option<&'a Cgroup>,
+    why_no_cgroup: Option<String>,
+    /// The highest total that was seen.
+    peak_bytes: Option<u64>,
+}
+
+impl Reader<'_> {
+    /// Notes the total, in case the kernel's own peak lacks something.
+    fn sample(&mut self) {
+        let current_bytes = self.cgroup.and_then(|cgroup| cgroup.current_bytes().ok());
+        self.peak_bytes = self.peak_bytes.max(current_bytes);
+    }
+
+    fn peak_bytes(&self) -> Option<u64> {
+        let kernels = self.cgroup.and_then(|cgroup| cgroup.peak_bytes().ok());
+        self.peak_bytes.max(kernels)
+    }
+
+    /// `None` once the command is gone.
+    fn read(&mut self) -> Option<Account> {
+        let at_s = self.start.elapsed().as_secs_f64();
+        let seen = meter::ledger(self.pid).ok()?;
+        let parts = self.cgroup.and_then(|cgroup| cgroup.parts().ok());
+        self.peak_bytes = self.peak_bytes.max(parts.map(|parts| parts.total_bytes));
+        let charged = parts.map(|parts| Charged::new(&parts, Some(&seen)));
+        let notes = self.why_no_cgroup.clone().into_iter().collect();
+        let peak_bytes = self.peak_bytes();
+        Some(Account { peak_bytes, charged, seen: Some(seen), notes, ..Account::new(&self.subject, at_s) })
+    }
+
+    /// The last account: the highest reading, with the peak and the end.
+    fn conclude(&self, highest: Option<Account>, status: ExitStatus) -> Account {
+        let after_s = self.start.elapsed().as_secs_f64();
+        let is_read = highest.is_some();
+        let mut account = highest.unwrap_or_else(|| Account::new(&self.subject, after_s));
+        account.peak_bytes = self.peak_bytes();
+        if !is_read {
+            account.notes.push("it ended before it could be read".to_owned());
+        }
+        let left = self.cgroup.and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
+        if !left.is_empty() {
+            let count = left.len();
+            account
+                .notes
+                .push(format!("{count} processes that it started still run, such as {}: they are left", left[0]));
+        }
+        account.end = Some(End { how: describe(status), after_s });
+        account
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(number)) => {
+            format!("killed by {}", Signal::try_from(number).map_or("a signal", Signal::as_str))
+        }
+        (None, None) => "ended".to_owned(),
+    }
+}
