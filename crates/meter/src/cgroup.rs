@@ -1,6 +1,6 @@
 //! The kernel's own accounting of a group of processes.
 
-mod existing;
+pub(crate) mod existing;
 mod home;
 mod v1;
 mod v2;
@@ -16,7 +16,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-pub use self::existing::ExistingCgroup;
 pub(crate) use self::home::own_directory;
 use crate::MeterError;
 

@@ -32,7 +32,8 @@ mod sockets;
 mod switches;
 mod tree;
 
-pub use cgroup::{Cgroup, CgroupParts, ExistingCgroup, remove_stale};
+pub use cgroup::existing::ExistingCgroup;
+pub use cgroup::{Cgroup, CgroupParts, remove_stale};
 pub use error::MeterError;
 pub use ledger::{Ledger, LedgerWalk, Missing, ledger};
 pub use process::{cpu_time, rss_peak_bytes, run_time, threads, total_cpu_time};
