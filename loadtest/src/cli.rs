@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands::claims::ClaimsArgs;
 use crate::commands::flags::{Flags, Load};
 use crate::commands::measure::MeasureOptions;
+use crate::commands::peers::PeersArgs;
 use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::serve::{ServeArgs, ServeOptions};
@@ -91,7 +92,7 @@ const SIMILAR: f64 = 0.8;
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -129,6 +130,7 @@ enum Command {
     Plan(PlanArgs),
 
     Claims(ClaimsArgs),
+    Peers(PeersArgs),
 }
 
 /// What to do.
@@ -155,6 +157,8 @@ pub(crate) enum Task {
     Plan(PlanArgs),
     /// Check an article.
     Claims(ClaimsArgs),
+    /// Compare servers with those of others.
+    Peers(PeersArgs),
     /// Measure servers and serve the results.
     Serve(Box<ServeOptions>),
 }
@@ -219,6 +223,7 @@ impl Cli {
             Some(Command::Sweep(args)) => Task::Sweep(args),
             Some(Command::Plan(args)) => Task::Plan(args),
             Some(Command::Claims(args)) => Task::Claims(args),
+            Some(Command::Peers(args)) => Task::Peers(args),
             Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
             None => match self.flags.load()? {
                 Load::Targets(options) => Task::Measure(options),

@@ -3,6 +3,7 @@
 pub(crate) mod claims;
 pub(crate) mod flags;
 pub(crate) mod measure;
+pub(crate) mod peers;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod serve;

@@ -4,5 +4,6 @@
 mod cause;
 mod conclude;
 mod doubts;
+pub(crate) mod peer;
 pub(crate) mod run;
 pub(crate) mod target;

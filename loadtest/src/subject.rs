@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod null;
+pub(crate) mod peer;
 mod process;
 pub(crate) mod remote;
 

@@ -83,6 +83,9 @@ fn route(request: Request, allow_chaos: bool) -> Plan {
             work: Work::Burn(burn.unwrap_or(DEFAULT_BURN)),
             response: Response::new(Status::Ok, "text/plain", &b"burnt\n"[..]),
         }),
+        (Method::Get | Method::Head, path) if delay(path).is_some() => {
+            Plan { work: Work::Query(delay(path)), response: Response::new(Status::Ok, "application/json", ROW) }
+        }
         (method, path) => match (method, allowed(path, allow_chaos)) {
             (_, None) => now(Response::text(Status::NotFound, "no such path")),
             (Method::Options, Some(allow)) => now(empty(allow)),
@@ -102,9 +105,18 @@ fn allowed(path: &str, allow_chaos: bool) -> Option<&'static str> {
         "*" => Some("GET, HEAD, POST, OPTIONS"),
         "/" => Some("GET, HEAD, POST, OPTIONS"),
         "/health" | "/cpu" => Some("GET, HEAD, OPTIONS"),
+        path if delay(path).is_some() => Some("GET, HEAD, OPTIONS"),
         "/chaos/panic" | "/chaos/abort" | "/chaos/segv" | "/chaos/leak" if allow_chaos => Some("POST, OPTIONS"),
         _ => None,
     }
+}
+
+/// The wait that `/delay/{ms}` asks for, the route of HttpArena; `None` for another path. It is capped as `?wait=` is.
+fn delay(path: &str) -> Option<Duration> {
+    let millis = path.strip_prefix("/delay/")?;
+    let is_number = !millis.is_empty() && millis.bytes().all(|byte| byte.is_ascii_digit());
+    // What is too large a number is above the cap, too.
+    is_number.then(|| Duration::from_millis(millis.parse().unwrap_or(u64::MAX)).min(MAX_WAIT))
 }
 
 fn now(response: Response) -> Plan {

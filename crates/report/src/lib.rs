@@ -14,6 +14,7 @@ pub mod html;
 pub mod live;
 pub mod markdown;
 mod notes;
+pub mod peers;
 pub mod sweep;
 mod table;
 pub mod text;

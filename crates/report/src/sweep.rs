@@ -114,7 +114,7 @@ pub(crate) fn slope_text(slope: Option<Slope>) -> String {
     }
 }
 
-fn spread_text(spread: Option<Spread>, text: impl Fn(f64) -> String) -> String {
+pub(crate) fn spread_text(spread: Option<Spread>, text: impl Fn(f64) -> String) -> String {
     let Some(Spread { median, min, max }) = spread else { return UNKNOWN.into() };
     match [median, min, max].map(text) {
         [median, min, max] if min == max => median,

@@ -13,6 +13,7 @@ pub mod figure;
 pub mod file;
 pub mod latency;
 pub mod merge;
+pub mod peers;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;

@@ -34,7 +34,10 @@ pub struct RunResult {
     pub round: Option<u32>,
     /// The sweep that this run belongs to.
     pub sweep: Option<SweepPlan>,
-    /// The server's name: a target, or the URL.
+    /// What is known of the server beside its name, if it was compared with others; null in other files.
+    #[serde(default)]
+    pub peer: Option<Peer>,
+    /// The server's name: a target, a peer, or the URL.
     pub target: String,
     /// The server's command line.
     pub command: Vec<String>,
@@ -97,6 +100,7 @@ impl RunResult {
             cause: None,
             round: None,
             sweep: None,
+            peer: None,
             target: target.to_owned(),
             command,
             load: None,
@@ -162,6 +166,15 @@ pub struct SweepPlan {
     pub server_flags: Vec<String>,
     /// The limit on each server's RAM.
     pub ram_limit_bytes: Option<u64>,
+}
+
+/// A server that is compared with others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Peer {
+    /// How it serves many connections at once: `event loop`, `thread per connection`.
+    pub model: String,
+    /// What its program says of its version; null if it says nothing.
+    pub version: Option<String>,
 }
 
 /// The machine.

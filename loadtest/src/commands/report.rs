@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use report::compare::Comparison;
-use report::{sweep, text};
+use report::{peers, sweep, text};
 use results::RunResult;
 use results::file::{Source, read};
 use results::merge::merge;
+use results::peers::PeerComparison;
 use results::sweep::Sweep;
 
 use crate::machine::terminal::{columns, print};
@@ -60,6 +61,9 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
 
 /// The text that a run or a sweep prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
+    if let Some(comparison) = PeerComparison::new(results) {
+        return peers::text(&comparison);
+    }
     let answer = report::answer(results);
     if let Some(sweep) = Sweep::new(results) {
         return sweep::text(&sweep) + "\n" + &answer;

@@ -98,7 +98,7 @@ pub(crate) fn run(
 }
 
 /// Threads of the load generator: one per CPU.
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 

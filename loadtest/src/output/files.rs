@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, ensure};
 use clap::Args;
 
-use report::{csv, html, markdown, sweep};
+use report::{csv, html, markdown, peers, sweep};
+use results::peers::PeerComparison;
 use results::sweep::Sweep;
 use results::{RunResult, file};
 
@@ -175,6 +176,9 @@ impl Outputs {
 }
 
 fn markdown_of(results: &[RunResult]) -> String {
+    if let Some(comparison) = PeerComparison::new(results) {
+        return peers::markdown(&comparison);
+    }
     Sweep::new(results).map_or_else(|| markdown::runs(results), |sweep| sweep::markdown(&sweep))
 }
 

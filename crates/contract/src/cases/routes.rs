@@ -112,6 +112,14 @@ pub fn wait_is_chosen_by_client(target: &Target) {
     for wrong in ["/?wait=", "/?wait=1", "/?wait=-1s", "/?wait=soon"] {
         assert_eq!(client.get(wrong).status, 400, "{wrong}");
     }
+    let start = Instant::now();
+    assert_eq!(client.get("/delay/40").status, 200);
+    assert!(start.elapsed() >= Duration::from_millis(40), "the query was not waited for");
+    assert_eq!(client.get("/delay/0?x=1").status, 200);
+    for wrong in ["/delay", "/delay/", "/delay/1ms", "/delay/-1", "/delay/1/2"] {
+        assert_eq!(client.get(wrong).status, 404, "{wrong}");
+    }
+    assert_eq!(client.request("POST", "/delay/1").status, 405);
 }
 
 pub fn chaos_is_forbidden(target: &Target) {

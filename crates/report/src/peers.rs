@@ -1,0 +1,132 @@
+//! A comparison of servers as text and as Markdown.
+
+use quantity::format::{self, UNKNOWN};
+use results::peers::{Group, PeerComparison, PeerSummary};
+use results::statistics::Spread;
+
+use crate::markdown;
+use crate::sweep::{range, spread_text};
+use crate::table::{Cells, table};
+
+const NOTES: &str = "\
+Medians, and below them the lowest and highest of all rounds. RAM is the peak of
+the server's cgroup, the kernel's part included; anonymous what of it is heap,
+stacks and pages copied on write. CPU is the server's for each good answer. All
+are loaded alike, as fast as they answer: client and server share this machine.
+";
+
+/// As text for the terminal.
+pub fn text(comparison: &PeerComparison) -> String {
+    let tables = |group| format!("{}\n{}\n", heading(group), table(&cells(group)));
+    let groups: String = comparison.groups.iter().map(tables).collect();
+    format!("{groups}\n{}\n{NOTES}", table(&identities(comparison)))
+}
+
+/// As Markdown for an issue or a README.
+pub fn markdown(comparison: &PeerComparison) -> String {
+    let tables = |group| format!("{}\n\n{}\n", heading(group), markdown::table(&cells(group)));
+    let groups: String = comparison.groups.iter().map(tables).collect();
+    format!("{groups}{}\n{NOTES}", markdown::table(&identities(comparison)))
+}
+
+fn heading(group: &Group) -> String {
+    let connections = format::count(group.connections as f64);
+    match quantity::duration(&group.wait) {
+        Ok(wait) if !wait.is_zero() => format!("{connections} connections, each answer after {}", group.wait),
+        _ => format!("{connections} connections, answered at once"),
+    }
+}
+
+fn cells(group: &Group) -> Cells {
+    let header = ["server", "RAM", "anonymous", "CPU", "requests/s", "p99"].map(String::from).to_vec();
+    [header].into_iter().chain(group.peers.iter().map(row)).collect()
+}
+
+fn row(peer: &PeerSummary) -> Vec<String> {
+    let bytes = |spread: Option<Spread>| spread_text(spread, format::short_bytes);
+    let micros = |micros: f64| format::nanos(micros * 1e3);
+    let mark = if peer.is_p99_lower_bound { "≥ " } else { "" };
+    vec![
+        name_and_faults(peer),
+        bytes(peer.peak_bytes),
+        bytes(peer.anonymous_bytes),
+        spread_text(peer.cpu_us, micros),
+        spread_text(peer.rps, format::count),
+        format!("{mark}{}", spread_text(peer.p99_us, micros)),
+    ]
+}
+
+/// The name, and below it what was wrong.
+fn name_and_faults(peer: &PeerSummary) -> String {
+    let rounds = (peer.sound_rounds < peer.rounds).then(|| format!("{} of {} rounds", peer.sound_rounds, peer.rounds));
+    let errors = (peer.errors > 0).then(|| format!("{} errors", format::count(peer.errors as f64)));
+    let faults: Vec<_> = [rounds, errors].into_iter().flatten().collect();
+    if faults.is_empty() { peer.name.clone() } else { format!("{}\n{}", peer.name, faults.join(", ")) }
+}
+
+/// A row for each server: its model and version, and what a connection more costs where that was measured.
+fn identities(comparison: &PeerComparison) -> Cells {
+    let peers = || comparison.groups.iter().flat_map(|group| &group.peers);
+    let has_slopes = peers().any(|peer| peer.slope_bytes.is_some());
+    let header = ["server", "version", "a connection more"].map(String::from);
+    let mut rows: Cells = vec![header.to_vec()];
+    for peer in peers() {
+        let name = format!("{}: {}", peer.name, peer.peer.model);
+        if rows.iter().all(|row| row[0] != name) {
+            let version = peer.peer.version.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+            rows.push(vec![name, version, slope_text(peer)]);
+        }
+    }
+    if !has_slopes {
+        rows.iter_mut().for_each(|row| row.truncate(2));
+    }
+    rows
+}
+
+fn slope_text(peer: &PeerSummary) -> String {
+    let Some(slope) = peer.slope_bytes else { return UNKNOWN.to_owned() };
+    // A negative slope is noise.
+    let [value, low, high] = [slope.value, slope.low, slope.high].map(|bytes| format::short_bytes(bytes.max(0.0)));
+    format!("{value}\n{}", range(&low, &high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use results::RunResult;
+    use results::run::Peer;
+    use results::samples::sample;
+
+    fn comparison() -> PeerComparison {
+        let run = |name: &str, wait: &str, connections: usize| {
+            let mut run = sample("threads");
+            name.clone_into(&mut run.target);
+            wait.clone_into(&mut run.wait.spec);
+            run.connections.requested = connections;
+            run.connections.open_peak = Some(connections as u64);
+            let version = Some("2.6.12-1+deb12u4".to_owned());
+            run.peer = Some(Peer { model: "thread per connection, one at a time (GIL)".into(), version });
+            run
+        };
+        let mut runs: Vec<RunResult> = vec![run("java-virtual-threads", "0s", 10_000), run("go", "1s", 10_000)];
+        runs.push(RunResult { complete: false, ..run("java-virtual-threads", "0s", 10_000) });
+        PeerComparison::new(&runs).unwrap()
+    }
+
+    #[test]
+    fn the_tables_fit_80_columns_and_name_what_failed() {
+        let text = text(&comparison());
+        for line in text.lines() {
+            assert!(console::measure_text_width(line) <= 80, "{line}");
+        }
+        for expected in ["10,000 connections, answered at once", "each answer after 1s", "1 of 2 rounds", "(GIL)"] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn markdown_has_a_row_for_each_server_and_each_wait() {
+        let markdown = markdown(&comparison());
+        assert_eq!(markdown.lines().filter(|line| line.starts_with("| go")).count(), 2, "{markdown}");
+    }
+}

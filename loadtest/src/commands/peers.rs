@@ -1,0 +1,212 @@
+//! `loadtest peers`: compares our servers with those of others, all loaded alike, in interleaved rounds.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use quantity::format;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+use results::event::{self, Event, Sink as _};
+use results::peers::PeerComparison;
+use results::{RunResult, Target};
+
+use super::flags::time;
+use crate::machine::host;
+use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::terminal::{print, say};
+use crate::measure::peer::{self, PeerSpec};
+use crate::output::events::EventArgs;
+use crate::output::files::{self, OutputArgs, Outputs};
+use crate::subject::build;
+use crate::subject::peer::{Installed, Peer, built_in, ours, read};
+
+/// How long to start, stop and meter one server takes, beside its window.
+const OVERHEAD: Duration = Duration::from_secs(5);
+
+/// Compare our servers with nginx, Apache, Go, Node and others, loaded alike in interleaved rounds
+///
+/// Each run starts a fresh server in its own cgroup, opens all connections, asks as fast as answers come, and stops it.
+/// Those that can wait are then asked to answer after --wait. Rounds follow one another, and within a round the order is
+/// random, so that whatever else this machine does affects all alike. Peers that are not installed are left out and named.
+#[derive(Args, Debug)]
+#[command(after_help = "The tables are on stdout. --list shows the peers and how to install them; each is a file of \
+                        loadtest/peers, and --peer takes a file of your own. Exit status: 0 measured; 1 a run failed; 130 \
+                        interrupted: the table has what was measured.")]
+pub(crate) struct PeersArgs {
+    /// What to compare: names of peers, of our servers, or files, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    peer: Option<Vec<String>>,
+
+    /// Say what can be compared and how to install it, and measure nothing
+    #[arg(long)]
+    list: bool,
+
+    /// Numbers of connections, separated by commas. With several there is a slope of RAM
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count, default_value = "10k")]
+    connections: Vec<usize>,
+
+    /// How many times to measure each
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 5)]
+    rounds: u32,
+
+    /// How long each run takes: 10, 10s, 2m, 500ms
+    #[arg(short, long, value_name = "TIME", value_parser = time, default_value = "10s")]
+    duration: Duration,
+
+    /// How long to have those wait that can; 0s for no such runs
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration, default_value = "1s")]
+    wait: Duration,
+
+    /// When to give up on a request
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    timeout: Duration,
+
+    /// The seed of the random order [default: the time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    #[command(flatten)]
+    outputs: OutputArgs,
+
+    #[command(flatten)]
+    events: EventArgs,
+}
+
+/// One measurement: which peer, and how.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    peer: usize,
+    spec: PeerSpec,
+}
+
+/// What was chosen: our servers, which must be built, and others.
+struct Choice {
+    targets: Vec<Target>,
+    peers: Vec<Peer>,
+}
+
+/// Measures all cells, and prints the tables.
+pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
+    let choice = Choice::new(args.peer.as_deref())?;
+    if args.list {
+        print(&choice.list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    host::prepare_for(args.connections.iter().copied().max().unwrap_or(1), host::SPARE_DESCRIPTORS)?;
+    let outputs = Outputs::prepare(&args.outputs, true)?;
+    let mut sinks = args.events.sinks(&outputs)?;
+    let interrupt = Interrupt::install()?;
+    let Some(installed) = choice.install(&interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    let cells = args.order(&installed);
+    ensure!(!cells.is_empty(), "there is nothing to compare: --list shows what can be installed");
+    let time: Duration = cells.iter().map(|cell| cell.spec.duration + OVERHEAD).sum();
+    say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
+    let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
+    sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });
+    let mut results: Vec<RunResult> = Vec::new();
+    for cell in cells {
+        if interrupt.is_raised() {
+            break;
+        }
+        results.push(peer::run(&installed[cell.peer], &cell.spec, &interrupt, &mut sinks));
+        // The last write repeats one that fails.
+        let _ = outputs.write(&results);
+    }
+    let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
+    let printed =
+        print(&PeerComparison::new(&results).map_or_else(String::new, |comparison| report::peers::text(&comparison)));
+    written.and(printed)?;
+    Ok(match interrupt.is_raised() {
+        true => ExitCode::from(EXIT_STATUS),
+        false if results.iter().all(RunResult::is_sound) => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+impl PeersArgs {
+    /// All cells, round after round, each round in its own random order.
+    fn order(&self, installed: &[Installed]) -> Vec<Cell> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut random = SmallRng::seed_from_u64(self.seed.unwrap_or(u64::from(since_1970.subsec_micros())));
+        let waits = if self.wait.is_zero() { vec![0] } else { vec![0, self.wait.as_millis() as u64] };
+        let mut order = Vec::new();
+        for round in 1..=self.rounds {
+            let mut cells = Vec::new();
+            for (peer, installed) in installed.iter().enumerate() {
+                for &wait_ms in waits.iter().filter(|&&wait_ms| wait_ms == 0 || installed.peer.can_wait()) {
+                    cells.extend(self.connections.iter().map(|&connections| {
+                        let (duration, timeout) = (self.duration, self.timeout);
+                        Cell { peer, spec: PeerSpec { connections, duration, wait_ms, timeout, round } }
+                    }));
+                }
+            }
+            cells.shuffle(&mut random);
+            order.extend(cells);
+        }
+        order
+    }
+}
+
+impl Choice {
+    /// What these names mean, each once; all without names.
+    fn new(names: Option<&[String]>) -> Result<Self> {
+        let known = built_in()?;
+        let Some(names) = names else { return Ok(Self { targets: Target::ALL.to_vec(), peers: known }) };
+        let mut choice = Self { targets: Vec::new(), peers: Vec::new() };
+        for name in names {
+            let peer = known.iter().find(|peer| peer.name == *name);
+            match (Target::from_name(name), peer) {
+                (Some(target), _) if choice.targets.contains(&target) => {}
+                (Some(target), _) => choice.targets.push(target),
+                (None, Some(peer)) => choice.add(peer.clone())?,
+                (None, None) if name.ends_with(".toml") => choice.add(read(&PathBuf::from(name))?)?,
+                (None, None) => {
+                    bail!("there is no peer {name}: --list shows those there are, and a file ends in .toml")
+                }
+            }
+        }
+        Ok(choice)
+    }
+
+    fn add(&mut self, peer: Peer) -> Result<()> {
+        let is_taken =
+            Target::from_name(&peer.name).is_some() || self.peers.iter().any(|other| other.name == peer.name);
+        ensure!(!is_taken, "there is more than one peer {}", peer.name);
+        self.peers.push(peer);
+        Ok(())
+    }
+
+    fn list(&self) -> String {
+        let ours = self.targets.iter().map(|target| (target.name().to_owned(), "of this project".to_owned()));
+        let others = self.peers.iter().map(|peer| {
+            let state = peer.missing().unwrap_or_else(|| "installed".to_owned());
+            (peer.name.clone(), format!("{}; {state}", peer.model))
+        });
+        ours.chain(others).map(|(name, text)| format!("{name:<22} {text}\n")).collect()
+    }
+
+    /// Builds all that can be built, and says what is left out. `None` if interrupted.
+    fn install(self, interrupt: &Interrupt) -> Result<Option<Vec<Installed>>> {
+        let Some(executables) = build::build(&self.targets, interrupt)? else { return Ok(None) };
+        let mut installed = Vec::new();
+        for target in &self.targets {
+            installed.push(ours(*target, &executables[target])?.install()?);
+        }
+        for peer in self.peers {
+            if let Some(why) = peer.missing() {
+                say(format_args!("{} is left out: {why}", peer.name));
+                continue;
+            }
+            let name = peer.name.clone();
+            match peer.install() {
+                Ok(peer) => installed.push(peer),
+                Err(error) => say(format_args!("{name} is left out: {error:#}")),
+            }
+        }
+        Ok(Some(installed))
+    }
+}

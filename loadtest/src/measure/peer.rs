@@ -1,0 +1,102 @@
+//! A run against a server that is compared with others: all are loaded alike, as wrk does it, ours too.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use common::db::Latency;
+use load::net::Url;
+use load::{GooseGenerator, LoadSpec, Requests};
+use results::RunResult;
+use results::event::Sink;
+use results::run::{Peer, Wait};
+use results::settings::LoadSettings;
+
+use super::run::{self, Ready, RunSpec};
+use super::target::threads;
+use crate::machine::command_line;
+use crate::machine::interrupt::Interrupt;
+use crate::subject::peer::Installed;
+use crate::subject::{MeteredServer, Subject};
+
+/// How long a server may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to load a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerSpec {
+    /// How many connections to open.
+    pub(crate) connections: usize,
+    /// How long to measure, from the first connection on.
+    pub(crate) duration: Duration,
+    /// How long the server is asked to wait before it answers.
+    pub(crate) wait_ms: u64,
+    /// When to give up on a request.
+    pub(crate) timeout: Duration,
+    /// The round, counted from 1.
+    pub(crate) round: u32,
+}
+
+/// Runs the load against a fresh server. The result records any failure, and no process is left running.
+pub(crate) fn run(installed: &Installed, spec: &PeerSpec, interrupt: &Interrupt, sink: &mut dyn Sink) -> RunResult {
+    let prepared = free_port().and_then(|port| Ok((spec.url(installed, port)?, installed.command(port)?)));
+    let command = prepared.as_ref().map(|(_, command)| vec!["sh".into(), "-c".into(), command.clone()]);
+    let run_spec = spec.run_spec(installed, command.unwrap_or_default());
+    let mut result = run::start(&run_spec, sink);
+    result.peer = Some(Peer { model: installed.peer.model.clone(), version: installed.version.clone() });
+    let opened = prepared.and_then(|(url, command)| {
+        let subject = Subject::open(&MeteredServer::Exec(command), &url, None, interrupt)?;
+        let generator = Box::new(GooseGenerator::new([spec.load_spec(&url)?])?);
+        Ok(Ready { subject, generator, own: None })
+    });
+    match opened {
+        Ok(ready) => run::run(&run_spec, result, ready, interrupt, sink).0,
+        Err(error) => run::not_started(result, &error, interrupt, sink),
+    }
+}
+
+/// A port that nobody listens at now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+impl PeerSpec {
+    fn url(&self, installed: &Installed, port: u16) -> Result<Url> {
+        let path = installed.path(self.wait_ms)?;
+        Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(|error| anyhow!(error))
+    }
+
+    fn run_spec(&self, installed: &Installed, command: Vec<String>) -> RunSpec {
+        RunSpec {
+            name: installed.peer.name.clone(),
+            command,
+            connections: self.connections,
+            duration: self.duration,
+            cpus: None,
+            wait: Wait { spec: Latency::Fixed(Duration::from_millis(self.wait_ms)).to_string() },
+            load: LoadSettings {
+                duration_ms: self.duration.as_millis() as u64,
+                threads: threads(),
+                timeout_ms: self.timeout.as_millis() as u64,
+                command: command_line::own(),
+                ..LoadSettings::default()
+            },
+            round: Some(self.round),
+            late_after: None,
+            stop_timeout: STOP_TIMEOUT,
+        }
+    }
+
+    fn load_spec(&self, url: &Url) -> Result<LoadSpec> {
+        Ok(LoadSpec {
+            endpoint: url.endpoint(url.connectable_address()?)?,
+            greeting: None,
+            requests: Requests::Same(url.request(&[]).into_bytes()),
+            users: self.connections,
+            threads: threads(),
+            timeout: Some(self.timeout),
+            spread: Duration::from_millis(self.wait_ms),
+            interval: None,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Servers to compare ours with: data in `loadtest/peers`, or a file of the user's.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use common::db::Latency;
+use results::Target;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::build;
+
+/// The peers that loadtest knows.
+const BUILT_IN: [&str; 12] = [
+    include_str!("../../peers/nginx.toml"),
+    include_str!("../../peers/h2o.toml"),
+    include_str!("../../peers/lighttpd.toml"),
+    include_str!("../../peers/apache-event.toml"),
+    include_str!("../../peers/apache-worker.toml"),
+    include_str!("../../peers/apache-prefork.toml"),
+    include_str!("../../peers/go.toml"),
+    include_str!("../../peers/node.toml"),
+    include_str!("../../peers/java-virtual-threads.toml"),
+    include_str!("../../peers/java-threads.toml"),
+    include_str!("../../peers/python-asyncio.toml"),
+    include_str!("../../peers/python-threads.toml"),
+];
+/// Debian keeps servers there, where the PATH of a user does not look.
+const MORE_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+
+/// A server to compare. In `run`, `build` and the files, `{dir}` is a folder of its own, `{port}` the port to listen on at
+/// 127.0.0.1, and `{cpus}` how many CPUs there are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Peer {
+    /// Its name in tables and on the command line.
+    pub(crate) name: String,
+    /// How it serves many connections at once.
+    pub(crate) model: String,
+    /// The programs that must be installed.
+    programs: Vec<String>,
+    /// How to install them.
+    pub(crate) install: String,
+    /// A shell command that prints its version.
+    version: String,
+    /// A shell command that fails if what is installed does not do.
+    requires: Option<String>,
+    /// A shell command that is run once, before anything is measured.
+    build: Option<String>,
+    /// A shell command that becomes the server, which must stay in the foreground.
+    run: String,
+    /// What to ask for; it is answered at once.
+    #[serde(default = "root")]
+    path: String,
+    /// What to ask for to be answered after `{ms}` milliseconds, if it can wait.
+    delay_path: Option<String>,
+    /// Files that it needs, by name.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// A peer that can be started.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub(crate) peer: Peer,
+    /// What its program says of its version.
+    pub(crate) version: Option<String>,
+    directory: TempDir,
+}
+
+/// All peers that loadtest knows.
+///
+/// # Errors
+/// One of them is wrong, which a test excludes.
+pub(crate) fn built_in() -> Result<Vec<Peer>> {
+    BUILT_IN.iter().map(|text| toml::from_str(text).context("a peer of loadtest's own")).collect()
+}
+
+/// A peer of the user's own.
+///
+/// # Errors
+/// The file cannot be read, or is no peer.
+pub(crate) fn read(path: &Path) -> Result<Peer> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the peer {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is no peer: loadtest/peers has examples", path.display()))
+}
+
+/// One of our own servers as a peer.
+pub(crate) fn ours(target: Target, executable: &Path) -> Result<Peer> {
+    let command = build::command(target, executable, Latency::Fixed(std::time::Duration::ZERO));
+    let quoted = shlex::try_join(command.iter().map(String::as_str)).context("the path of a server")?;
+    let version =
+        shlex::try_join([executable.to_string_lossy().as_ref(), "--version"]).context("the path of a server")?;
+    let model = match target {
+        Target::Prefork => "process per connection",
+        Target::Threads => "thread per connection",
+        Target::Threadpool => "event loop, with a pool for requests",
+        Target::Async => "task per connection, hyper",
+        Target::AsyncCodec => "task per connection, our codec",
+    };
+    Ok(Peer {
+        name: target.name().to_owned(),
+        model: model.to_owned(),
+        programs: Vec::new(),
+        install: String::new(),
+        version,
+        requires: None,
+        build: None,
+        // The last of repeated flags counts.
+        run: format!("exec {}", quoted.replacen("127.0.0.1:0", "127.0.0.1:{port}", 1)),
+        path: root(),
+        delay_path: Some("/delay/{ms}".to_owned()),
+        files: BTreeMap::new(),
+    })
+}
+
+impl Peer {
+    /// Whether it can be asked to wait.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.delay_path.is_some()
+    }
+
+    /// Why it cannot be run here, if it cannot.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let missing = self.programs.iter().find(|program| !is_installed(program));
+        let install = &self.install;
+        if let Some(program) = missing {
+            return Some(format!("{program} is not installed: {install}"));
+        }
+        let is_met = |command: &String| shell(command).is_ok_and(|mut shell| succeeds(&mut shell));
+        let unmet = self.requires.iter().find(|command| !is_met(command));
+        unmet.map(|command| format!("`{command}` fails: {install}"))
+    }
+
+    /// Builds it in a folder of its own.
+    ///
+    /// # Errors
+    /// It cannot be built: the message has the end of what the build said.
+    pub(crate) fn install(self) -> Result<Installed> {
+        let directory = tempfile::Builder::new().prefix("loadtest-peer-").tempdir()?;
+        // Servers that are started as root read the files as somebody else.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+        let version =
+            shell(&self.version)?.output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
+        let installed = Installed { peer: self, version, directory };
+        installed.write_files(0)?;
+        if let Some(build) = &installed.peer.build {
+            let built = shell(&installed.fill(build, 0))?.output()?;
+            let said = String::from_utf8_lossy(&built.stderr);
+            ensure!(built.status.success(), "{} cannot be built: {}", installed.peer.name, said.trim());
+        }
+        Ok(installed)
+    }
+}
+
+impl Installed {
+    /// The shell command that becomes the server at this port.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub(crate) fn command(&self, port: u16) -> Result<String> {
+        self.write_files(port)?;
+        let directory = shlex::try_quote(&self.directory())?.into_owned();
+        Ok(format!("PATH=$PATH:{MORE_PATH}; cd {directory}; {}", self.fill(&self.peer.run, port)))
+    }
+
+    /// What to ask it for.
+    ///
+    /// # Errors
+    /// It cannot wait.
+    pub(crate) fn path(&self, wait_ms: u64) -> Result<String> {
+        match &self.peer.delay_path {
+            _ if wait_ms == 0 => Ok(self.peer.path.clone()),
+            Some(path) => Ok(path.replace("{ms}", &wait_ms.to_string())),
+            None => bail!("{} cannot wait", self.peer.name),
+        }
+    }
+
+    fn write_files(&self, port: u16) -> Result<()> {
+        for (name, content) in &self.peer.files {
+            let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+            ensure!(is_plain, "{name} of the peer {} is not the name of a file", self.peer.name);
+            let path = self.directory.path().join(name);
+            fs::write(&path, self.fill(content, port)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, text: &str, port: u16) -> String {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+        text.replace("{dir}", &self.directory()).replace("{port}", &port.to_string()).replace("{cpus}", &cpus)
+    }
+
+    fn directory(&self) -> String {
+        self.directory.path().to_string_lossy().into_owned()
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = format!("{}:{MORE_PATH}", env::var("PATH").unwrap_or_default());
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn shell(command: &str) -> Result<Command> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("PATH=$PATH:{MORE_PATH}; {command}")]).stdin(Stdio::null());
+    Ok(shell)
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The first number with a dot or a `v` in what a program says of its version.
+fn version(said: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(said);
+    let words = said.split(|character: char| character.is_whitespace() || "/()\"".contains(character));
+    let starts_with_digit = |word: &str| word.starts_with(|character: char| character.is_ascii_digit());
+    let versions = words.map(|word| word.trim_start_matches("go").trim_start_matches('v').trim_end_matches(','));
+    versions.filter(|word| starts_with_digit(word) && word.contains('.')).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_of_loadtest_are_right() {
+        let peers = built_in().unwrap();
+        let mut names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), BUILT_IN.len(), "a name twice");
+        for peer in &peers {
+            let texts = peer.files.values().chain([&peer.run]);
+            assert!(texts.clone().any(|text| text.contains("{port}")), "{}", peer.name);
+            assert!(peer.delay_path.iter().all(|path| path.contains("{ms}")), "{}", peer.name);
+        }
+    }
+
+    #[test]
+    fn a_version_is_found_in_what_programs_say() {
+        for (said, expected) in [
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
+            ("Server version: Apache/2.4.62 (Debian)\n", "2.4.62"),
+            ("h2o version 2.2.5\nOpenSSL: 3\n", "2.2.5"),
+            ("go version go1.19.8 linux/amd64\n", "1.19.8"),
+            ("v20.20.2\n", "20.20.2"),
+            ("openjdk 17.0.13 2024-10-15\n", "17.0.13"),
+            ("lighttpd/1.4.69 (ssl) - a light and fast webserver\n", "1.4.69"),
+        ] {
+            assert_eq!(version(said.as_bytes()).as_deref(), Some(expected), "{said}");
+        }
+        assert_eq!(version(b"no idea"), None);
+    }
+
+    #[test]
+    fn a_file_stays_in_its_folder_and_unknown_fields_are_named() {
+        let text =
+            "name = 'a'\nmodel = 'b'\nprograms = []\ninstall = ''\nversion = ''\nrun = ''\n[files]\n'../a' = ''\n";
+        let peer: Peer = toml::from_str(text).unwrap();
+        assert!(peer.install().unwrap_err().to_string().contains("../a"));
+        let error = toml::from_str::<Peer>(&format!("colour = 'red'\n{text}")).unwrap_err().to_string();
+        assert!(error.contains("colour"), "{error}");
+    }
+}
