@@ -1,11 +1,13 @@
 //! The flags that all four servers have.
 
+use std::env;
 use std::net::SocketAddr;
 use std::num::TryFromIntError;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
@@ -201,8 +203,30 @@ impl Config {
 /// Parses the command line of a server that listens on `default_listen` by default. With bad flags, the
 /// process ends with status 2 and says why.
 pub fn parse<Cli: CommandFactory + FromArgMatches>(default_listen: &'static str) -> Cli {
-    let command = Cli::command().mut_arg("listen", |arg| arg.required(false).default_value(default_listen));
-    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let mut command = Cli::command().mut_arg("listen", |arg| arg.required(false).default_value(default_listen));
+    let matches = command.try_get_matches_from_mut(env::args_os()).map_err(|error| with_variable(error, &command));
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit())
+}
+
+/// The error, with the name of the environment variable whose value is wrong, if it is that of one.
+fn with_variable(mut error: clap::Error, command: &Command) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
+    let is_shown = |arg: &&Arg| arg.get_long().is_some_and(|long| is_flag(shown, long));
+    let Some(arg) = command.get_arguments().find(is_shown) else { return error };
+    let is_given = |long| env::args().any(|given| is_flag(&given, long));
+    if let Some(variable) = arg.get_env().filter(|variable| env::var_os(variable).is_some())
+        && !arg.get_long().is_some_and(is_given)
+    {
+        let tip = format!("the value is that of the environment variable {}", variable.display());
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// Whether `text` is `--long`, perhaps with a value behind it.
+fn is_flag(text: &str, long: &str) -> bool {
+    let rest = text.strip_prefix("--").and_then(|text| text.strip_prefix(long));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['=', ' ', '[']))
 }
 
 /// An address to listen on. A name is none: it may stand for several.

@@ -103,7 +103,8 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     let Some(installed) = choice.install(&interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let cells = args.order(&installed);
     ensure!(!cells.is_empty(), "there is nothing to compare: --list shows what can be installed");
-    let time: Duration = cells.iter().map(|cell| cell.spec.duration + OVERHEAD).sum();
+    let settle = |cell: &Cell| Duration::from_secs(installed[cell.peer].peer.settle_s);
+    let time: Duration = cells.iter().map(|cell| cell.spec.duration + settle(cell) + OVERHEAD).sum();
     say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
     let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
     sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });

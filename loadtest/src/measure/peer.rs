@@ -1,9 +1,10 @@
 //! A run against a server that is compared with others: all are loaded alike, as wrk does it, ours too.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use common::db::Latency;
 use load::net::Url;
 use load::{GooseGenerator, LoadSpec, Requests};
@@ -21,6 +22,7 @@ use crate::subject::{MeteredServer, Subject};
 
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How to load a peer.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,8 @@ pub(crate) fn run(installed: &Installed, spec: &PeerSpec, interrupt: &Interrupt,
     let mut result = run::start(&run_spec, sink);
     result.peer = Some(Peer { model: installed.peer.model.clone(), version: installed.version.clone() });
     let opened = prepared.and_then(|(url, command)| {
-        let subject = Subject::open(&MeteredServer::Exec(command), &url, None, interrupt)?;
+        let mut subject = Subject::open(&MeteredServer::Exec(command), &url, None, interrupt)?;
+        settle(&mut subject, Duration::from_secs(installed.peer.settle_s), interrupt)?;
         let generator = Box::new(GooseGenerator::new([spec.load_spec(&url)?])?);
         Ok(Ready { subject, generator, own: None })
     });
@@ -53,6 +56,17 @@ pub(crate) fn run(installed: &Installed, spec: &PeerSpec, interrupt: &Interrupt,
         Ok(ready) => run::run(&run_spec, result, ready, interrupt, sink).0,
         Err(error) => run::not_started(result, &error, interrupt, sink),
     }
+}
+
+/// Lets a server that listens get ready.
+fn settle(subject: &mut Subject, time: Duration, interrupt: &Interrupt) -> Result<()> {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        ensure!(!interrupt.is_raised(), "interrupted");
+        ensure!(!subject.is_gone(), "{}", subject.describe_death());
+        thread::sleep(SETTLE_INTERVAL);
+    }
+    Ok(())
 }
 
 /// A port that nobody listens at now.

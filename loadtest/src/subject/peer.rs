@@ -54,6 +54,9 @@ pub(crate) struct Peer {
     build: Option<String>,
     /// A shell command that becomes the server, which must stay in the foreground.
     run: String,
+    /// How long it needs after it listens until it is ready, in seconds: to fork 12,000 children.
+    #[serde(default)]
+    pub(crate) settle_s: u64,
     /// What to ask for; it is answered at once.
     #[serde(default = "root")]
     path: String,
@@ -117,6 +120,7 @@ pub(crate) fn ours(target: Target, executable: &Path) -> Result<Peer> {
         build: None,
         // The last of repeated flags counts.
         run: format!("exec {}", quoted.replacen("127.0.0.1:0", "127.0.0.1:{port}", 1)),
+        settle_s: 0,
         path: root(),
         delay_path: Some("/delay/{ms}".to_owned()),
         files: BTreeMap::new(),

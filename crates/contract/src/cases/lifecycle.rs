@@ -186,7 +186,8 @@ pub fn flags_are_environment_variables(target: &Target) {
         for nonsense in ["nonsense", ""] {
             let exit = run_with_variable(target, &variable, nonsense);
             assert_eq!(exit.code(), Some(2), "{variable}={nonsense}: {exit:?}");
-            assert!(exit.stderr.contains(&format!("--{flag}")), "it does not say what is wrong: {exit:?}");
+            let names = [format!("--{flag}"), format!("environment variable {variable}")];
+            assert!(names.iter().all(|name| exit.stderr.contains(name)), "it does not say what is wrong: {exit:?}");
         }
     }
 }
