@@ -22,7 +22,7 @@ pub(crate) fn below(results: &[RunResult]) -> String {
 /// A table in Markdown, which has no second line in a cell and drops indentation: brackets and a dash replace them.
 pub(crate) fn table(cells: &Cells) -> String {
     let in_one_line = |text: &String| match text.split_once('\n') {
-        Some((first, second)) => format!("{first} ({second})"),
+        Some((first, second)) => format!("{first} ({})", second.replace('\n', " ")),
         None => text.clone(),
     };
     let cell = |text: &String| in_one_line(text).replacen("  ", "— ", 1).replace('|', "\\|");

@@ -1,32 +1,40 @@
 //! A comparison of servers as text and as Markdown.
 
+use comfy_table::ColumnConstraint;
 use quantity::format::{self, UNKNOWN};
 use results::peers::{Group, PeerComparison, PeerSummary};
-use results::statistics::Spread;
 
 use crate::markdown;
 use crate::sweep::{range, spread_text};
-use crate::table::{Cells, table};
+use crate::table::{Cells, TextTable, table};
 
 const NOTES: &str = "\
 Medians, and below them the lowest and highest of all rounds. RAM is the peak of
-the server's cgroup, the kernel's part included; anonymous what of it is heap,
-stacks and pages copied on write. CPU is the server's for each good answer. All
-are loaded alike, as fast as they answer: client and server share this machine.
+the server's cgroup, the kernel's part included. CPU is the server's for each
+good answer. All are loaded alike, as fast as they answer: client and server
+share this machine. Those below the others did not hold all connections.
 ";
 
 /// As text for the terminal.
 pub fn text(comparison: &PeerComparison) -> String {
-    let tables = |group| format!("{}\n{}\n", heading(group), table(&cells(group)));
+    let tables = |group| format!("{}\n{}\n", heading(group), unbroken(table(&cells(group, false))));
     let groups: String = comparison.groups.iter().map(tables).collect();
     format!("{groups}\n{}\n{NOTES}", table(&identities(comparison)))
 }
 
-/// As Markdown for an issue or a README.
+/// As Markdown for an issue or a README: with a column more, for what of the RAM is anonymous pages.
 pub fn markdown(comparison: &PeerComparison) -> String {
-    let tables = |group| format!("{}\n\n{}\n", heading(group), markdown::table(&cells(group)));
+    let tables = |group| format!("{}\n\n{}\n", heading(group), markdown::table(&cells(group, true)));
     let groups: String = comparison.groups.iter().map(tables).collect();
     format!("{groups}{}\n{NOTES}", markdown::table(&identities(comparison)))
+}
+
+/// The table with its names in one piece.
+fn unbroken(mut table: TextTable) -> TextTable {
+    if let Some(names) = table.column_mut(0) {
+        names.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    table
 }
 
 fn heading(group: &Group) -> String {
@@ -37,31 +45,42 @@ fn heading(group: &Group) -> String {
     }
 }
 
-fn cells(group: &Group) -> Cells {
-    let header = ["server", "RAM", "anonymous", "CPU", "requests/s", "p99"].map(String::from).to_vec();
-    [header].into_iter().chain(group.peers.iter().map(row)).collect()
+fn cells(group: &Group, has_anonymous: bool) -> Cells {
+    let mut header = ["server", "RAM", "CPU", "requests/s", "p99"].map(String::from).to_vec();
+    let mut rows: Vec<_> = group.peers.iter().map(row).collect();
+    if has_anonymous {
+        header.insert(2, "anonymous".to_owned());
+        for (row, peer) in rows.iter_mut().zip(&group.peers) {
+            row.insert(2, spread_text(peer.anonymous_bytes, format::short_bytes));
+        }
+    }
+    [header].into_iter().chain(rows).collect()
 }
 
 fn row(peer: &PeerSummary) -> Vec<String> {
-    let bytes = |spread: Option<Spread>| spread_text(spread, format::short_bytes);
     let micros = |micros: f64| format::nanos(micros * 1e3);
     let mark = if peer.is_p99_lower_bound { "≥ " } else { "" };
     vec![
         name_and_faults(peer),
-        bytes(peer.peak_bytes),
-        bytes(peer.anonymous_bytes),
+        spread_text(peer.peak_bytes, format::short_bytes),
         spread_text(peer.cpu_us, micros),
-        spread_text(peer.rps, format::count),
+        spread_text(peer.rps, thousands),
         format!("{mark}{}", spread_text(peer.p99_us, micros)),
     ]
 }
 
+/// `54.6 k`, or a small number as it is.
+fn thousands(count: f64) -> String {
+    if count < 9_999.5 { format::count(count) } else { format!("{} k", format::significant(count / 1e3)) }
+}
+
 /// The name, and below it what was wrong.
 fn name_and_faults(peer: &PeerSummary) -> String {
-    let rounds = (peer.sound_rounds < peer.rounds).then(|| format!("{} of {} rounds", peer.sound_rounds, peer.rounds));
-    let errors = (peer.errors > 0).then(|| format!("{} errors", format::count(peer.errors as f64)));
-    let faults: Vec<_> = [rounds, errors].into_iter().flatten().collect();
-    if faults.is_empty() { peer.name.clone() } else { format!("{}\n{}", peer.name, faults.join(", ")) }
+    match peer.faults {
+        None if peer.errors == 0 => peer.name.clone(),
+        None => format!("{}\n{} errors", peer.name, format::count(peer.errors as f64)),
+        Some((rounds, cause)) => format!("{}\n{rounds} of {}:\n{}", peer.name, peer.rounds, cause.name()),
+    }
 }
 
 /// A row for each server: its model and version, and what a connection more costs where that was measured.
@@ -93,9 +112,9 @@ fn slope_text(peer: &PeerSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use results::RunResult;
     use results::run::Peer;
     use results::samples::sample;
+    use results::{Cause, RunResult};
 
     fn comparison() -> PeerComparison {
         let run = |name: &str, wait: &str, connections: usize| {
@@ -109,7 +128,8 @@ mod tests {
             run
         };
         let mut runs: Vec<RunResult> = vec![run("java-virtual-threads", "0s", 10_000), run("go", "1s", 10_000)];
-        runs.push(RunResult { complete: false, ..run("java-virtual-threads", "0s", 10_000) });
+        let cause = Some(Cause::ServerDied);
+        runs.push(RunResult { complete: false, cause, ..run("java-virtual-threads", "0s", 10_000) });
         PeerComparison::new(&runs).unwrap()
     }
 
@@ -119,7 +139,7 @@ mod tests {
         for line in text.lines() {
             assert!(console::measure_text_width(line) <= 80, "{line}");
         }
-        for expected in ["10,000 connections, answered at once", "each answer after 1s", "1 of 2 rounds", "(GIL)"] {
+        for expected in ["10,000 connections, answered at once", "each answer after 1s", "1 of 2:", "(GIL)"] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }

@@ -1,7 +1,9 @@
 //! The summary of a comparison: what each server cost in all rounds, at each number of connections and each wait.
 
+use crate::cause::Cause;
 use crate::run::{Peer, RunResult};
 use crate::statistics::{Estimate, Spread};
+use crate::sweep::holds;
 
 /// A comparison of servers.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ pub struct Group {
     pub wait: String,
     /// How many connections were asked for.
     pub connections: usize,
-    /// The servers, from the one that needs the least RAM on.
+    /// The servers, from the one that needs the least RAM on; behind them those that did not hold all connections.
     pub peers: Vec<PeerSummary>,
 }
 
@@ -32,6 +34,9 @@ pub struct PeerSummary {
     pub rounds: usize,
     /// How many of them finished with at least one answer; only these count below.
     pub sound_rounds: usize,
+    /// In how many rounds something kept the server from holding all connections and answering every request, and what it
+    /// was most often.
+    pub faults: Option<(usize, Cause)>,
     /// RAM at its peak, in bytes.
     pub peak_bytes: Option<Spread>,
     /// Of the RAM at the end what is anonymous pages, in bytes.
@@ -81,7 +86,9 @@ fn summaries(runs: &[RunResult], wait: &str, connections: usize) -> Vec<PeerSumm
     let of = |name: &&str| waited.iter().copied().filter(|run| run.target == *name).collect::<Vec<_>>();
     let mut summaries: Vec<_> = names.iter().filter_map(|name| PeerSummary::new(&of(name), connections)).collect();
     let median = |peer: &PeerSummary| peer.peak_bytes.map_or(f64::INFINITY, |bytes| bytes.median);
-    summaries.sort_by(|one, other| median(one).total_cmp(&median(other)));
+    summaries.sort_by(|one, other| {
+        one.faults.is_some().cmp(&other.faults.is_some()).then(median(one).total_cmp(&median(other)))
+    });
     summaries
 }
 
@@ -98,6 +105,7 @@ impl PeerSummary {
             peer: first.peer.clone()?,
             rounds: rounds.len(),
             sound_rounds: sound.len(),
+            faults: faults(&rounds),
             peak_bytes: spread(|run| run.memory.peak_bytes.map(|bytes| bytes as f64)),
             anonymous_bytes: spread(|run| run.memory.cgroup?.anon_bytes.map(|bytes| bytes as f64)),
             cpu_us: spread(|run| Some(run.server.cpu_s? / run.requests as f64 * 1e6)),
@@ -110,9 +118,17 @@ impl PeerSummary {
     }
 }
 
+/// How many rounds had a fault, and the most frequent one.
+fn faults(rounds: &[&&RunResult]) -> Option<(usize, Cause)> {
+    let causes: Vec<Cause> = rounds.iter().filter_map(|run| run.cause).collect();
+    let count = |cause: &Cause| causes.iter().filter(|other| *other == cause).count();
+    Some((causes.len(), *causes.iter().max_by_key(|cause| count(cause))?))
+}
+
+/// From the rounds in which all connections were held.
 fn slope(runs: &[&RunResult]) -> Option<Estimate> {
-    let sound = runs.iter().filter(|run| run.is_sound());
-    let points = sound.filter_map(|run| Some((run.connections.open() as f64, run.memory.peak_bytes? as f64)));
+    let held = runs.iter().filter(|run| holds(run));
+    let points = held.filter_map(|run| Some((run.connections.requested as f64, run.memory.peak_bytes? as f64)));
     Estimate::slope(&points.collect::<Vec<_>>())
 }
 
@@ -142,15 +158,17 @@ mod tests {
             run("nginx", "0s", 100, 2_000),
             run("nginx", "0s", 100, 2_200),
             run("nginx", "0s", 100, 9_000),
+            run("lost", "0s", 100, 10),
         ];
-        runs[5].complete = false;
+        (runs[5].complete, runs[5].cause) = (false, Some(Cause::ServerDied));
+        runs[6].cause = Some(Cause::NeverAnswered);
         let comparison = PeerComparison::new(&runs).unwrap();
         let groups: Vec<_> = comparison.groups.iter().map(|group| (group.wait.as_str(), group.connections)).collect();
         assert_eq!(groups, [("0s", 100), ("0s", 200), ("1s", 100)]);
         let names: Vec<_> = comparison.groups[0].peers.iter().map(|peer| peer.name.as_str()).collect();
-        assert_eq!(names, ["h2o", "nginx"]);
-        let nginx = &comparison.groups[0].peers[1];
-        assert_eq!((nginx.rounds, nginx.sound_rounds), (3, 2));
+        assert_eq!(names, ["h2o", "lost", "nginx"]);
+        let nginx = &comparison.groups[0].peers[2];
+        assert_eq!((nginx.rounds, nginx.sound_rounds, nginx.faults), (3, 2, Some((1, Cause::ServerDied))));
         assert_eq!(nginx.peak_bytes.unwrap(), Spread { median: 2_100.0, min: 2_000.0, max: 2_200.0 });
         assert_eq!(nginx.cpu_us.unwrap().median, 20.0);
         assert_eq!(nginx.slope_bytes.unwrap().value, 9.0);
