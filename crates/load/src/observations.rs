@@ -54,6 +54,8 @@ pub(crate) struct Observations {
     bytes: AtomicU64,
     /// Requests sent within the window.
     sent: AtomicU64,
+    /// Requests due within the window and sent behind it.
+    sent_late: AtomicU64,
     in_flight_at_end: AtomicU64,
     recorder: Recorder,
     /// With a rate: latencies from when a request was sent instead of when it was due.
@@ -97,6 +99,7 @@ impl Observations {
             answers: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            sent_late: AtomicU64::new(0),
             in_flight_at_end: AtomicU64::new(0),
             recorder: Recorder::new(spec.threads),
             uncorrected: spec.interval.map(|_| Recorder::new(spec.threads)),
@@ -142,6 +145,9 @@ impl Observations {
 
     /// Records that requests were sent.
     pub(crate) fn record_sent(&self, sent: Sent) {
+        if self.is_late(sent) {
+            return self.record_sent_late(sent);
+        }
         let user = &self.users[sent.user];
         user.unanswered.store(sent.requests, Relaxed);
         user.due_us.store(sent.due_us, Relaxed);
@@ -150,8 +156,27 @@ impl Observations {
         }
     }
 
+    /// Whether these requests were sent when the window had closed.
+    fn is_late(&self, sent: Sent) -> bool {
+        let (_, end_us) = self.window.bounds_us();
+        sent.sent_us >= end_us
+    }
+
+    /// With a rate: requests that were due within the window and are sent behind it, because their user had to wait for an
+    /// answer. For the window they are among those that were never sent.
+    fn record_sent_late(&self, sent: Sent) {
+        let (_, end_us) = self.window.bounds_us();
+        if sent.due_us < end_us {
+            (0..sent.requests).for_each(|_| self.recorder.record_unanswered(sent.user, end_us - sent.due_us));
+            self.sent_late.fetch_add(sent.requests, Relaxed);
+        }
+    }
+
     /// Records an answer to one of the requests in `sent`.
     pub(crate) fn record_answer(&self, sent: Sent, now_us: u64, status: u16, is_success: bool, bytes: u64) {
+        if self.is_late(sent) {
+            return;
+        }
         let user = &self.users[sent.user];
         user.unanswered.fetch_sub(1, Relaxed);
         let (start_us, end_us) = self.window.bounds_us();
@@ -178,6 +203,9 @@ impl Observations {
 
     /// Records that no more answers to `sent` will come, and why, if some are missing.
     pub(crate) fn record_end(&self, sent: Sent, now_us: u64, failure: Option<Failure>) {
+        if self.is_late(sent) {
+            return;
+        }
         let user = &self.users[sent.user];
         user.due_us.store(NEVER, Relaxed);
         let unanswered = user.unanswered.swap(0, Relaxed);
@@ -237,7 +265,7 @@ impl Observations {
     /// ended.
     pub(crate) fn finish(&self, is_closed_loop: bool) -> Outcome {
         let window = self.window.length();
-        let (mut never_sent, mut never_answered) = (0, 0);
+        let (mut never_sent, mut never_answered) = (self.sent_late.load(SeqCst), 0);
         if window.is_some() {
             for (number, user) in self.users.iter().enumerate() {
                 self.record_in_flight(number, user.due_us.load(SeqCst), user.unanswered.load(SeqCst));
@@ -401,5 +429,22 @@ mod tests {
         assert_eq!(outcome.rate, Some(Rate::new(20, 2, 1)));
         assert_eq!((outcome.in_flight, outcome.latencies.unanswered()), (1, 19));
         assert_eq!(outcome.never_answered, 3);
+    }
+
+    #[test]
+    fn what_is_sent_behind_the_window_was_not_in_flight_at_its_end() {
+        let observations = observations(Some(Duration::from_millis(2)));
+        (0..4).for_each(|_| observations.count_established(0));
+        let first = send(&observations, 0, 1, 1_000);
+        observations.record_answer(first, 11_500, 200, true, 10);
+        observations.record_end(first, 11_500, None);
+        let second = Sent { user: 0, requests: 1, due_us: 3_000, sent_us: 11_500 };
+        observations.record_sent(second);
+        observations.note_next_due(0, 5_000);
+        observations.record_answer(second, 12_000, 200, true, 10);
+        observations.record_end(second, 12_000, None);
+        let outcome = observations.finish(false);
+        assert_eq!(outcome.rate, Some(Rate::new(20, 1, 0)));
+        assert_eq!((outcome.in_flight, outcome.latencies.unanswered()), (1, 20));
     }
 }
