@@ -111,6 +111,24 @@ fn an_interrupted_comparison_keeps_what_it_measured() {
 }
 
 #[test]
+fn an_interrupted_build_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let marker = directory.path().join("begun");
+    let build = format!("programs = ['sh']\nbuild = 'touch {}; sleep 4731; true'", marker.display());
+    let slow = peer(&directory, "slow", &build);
+    let mut child = peers(&["-c", "5"], &[&slow]).spawn().unwrap();
+    let deadline = Instant::now() + TIMEOUT;
+    while !marker.exists() {
+        assert!(Instant::now() < deadline, "nothing is built");
+        thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let sleeping = Command::new("pgrep").args(["-fx", "sleep 4731"]).output().unwrap();
+    assert_eq!(texts(&sleeping).0, "", "it goes on");
+}
+
+#[test]
 fn wrong_names_and_files_are_refused_before_anything_runs() {
     let directory = TempDir::new().unwrap();
     let one = peer(&directory, "one", "programs = []");
@@ -125,6 +143,10 @@ fn wrong_names_and_files_are_refused_before_anything_runs() {
         let (_, stderr) = texts(&output);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(expected), "{expected}: {stderr}");
+    }
+    for wait in ["61s", "1500us"] {
+        let output = peers(&["--wait", wait], &[&one]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
     let listed = Command::new(LOADTEST).args(["peers", "--list"]).output().unwrap();
     let (stdout, _) = texts(&listed);

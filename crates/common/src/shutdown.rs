@@ -49,9 +49,10 @@ impl Shutdown {
                 0 => {}
                 before => low_level::exit(128 + (before | 1 << signal).ilog2() as i32),
             };
+            // First, so that no signal is noted without anybody being told.
+            pipe::register(signal, writable.try_clone()?)?;
             // SAFETY: the handler does no more than change an atomic and `_exit`, which both may be done in one.
             unsafe { low_level::register(signal, handler) }?;
-            pipe::register(signal, writable.try_clone()?)?;
         }
         Ok(Self(readable))
     }

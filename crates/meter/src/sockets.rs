@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Lines};
+use std::io::{self, BufRead as _, BufReader, Split};
 use std::slice;
 
 use procfs::sys::kernel::Version as KernelVersion;
@@ -78,7 +78,7 @@ impl SocketWalk {
                 self.open = None;
                 return true;
             };
-            let known = open.parse(&line).filter(|(inode, _)| inodes.contains(inode));
+            let known = open.parse(&String::from_utf8_lossy(&line)).filter(|(inode, _)| inodes.contains(inode));
             self.found.extend(known);
         }
         true
@@ -165,7 +165,8 @@ const LISTEN: &str = "0A";
 #[derive(Debug)]
 struct OpenTable {
     table: &'static Table,
-    lines: Lines<BufReader<File>>,
+    /// Not text: a UNIX socket may have any bytes for a name.
+    lines: Split<BufReader<File>>,
     /// The size of a protocol object.
     size_bytes: u64,
     /// The same with what the slab loses between objects.
@@ -178,7 +179,7 @@ impl OpenTable {
         let file = File::open(format!("/proc/{root_pid}/net/{}", table.name)).ok()?;
         let size_bytes = object_bytes(protocols, table.protocol).unwrap_or(0);
         let object_bytes = slab_share_bytes(slabinfo, table.protocol).unwrap_or(size_bytes);
-        Some(Self { table, lines: BufReader::new(file).lines(), size_bytes, object_bytes })
+        Some(Self { table, lines: BufReader::new(file).split(b'\n'), size_bytes, object_bytes })
     }
 
     /// The inode of the socket in this line, and the socket; `None` for the heading.
@@ -281,7 +282,7 @@ filp                 462    483    192   21    1 : tunables    0    0    0 : sla
 
     fn parse(name: &str, line: &str) -> Option<(u64, KnownSocket)> {
         let table = TABLES.iter().find(|table| table.name == name).unwrap();
-        let lines = BufReader::new(File::open("/dev/null").unwrap()).lines();
+        let lines = BufReader::new(File::open("/dev/null").unwrap()).split(b'\n');
         OpenTable { table, lines, size_bytes: 1000, object_bytes: 1100 }.parse(line)
     }
 

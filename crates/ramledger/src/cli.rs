@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
@@ -72,14 +73,14 @@ pub(crate) struct Cli {
 
     /// The command to run and its arguments
     #[arg(last = true, group = "what", value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 /// What to meter.
 #[derive(Debug)]
 pub(crate) enum What<'a> {
     /// This command, from its start to its end.
-    Command(&'a [String]),
+    Command(&'a [OsString]),
     /// Something that runs already.
     Running(Subject),
 }

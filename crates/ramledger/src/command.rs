@@ -1,8 +1,10 @@
 //! Meters a command from its start to its end.
 
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, ExitStatus, id};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus, id};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,11 +13,12 @@ use anyhow::{Context as _, Result};
 use meter::Cgroup;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::account::{Account, Charged, End};
 use crate::cli::Cli;
+use crate::join;
 use crate::output::Output;
 
 /// The first reading comes so soon, that also a short command is seen; the pauses double until they are `--interval`.
@@ -26,32 +29,40 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 const READING_SHARE: u32 = 10;
 /// Our cgroups are named this plus our pid, so that those of a killed run are found.
 const CGROUP_PREFIX: &str = "ramledger-";
-/// Joins the cgroup and becomes the command: so all that it allocates is charged there, and nothing of ours.
-const JOIN: &str = r#"count=$1; shift
-while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; count=$((count - 1)); done
-exec "$@""#;
-
 /// Runs the command and reports. Returns its exit status.
-pub(crate) fn measure(argv: &[String], cli: &Cli, mut output: Output) -> Result<ExitCode> {
+pub(crate) fn measure(argv: &[OsString], cli: &Cli, mut output: Output) -> Result<ExitCode> {
     meter::remove_stale(CGROUP_PREFIX);
     let cgroup = Cgroup::create(&format!("{CGROUP_PREFIX}{}", id()));
     let join_paths = cgroup.as_ref().map(Cgroup::join_paths).unwrap_or_default();
-    // Before the child is there: the terminal sends it SIGINT itself, and what others send is passed on.
-    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)))?;
-    let start = Instant::now();
-    let child = start_in(&join_paths, argv)?;
+    let has_terminal = File::open("/dev/tty").is_ok();
+    // Before the child is there, or one would end us and not it.
+    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
+    let signals = Signals::new(signals)?;
+    let start_time = Instant::now();
+    let child = start(&join_paths, argv, has_terminal)?;
     let mut reader = Reader {
-        subject: argv.join(" "),
+        subject: argv.iter().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" "),
         pid: child.id() as i32,
-        start,
+        start: start_time,
         cgroup: cgroup.as_ref().ok(),
         why_no_cgroup: cgroup.as_ref().err().map(|error| format!("{error}: RAM is what /proc shows")),
         peak_bytes: None,
     };
-    pass_on(signals, reader.pid);
-    let (highest, status) = watch(&mut reader, &wait_for(child), cli, &mut output)?;
+    pass_on(signals, reader.pid, has_terminal);
+    let mut written = Ok(());
+    let (highest, status) = watch(
+        &mut reader,
+        &wait_for(child),
+        |account| {
+            // The command goes on, also if nobody can be told of it.
+            if cli.watch && written.is_ok() {
+                written = output.write(account);
+            }
+        },
+        cli.interval,
+    )?;
     let account = reader.conclude(highest, status);
-    output.write(&account)?;
+    written.and_then(|()| output.write(&account))?;
     Ok(ExitCode::from(exit_status(status)))
 }
 
@@ -61,11 +72,13 @@ fn exit_status(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-fn start_in(join_paths: &[impl AsRef<Path>], argv: &[String]) -> Result<Child> {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", JOIN, "ramledger", &join_paths.len().to_string()]);
-    shell.args(join_paths.iter().map(AsRef::as_ref)).args(argv);
-    shell.spawn().context("/bin/sh, which starts the command, cannot be run")
+/// Starts the command. Without a terminal it has a process group of its own: what is sent to ours is passed on once.
+fn start(join_paths: &[PathBuf], argv: &[OsString], has_terminal: bool) -> Result<Child> {
+    let mut command = join::command(join_paths, argv);
+    if !has_terminal {
+        command.process_group(0);
+    }
+    command.spawn().context("the command cannot be started")
 }
 
 /// Whether we were started so that this signal is ignored, as by nohup(1): then it is for the command, too.
@@ -76,11 +89,11 @@ fn is_ignored(signal: i32) -> bool {
     ignored >> (signal - 1) & 1 == 1
 }
 
-/// Passes signals on to the command, but SIGINT, which the terminal sends to both.
-fn pass_on(mut signals: Signals, pid: i32) {
+/// Passes signals on to the command, but those that a terminal sends to both.
+fn pass_on(mut signals: Signals, pid: i32, has_terminal: bool) {
     thread::spawn(move || {
-        let others = signals.forever().filter(|&signal| signal != SIGINT);
-        for signal in others.filter_map(|signal| Signal::try_from(signal).ok()) {
+        let passed = |signal: &i32| !has_terminal || ![SIGINT, SIGQUIT].contains(signal);
+        for signal in signals.forever().filter(passed).filter_map(|signal| Signal::try_from(signal).ok()) {
             // It may have ended: then so do we.
             let _ = kill(Pid::from_raw(pid), signal);
         }
@@ -102,11 +115,11 @@ fn wait_for(mut child: Child) -> Receiver<ExitStatus> {
 fn watch(
     reader: &mut Reader<'_>,
     ended: &Receiver<ExitStatus>,
-    cli: &Cli,
-    output: &mut Output,
+    mut show: impl FnMut(&Account),
+    interval: Duration,
 ) -> Result<(Option<Account>, ExitStatus)> {
     let mut highest: Option<Account> = None;
-    let mut pause = FIRST_PAUSE.min(cli.interval);
+    let mut pause = FIRST_PAUSE.min(interval);
     let mut next = Instant::now() + pause;
     loop {
         let left = next.saturating_duration_since(Instant::now());
@@ -120,14 +133,12 @@ fn watch(
         }
         let begin = Instant::now();
         if let Some(account) = reader.read() {
-            if cli.watch {
-                output.write(&account)?;
-            }
+            show(&account);
             if highest.as_ref().is_none_or(|highest| account.total_bytes() >= highest.total_bytes()) {
                 highest = Some(account);
             }
         }
-        pause = (pause * 2).min(cli.interval).max(begin.elapsed() * READING_SHARE);
+        pause = (pause * 2).min(interval).max(begin.elapsed() * READING_SHARE);
         next = Instant::now() + pause;
     }
 }

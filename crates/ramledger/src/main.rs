@@ -3,9 +3,11 @@
 mod account;
 mod cli;
 mod command;
+mod join;
 mod output;
 mod running;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -17,10 +19,14 @@ use crate::output::Output;
 const OWN_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
+    if let Some(status) = join::join_if_asked() {
+        return ExitCode::from(status);
+    }
     let cli = cli::parse();
     let failure = if matches!(cli.what(), What::Command(_)) { OWN_FAILURE } else { 1 };
     measure(&cli).unwrap_or_else(|error| {
-        eprintln!("ramledger: {error:#}");
+        // Nobody may be reading.
+        let _ = writeln!(io::stderr(), "ramledger: {error:#}");
         ExitCode::from(failure)
     })
 }

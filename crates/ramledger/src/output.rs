@@ -77,6 +77,11 @@ fn table(account: &Account) -> String {
         let total = account.charged.as_ref().map(|charged| charged.total_bytes);
         seen_lines(seen, total, &mut lines);
     }
+    if let Some(bytes) = account.seen.as_ref().and_then(|seen| seen.uncharged_sockets_bytes).filter(|&bytes| bytes > 0)
+    {
+        let bytes = format::bytes(Some(bytes));
+        lines.push(format!("note: {bytes} of accepted connections are charged to nobody (before Linux 6.12)"));
+    }
     lines.extend(account.notes.iter().map(|note| format!("note: {note}")));
     lines.join("\n") + "\n"
 }

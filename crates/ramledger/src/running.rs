@@ -1,5 +1,6 @@
 //! Meters what runs already.
 
+use std::collections::HashSet;
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,9 +70,21 @@ impl Running {
         let members = self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
         let seen = self.ledger(&members)?;
         let mut notes = Vec::new();
-        let others = (members.len() as u64).saturating_sub(seen.processes);
-        if self.pid.is_some() && others > 0 {
-            notes.push(format!("the cgroup has other processes, {others}: what is charged is theirs, too"));
+        let tree: HashSet<i32> = self.pid.map(meter::process_tree).unwrap_or_default().into_iter().collect();
+        let members: HashSet<i32> = members.into_iter().collect();
+        if self.pid.is_some() && self.cgroup.is_some() {
+            for (count, what) in [
+                (
+                    members.difference(&tree).count(),
+                    "processes of others are in the cgroup: what is charged is theirs, too",
+                ),
+                (
+                    tree.difference(&members).count(),
+                    "processes of the tree are in another cgroup: they are charged there",
+                ),
+            ] {
+                notes.extend((count > 0).then(|| format!("{count} {what}")));
+            }
         }
         if self.cgroup.is_none() {
             notes.push("it is in no cgroup with a memory controller but the root: RAM is what /proc shows".to_owned());
@@ -79,7 +92,7 @@ impl Running {
         let parts = self.cgroup.as_ref().and_then(|cgroup| cgroup.parts().ok());
         let peak_bytes = self.cgroup.as_ref().and_then(|cgroup| cgroup.peak_bytes().ok());
         // The kernel's own part is taken apart by the ledger: it must be of the same processes.
-        let same = (others == 0).then_some(&seen);
+        let same = (self.pid.is_none() || tree == members).then_some(&seen);
         let charged = parts.map(|parts| Charged::new(&parts, same));
         Ok(Account { peak_bytes, charged, seen: Some(seen), notes, ..Account::new(&self.name, at.as_secs_f64()) })
     }

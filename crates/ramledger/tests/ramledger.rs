@@ -177,12 +177,52 @@ fn a_signal_reaches_the_command_whose_end_is_ours() {
 }
 
 #[test]
+fn a_report_that_nobody_takes_does_not_end_the_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let marker = directory.path().join("ran");
+    let script = format!("sleep 0.5; touch {}", marker.display());
+    let output = ramledger(&["-o", "/dev/full", "--watch", "--interval", "20ms", "--", "sh", "-c", &script]);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(marker.exists(), "the command was left or killed");
+    let mut command = Command::new(RAMLEDGER);
+    command.args(["--watch", "--interval", "20ms", "--", "sleep", "0.3"]).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+}
+
+#[test]
+fn the_command_gets_its_arguments_and_variables_as_they_are() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = Command::new(RAMLEDGER);
+    command.args(["--", "sh", "-c", r#"printf %s "$1""#, "sh"]);
+    let output = command.arg(OsStr::from_bytes(b"\xff")).output().unwrap();
+    assert!(output.stdout.starts_with(b"\xff"), "{output:?}");
+    let output = Command::new(RAMLEDGER).args(["--", "env"]).env("a.b", "1").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("a.b=1"), "{output:?}");
+}
+
+#[test]
 fn a_signal_that_is_ignored_is_so_for_the_command() {
     let script = format!("trap '' HUP; exec {RAMLEDGER} -- grep SigIgn /proc/self/status");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let mask = String::from_utf8_lossy(&output.stdout);
     let mask = u64::from_str_radix(mask.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     assert_eq!(mask & 1, 1, "{mask:x}");
+}
+
+#[test]
+fn a_tree_in_several_cgroups_is_said_to_be_so() {
+    let Ok(cgroup) = Cgroup::create(&format!("ramledger-test-{}-2", std::process::id())) else {
+        eprintln!("skipped: this needs the right to create a cgroup");
+        return;
+    };
+    let join = cgroup.join_paths().iter().map(|path| format!("echo 0 > {}; ", path.display())).collect::<String>();
+    let shell = Shell::start(&format!("(sleep 60) & {join} sleep 60"));
+    let read = || json(&ramledger(&["--json", "--pid", &shell.pid().to_string()]).stdout);
+    eventually("a note", || read()["notes"].to_string().contains("in another cgroup"));
+    drop(shell);
 }
 
 #[test]

@@ -10,23 +10,31 @@ use crate::table::{Cells, TextTable, table};
 
 const NOTES: &str = "\
 Medians, and below them the lowest and highest of all rounds. RAM is the peak of
-the server's cgroup, the kernel's part included. CPU is the server's for each
-good answer. All are loaded alike, as fast as they answer: client and server
-share this machine. Those below the others did not hold all connections.
+the server's cgroup, the kernel's part included (without a cgroup, what /proc
+shows at the end). CPU is the server's for each good answer. All are loaded
+alike, as fast as they answer: client and server share this machine. Servers
+with a fault in some round are below the others.
 ";
 
 /// As text for the terminal.
 pub fn text(comparison: &PeerComparison) -> String {
     let tables = |group| format!("{}\n{}\n", heading(group), unbroken(table(&cells(group, false))));
     let groups: String = comparison.groups.iter().map(tables).collect();
-    format!("{groups}\n{}\n{NOTES}", table(&identities(comparison)))
+    format!("{groups}\n{}\n{NOTES}{}", table(&identities(comparison)), warned(comparison))
 }
 
 /// As Markdown for an issue or a README: with a column more, for what of the RAM is anonymous pages.
 pub fn markdown(comparison: &PeerComparison) -> String {
     let tables = |group| format!("{}\n\n{}\n", heading(group), markdown::table(&cells(group, true)));
     let groups: String = comparison.groups.iter().map(tables).collect();
-    format!("{groups}{}\n{NOTES}", markdown::table(&identities(comparison)))
+    format!("{groups}{}\n{NOTES}{}", markdown::table(&identities(comparison)), warned(comparison))
+}
+
+fn warned(comparison: &PeerComparison) -> String {
+    match comparison.warned_runs {
+        0 => String::new(),
+        runs => format!("Runs with warnings: {runs}; `loadtest report FILE --report page.html` shows them.\n"),
+    }
 }
 
 /// The table with its names in one piece.

@@ -10,6 +10,8 @@ use crate::sweep::holds;
 pub struct PeerComparison {
     /// A summary of each server for each wait and number of connections.
     pub groups: Vec<Group>,
+    /// How many runs gave warnings.
+    pub warned_runs: usize,
 }
 
 /// Servers that were loaded alike.
@@ -71,7 +73,8 @@ impl PeerComparison {
             }
         }
         groups.sort_by_key(|group| (quantity::duration(&group.wait).ok(), group.connections));
-        Some(Self { groups })
+        let warned_runs = runs.iter().filter(|run| !run.warnings.is_empty()).count();
+        Some(Self { groups, warned_runs })
     }
 }
 

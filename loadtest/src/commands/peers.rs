@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
+use common::app::MAX_WAIT;
 use quantity::format;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -57,8 +58,8 @@ pub(crate) struct PeersArgs {
     #[arg(short, long, value_name = "TIME", value_parser = time, default_value = "10s")]
     duration: Duration,
 
-    /// How long to have those wait that can; 0s for no such runs
-    #[arg(long, value_name = "TIME", value_parser = quantity::duration, default_value = "1s")]
+    /// How long to have those wait that can, in whole milliseconds; 0s for no such runs
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "1s")]
     wait: Duration,
 
     /// When to give up on a request
@@ -74,6 +75,15 @@ pub(crate) struct PeersArgs {
 
     #[command(flatten)]
     events: EventArgs,
+}
+
+/// A wait that can be written into a path, and that our servers do not cut.
+fn wait(text: &str) -> Result<Duration, String> {
+    match quantity::duration(text)? {
+        wait if wait > MAX_WAIT => Err("it must be at most 60s".into()),
+        wait if wait.subsec_nanos() % 1_000_000 != 0 => Err("it must be whole milliseconds".into()),
+        wait => Ok(wait),
+    }
 }
 
 /// One measurement: which peer, and how.
@@ -96,11 +106,12 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
         print(&choice.list())?;
         return Ok(ExitCode::SUCCESS);
     }
-    host::prepare_for(args.connections.iter().copied().max().unwrap_or(1), host::SPARE_DESCRIPTORS)?;
     let outputs = Outputs::prepare(&args.outputs, true)?;
     let mut sinks = args.events.sinks(&outputs)?;
     let interrupt = Interrupt::install()?;
-    let Some(installed) = choice.install(&interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    let most = args.connections.iter().copied().max().unwrap_or(1);
+    host::prepare_for(most, host::SPARE_DESCRIPTORS)?;
+    let Some(installed) = choice.install(most, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let cells = args.order(&installed);
     ensure!(!cells.is_empty(), "there is nothing to compare: --list shows what can be installed");
     let settle = |cell: &Cell| Duration::from_secs(installed[cell.peer].peer.settle_s);
@@ -191,11 +202,12 @@ impl Choice {
     }
 
     /// Builds all that can be built, and says what is left out. `None` if interrupted.
-    fn install(self, interrupt: &Interrupt) -> Result<Option<Vec<Installed>>> {
+    fn install(self, most: usize, interrupt: &Interrupt) -> Result<Option<Vec<Installed>>> {
         let Some(executables) = build::build(&self.targets, interrupt)? else { return Ok(None) };
         let mut installed = Vec::new();
         for target in &self.targets {
-            installed.push(ours(*target, &executables[target])?.install()?);
+            let peer = ours(*target, &executables[target])?;
+            installed.push(peer.install(most, interrupt)?);
         }
         for peer in self.peers {
             if let Some(why) = peer.missing() {
@@ -203,8 +215,9 @@ impl Choice {
                 continue;
             }
             let name = peer.name.clone();
-            match peer.install() {
+            match peer.install(most, interrupt) {
                 Ok(peer) => installed.push(peer),
+                Err(_) if interrupt.is_raised() => return Ok(None),
                 Err(error) => say(format_args!("{name} is left out: {error:#}")),
             }
         }

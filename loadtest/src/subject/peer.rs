@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, Permissions};
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use common::db::Latency;
+use common::limits::DEFAULT_MAX_CONNECTIONS;
 use results::Target;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::build;
+use super::{build, launch};
+use crate::machine::interrupt::{Interrupt, kill_group};
 
 /// The peers that loadtest knows.
 const BUILT_IN: [&str; 12] = [
@@ -32,9 +37,10 @@ const BUILT_IN: [&str; 12] = [
 ];
 /// Debian keeps servers there, where the PATH of a user does not look.
 const MORE_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A server to compare. In `run`, `build` and the files, `{dir}` is a folder of its own, `{port}` the port to listen on at
-/// 127.0.0.1, and `{cpus}` how many CPUs there are.
+/// 127.0.0.1, `{cpus}` how many CPUs there are, and `{slots}` how many connections to be ready for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Peer {
@@ -78,6 +84,8 @@ pub(crate) struct Installed {
     /// What its program says of its version.
     pub(crate) version: Option<String>,
     directory: TempDir,
+    /// How many connections it is configured for: all, and some room for those that reconnect.
+    slots: usize,
 }
 
 /// All peers that loadtest knows.
@@ -99,7 +107,7 @@ pub(crate) fn read(path: &Path) -> Result<Peer> {
 
 /// One of our own servers as a peer.
 pub(crate) fn ours(target: Target, executable: &Path) -> Result<Peer> {
-    let command = build::command(target, executable, Latency::Fixed(std::time::Duration::ZERO));
+    let command = build::command(target, executable, Latency::Fixed(Duration::ZERO));
     let quoted = shlex::try_join(command.iter().map(String::as_str)).context("the path of a server")?;
     let version =
         shlex::try_join([executable.to_string_lossy().as_ref(), "--version"]).context("the path of a server")?;
@@ -118,8 +126,7 @@ pub(crate) fn ours(target: Target, executable: &Path) -> Result<Peer> {
         version,
         requires: None,
         build: None,
-        // The last of repeated flags counts.
-        run: format!("exec {}", quoted.replacen("127.0.0.1:0", "127.0.0.1:{port}", 1)),
+        run: format!("exec {} --max-connections {{slots}}", quoted.replacen("127.0.0.1:0", "127.0.0.1:{port}", 1)),
         settle_s: 0,
         path: root(),
         delay_path: Some("/delay/{ms}".to_owned()),
@@ -145,25 +152,57 @@ impl Peer {
         unmet.map(|command| format!("`{command}` fails: {install}"))
     }
 
-    /// Builds it in a folder of its own.
+    /// Builds it in a folder of its own, for so many connections at most.
     ///
     /// # Errors
-    /// It cannot be built: the message has the end of what the build said.
-    pub(crate) fn install(self) -> Result<Installed> {
+    /// It cannot be built: the message has what the build said. Or the user asked to stop.
+    pub(crate) fn install(self, connections: usize, interrupt: &Interrupt) -> Result<Installed> {
         let directory = tempfile::Builder::new().prefix("loadtest-peer-").tempdir()?;
+        let name = directory.path().to_string_lossy();
+        // It goes into commands and configurations of every grammar.
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+        ensure!(is_plain, "{name} has characters that configurations do not take: set TMPDIR to another folder");
         // Servers that are started as root read the files as somebody else.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let version =
             shell(&self.version)?.output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
-        let installed = Installed { peer: self, version, directory };
+        let slots = DEFAULT_MAX_CONNECTIONS.max(connections + connections / 5);
+        let installed = Installed { peer: self, version, directory, slots };
         installed.write_files(0)?;
         if let Some(build) = &installed.peer.build {
-            let built = shell(&installed.fill(build, 0))?.output()?;
-            let said = String::from_utf8_lossy(&built.stderr);
-            ensure!(built.status.success(), "{} cannot be built: {}", installed.peer.name, said.trim());
+            run_build(&installed.fill(build, 0), interrupt)
+                .with_context(|| format!("{} cannot be built", installed.peer.name))?;
         }
         Ok(installed)
     }
+}
+
+/// Runs a build to its end; it ends with us, and with the user's patience.
+fn run_build(build: &str, interrupt: &Interrupt) -> Result<()> {
+    let mut said = tempfile::tempfile()?;
+    let (stdout, stderr) = (said.try_clone()?, said.try_clone()?);
+    let argv = ["sh", "-c", &format!("PATH=$PATH:{MORE_PATH}; {build}")].map(str::to_owned);
+    let mut guarded = launch::start(&argv, &[], None, move |command| {
+        command.stdout(stdout).stderr(stderr);
+    })?;
+    let group = guarded.guard.id() as i32;
+    interrupt.guard_disposable(group);
+    let status = loop {
+        if interrupt.is_raised() {
+            kill_group(group);
+        }
+        match guarded.guard.try_wait()? {
+            Some(status) => break status,
+            None => thread::sleep(POLL_INTERVAL),
+        }
+    };
+    interrupt.guard(0);
+    ensure!(!interrupt.is_raised(), "interrupted");
+    let mut text = String::new();
+    said.rewind()?;
+    let _ = said.read_to_string(&mut text);
+    ensure!(status.success(), "{}", text.trim());
+    Ok(())
 }
 
 impl Installed {
@@ -173,8 +212,10 @@ impl Installed {
     /// Its files cannot be written.
     pub(crate) fn command(&self, port: u16) -> Result<String> {
         self.write_files(port)?;
-        let directory = shlex::try_quote(&self.directory())?.into_owned();
-        Ok(format!("PATH=$PATH:{MORE_PATH}; cd {directory}; {}", self.fill(&self.peer.run, port)))
+        let directory = self.directory();
+        let run = self.fill(&self.peer.run, port);
+        // Many raise the limit of descriptors by themselves; all may have as many.
+        Ok(format!("PATH=$PATH:{MORE_PATH}; ulimit -n \"$(ulimit -Hn)\"; cd {directory}; {run}"))
     }
 
     /// What to ask it for.
@@ -194,14 +235,18 @@ impl Installed {
             let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
             ensure!(is_plain, "{name} of the peer {} is not the name of a file", self.peer.name);
             let path = self.directory.path().join(name);
-            fs::write(&path, self.fill(content, port)).with_context(|| format!("cannot write {}", path.display()))?;
+            let written = fs::write(&path, self.fill(content, port));
+            let readable = written.and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)));
+            readable.with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
 
     fn fill(&self, text: &str, port: u16) -> String {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-        text.replace("{dir}", &self.directory()).replace("{port}", &port.to_string()).replace("{cpus}", &cpus)
+        let cpus = thread::available_parallelism().map_or(1, usize::from).to_string();
+        let (port, slots) = (port.to_string(), self.slots.to_string());
+        let values = [("{dir}", &self.directory()), ("{port}", &port), ("{cpus}", &cpus), ("{slots}", &slots)];
+        values.into_iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
     fn directory(&self) -> String {
@@ -272,7 +317,8 @@ mod tests {
         let text =
             "name = 'a'\nmodel = 'b'\nprograms = []\ninstall = ''\nversion = ''\nrun = ''\n[files]\n'../a' = ''\n";
         let peer: Peer = toml::from_str(text).unwrap();
-        assert!(peer.install().unwrap_err().to_string().contains("../a"));
+        let installed = Installed { peer, version: None, directory: TempDir::new().unwrap(), slots: 5 };
+        assert!(installed.write_files(0).unwrap_err().to_string().contains("../a"));
         let error = toml::from_str::<Peer>(&format!("colour = 'red'\n{text}")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");
     }

@@ -25,9 +25,11 @@ impl ExistingCgroup {
         Self::from_home(home::find().ok()?)
     }
 
-    /// The cgroup of the process `pid`; `None` as for [`own`](Self::own), and if there is no such process.
+    /// The cgroup of the process `pid`; `None` as for [`own`](Self::own), if there is no such process, and if its cgroup
+    /// cannot be seen from here, as from inside a container.
     pub fn of(pid: i32) -> Option<Self> {
-        Self::from_home(home::of(&Process::new(pid).ok()?).ok()?)
+        let cgroup = Self::from_home(home::of(&Process::new(pid).ok()?).ok()?)?;
+        cgroup.pids().ok()?.contains(&pid).then_some(cgroup)
     }
 
     /// The cgroup at this directory, of either version; `None` if it is none with a memory controller, or the root.
