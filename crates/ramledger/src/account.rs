@@ -6,6 +6,9 @@ use serde::Serialize;
 /// The name of the form of the JSON, in each object.
 const SCHEMA: &str = "ramledger/1";
 
+/// How much longer than a reading the pause behind it is at least: the kernel walks all page tables for it.
+pub(crate) const PAUSE_PER_READING: u32 = 10;
+
 /// The RAM of some processes at one moment. What could not be read is absent.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Account {

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::account::{Account, Charged, End};
+use crate::account::{Account, Charged, End, PAUSE_PER_READING};
 use crate::cli::Cli;
 use crate::join;
 use crate::output::Output;
@@ -25,8 +25,6 @@ use crate::output::Output;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How often the total is looked at where the kernel's own peak lacks something.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
-/// Reading may take this share of the time.
-const READING_SHARE: u32 = 10;
 /// Our cgroups are named this plus our pid, so that those of a killed run are found.
 const CGROUP_PREFIX: &str = "ramledger-";
 /// Runs the command and reports. Returns its exit status.
@@ -138,7 +136,7 @@ fn watch(
                 highest = Some(account);
             }
         }
-        pause = (pause * 2).min(interval).max(begin.elapsed() * READING_SHARE);
+        pause = (pause * 2).min(interval).max(begin.elapsed() * PAUSE_PER_READING);
         next = Instant::now() + pause;
     }
 }

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use meter::{ExistingCgroup, Ledger, LedgerWalk};
 
-use crate::account::{Account, Charged};
+use crate::account::{Account, Charged, PAUSE_PER_READING};
 use crate::cli::{Cli, Subject};
 use crate::output::Output;
 
-/// Reading may take this share of the time.
-const READING_SHARE: u32 = 10;
 /// Programs that know containers, in the order in which they are asked.
 const CONTAINER_TOOLS: [&str; 2] = ["docker", "podman"];
 
@@ -28,7 +26,7 @@ pub(crate) fn measure(subject: &Subject, cli: &Cli, mut output: Output) -> Resul
             return Ok(ExitCode::SUCCESS);
         }
         let taken = start.elapsed().saturating_sub(Duration::from_secs_f64(account.at_s));
-        thread::sleep(cli.interval.max(taken * READING_SHARE));
+        thread::sleep(cli.interval.max(taken * PAUSE_PER_READING));
         account = match running.read(start.elapsed()) {
             Ok(account) => account,
             // It has ended, and its last account stands there.

@@ -124,8 +124,7 @@ impl<'a> Lab<'a> {
 
     /// Whether a program can be run by this name.
     pub(crate) fn is_installed(program: &str) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+        host::is_in(&std::env::var_os("PATH").unwrap_or_default(), program)
     }
 
     /// What a program prints, which is killed as soon as the user asks to stop.

@@ -1,5 +1,7 @@
 //! Describes this machine, and checks whether its limits allow the run.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -97,6 +99,11 @@ fn count_of_ports(range: &str) -> Option<usize> {
     let mut bounds = range.split_whitespace().map(str::parse::<usize>);
     let (first, last) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
     Some((last + 1).saturating_sub(first))
+}
+
+/// Whether one of the folders of `path`, in the form of `PATH`, has this program.
+pub(crate) fn is_in(path: &OsStr, program: &str) -> bool {
+    env::split_paths(path).any(|directory| directory.join(program).is_file())
 }
 
 #[cfg(test)]

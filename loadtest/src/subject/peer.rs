@@ -18,6 +18,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{build, launch};
+use crate::machine::host;
 use crate::machine::interrupt::{Interrupt, kill_group};
 
 /// The peers that loadtest knows.
@@ -147,7 +148,7 @@ impl Peer {
         if let Some(program) = missing {
             return Some(format!("{program} is not installed: {install}"));
         }
-        let is_met = |command: &String| shell(command).is_ok_and(|mut shell| succeeds(&mut shell));
+        let is_met = |command: &String| succeeds(shell(command));
         let unmet = self.requires.iter().find(|command| !is_met(command));
         unmet.map(|command| format!("`{command}` fails: {install}"))
     }
@@ -164,8 +165,7 @@ impl Peer {
         ensure!(is_plain, "{name} has characters that configurations do not take: set TMPDIR to another folder");
         // Servers that are started as root read the files as somebody else.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
-        let version =
-            shell(&self.version)?.output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
+        let version = shell(&self.version).output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
         let slots = DEFAULT_MAX_CONNECTIONS.max(connections + connections / 5);
         let installed = Installed { peer: self, version, directory, slots };
         installed.write_files(0)?;
@@ -256,16 +256,16 @@ impl Installed {
 
 fn is_installed(program: &str) -> bool {
     let path = format!("{}:{MORE_PATH}", env::var("PATH").unwrap_or_default());
-    env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    host::is_in(path.as_ref(), program)
 }
 
-fn shell(command: &str) -> Result<Command> {
+fn shell(command: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("PATH=$PATH:{MORE_PATH}; {command}")]).stdin(Stdio::null());
-    Ok(shell)
+    shell
 }
 
-fn succeeds(command: &mut Command) -> bool {
+fn succeeds(mut command: Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
