@@ -47,7 +47,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "switch",
         what: "switching between them",
-        seconds: (5, 19),
+        seconds: (3, 19),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::switch,
@@ -55,7 +55,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "refill",
         what: "walking memory after a switch",
-        seconds: (3, 10),
+        seconds: (1, 10),
         uses_primitives: true,
         uses_servers: false,
         run: primitives::refill,
@@ -71,7 +71,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "keep",
         what: "keeping thousands of them",
-        seconds: (3, 31),
+        seconds: (2, 31),
         uses_primitives: true,
         uses_servers: false,
         run: keep::run,
@@ -79,7 +79,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "runtimes",
         what: "starting interpreters",
-        seconds: (5, 11),
+        seconds: (6, 11),
         uses_primitives: false,
         uses_servers: false,
         run: runtimes::run,
@@ -87,7 +87,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "interpreters",
         what: "threads and event loops of interpreters",
-        seconds: (3, 19),
+        seconds: (4, 19),
         uses_primitives: false,
         uses_servers: false,
         run: interpreters::run,
@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "connections",
         what: "holding connections",
-        seconds: (13, 220),
+        seconds: (10, 220),
         uses_primitives: false,
         uses_servers: true,
         run: connections::run,
@@ -119,7 +119,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "hold",
         what: "holding memory in each request",
-        seconds: (9, 47),
+        seconds: (7, 47),
         uses_primitives: false,
         uses_servers: true,
         run: limits::hold,
@@ -127,7 +127,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "overload",
         what: "running out of RAM",
-        seconds: (8, 40),
+        seconds: (6, 40),
         uses_primitives: false,
         uses_servers: true,
         run: limits::overload,
@@ -143,7 +143,7 @@ pub(crate) const ALL: &[Experiment] = &[
     Experiment {
         name: "faults",
         what: "a fault while others wait",
-        seconds: (6, 105),
+        seconds: (3, 105),
         uses_primitives: false,
         uses_servers: true,
         run: faults::run,

@@ -28,7 +28,7 @@ pub(super) fn overload(lab: &mut Lab<'_>) -> Result<()> {
         lab.record_missing("overload", format!("{error:#}; root could limit the RAM"));
         return Ok(());
     }
-    let ladder: &[usize] = lab.quick_or(&[1_000, 2_000, 6_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
+    let ladder: &[usize] = lab.quick_or(&[1_000, 2_000, 4_000], &[500, 1_000, 1_500, 2_000, 4_000, 8_000]);
     let all = [Target::Threads, Target::Threadpool, Target::Async];
     for target in all.into_iter().take(lab.quick_or(2, 3)) {
         let name = target.name();
@@ -143,7 +143,9 @@ pub(super) fn hold(lab: &mut Lab<'_>) -> Result<()> {
     let same: Vec<f64> = bare.iter().map(|(threads, tasks)| (10.0 * threads - 11.0 * tasks).max(0.0)).collect();
     let note = Some("by calculation from what each costs that holds nothing".to_owned());
     let what = "what a request must hold until a thread for each costs less than 10 % more than a task for each";
-    lab.record_noted("hold.same_at", what, Unit::Bytes, Estimate::mean(&same), note);
+    // Nothing holds less than nothing, whatever the spread of two rounds says.
+    let same_at = Estimate::mean(&same).map(|mean| Estimate { low: mean.low.max(0.0), ..mean });
+    lab.record_noted("hold.same_at", what, Unit::Bytes, same_at, note);
     Ok(())
 }
 

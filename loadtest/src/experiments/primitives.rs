@@ -18,8 +18,8 @@ pub(super) fn create(lab: &mut Lab<'_>) -> Result<()> {
 
 /// Switches between them.
 pub(super) fn switch(lab: &mut Lab<'_>) -> Result<()> {
-    let rounds = lab.quick_or("4", "20");
-    run(lab, &["switch", "--rounds", rounds])?;
+    let (rounds, batches) = lab.quick_or(("3", "100"), ("20", "200"));
+    run(lab, &["switch", "--rounds", rounds, "--batches", batches])?;
     let cells = ["futex", "pipe", "eventfd", "yield"];
     in_cycles(lab, cells.map(|cell| format!("switch.{cell}.one_cpu")).to_vec());
     // What the article compares: a switch between threads, and one between tasks.

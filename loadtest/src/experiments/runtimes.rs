@@ -57,7 +57,7 @@ func main() {
 \tfor i := 0; i < count; i++ {
 \t\tgo time.Sleep(time.Hour)
 \t}
-\ttime.Sleep(time.Second)
+\ttime.Sleep(500 * time.Millisecond)
 \tfmt.Println(\"ready\")
 \ttime.Sleep(time.Hour)
 }
