@@ -40,6 +40,10 @@ Examples:
   server, with percentiles:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/
 
+  The highest rate at which a server keeps what is asked of it, of any URL or
+  --target, to 5 %, and why not more:
+    loadtest -c 200 --slo 'p99 < 50ms' http://127.0.0.1:8084/
+
   Any other server, started, metered and stopped; and the load generator's
   own cost:
     loadtest -c 1000 --exec 'nginx -c \"$PWD/loadtest/examples/nginx.conf\"' \\

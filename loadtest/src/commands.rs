@@ -7,6 +7,7 @@ pub(crate) mod peers;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod serve;
+pub(crate) mod slo;
 pub(crate) mod sweep;
 mod target_choice;
 pub(crate) mod url;

@@ -33,6 +33,11 @@ impl LoadSpec {
         self.interval.is_none() && matches!(self.requests, Requests::Same(_))
     }
 
+    /// How often each of `users` sends, for so many requests a second of all.
+    pub fn interval_at(rate: u64, users: usize) -> Duration {
+        Duration::from_secs_f64(users as f64 / rate as f64)
+    }
+
     /// When requests are due, with an interval.
     pub(crate) fn schedule(&self) -> Option<Schedule> {
         self.interval.map(|interval| Schedule::new(interval, self.users))

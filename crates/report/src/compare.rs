@@ -18,6 +18,7 @@ use results::file::Source;
 use results::latency::Bounded;
 use results::run::RunResult;
 use results::settings::LoadSettings;
+use results::slo;
 use results::statistics;
 use results::sweep::Sweep;
 
@@ -44,8 +45,10 @@ impl Comparison {
     /// Compares what the files have in common.
     ///
     /// # Errors
-    /// They have nothing in common.
+    /// They have nothing in common, or hold searches for the highest rate.
     pub fn new(sources: &[Source]) -> Result<Self> {
+        let is_search = sources.iter().flat_map(|source| &source.results).any(slo::is_step);
+        ensure!(!is_search, "searches of --slo are not compared: print each, and read the answers side by side");
         let mut sections = Vec::new();
         let mut notes = Vec::new();
         for heading in headings(sources) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::command::command_line;
 use results::figure::{Figure, FigureValues};
 use results::run::RunResult;
+use results::slo::{self, Searches};
 use results::sweep::{ModelSummary, Slope, Sweep};
 
 /// The columns that identify a run.
@@ -41,14 +42,21 @@ const MODEL: [&str; 9] = [
     "model.fails_by",
 ];
 
+/// The columns of a search for the highest rate: of a step, and what all steps of its server have in common.
+const SEARCH: [&str; 6] = ["load.rate", "slo.objectives", "slo.missed", "slo.holds", "slo.fails_at", "slo.ended_by"];
+
 /// A row for each run: its identity, every figure in JSON order, and the kinds of its warnings. The runs of a sweep are
-/// in the order of its table, and each has the slopes and limits of its model.
+/// in the order of its table, and each has the slopes and limits of its model; the steps of a search have its rates.
 pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
     let mut writer = Writer::from_writer(Vec::new());
     let figures: Vec<&str> = Figure::all().map(|figure| figure.0).collect();
     let sweep = Sweep::new(results);
+    let searches = Searches::new(results);
     let model_columns = if sweep.is_some() { &MODEL[..] } else { &[] };
-    writer.write_record(NAMES.iter().chain(&figures).chain(&["warnings.kind"]).chain(model_columns))?;
+    let search_columns = if searches.is_some() { &SEARCH[..] } else { &[] };
+    writer.write_record(
+        NAMES.iter().chain(&figures).chain(&["warnings.kind"]).chain(model_columns).chain(search_columns),
+    )?;
     let sorted = sweep.as_ref().map_or_else(|| results.iter().collect(), Sweep::sorted_runs);
     for result in sorted {
         let values = FigureValues::new(result);
@@ -67,7 +75,8 @@ pub fn runs(results: &[RunResult]) -> Result<Vec<u8>> {
             .map(|warning| text(&warning["kind"]));
         let kinds = kinds.collect::<Vec<_>>().join(" ");
         let model = sweep.as_ref().and_then(|sweep| sweep.model(&result.target)).map_or(Vec::new(), model_fields);
-        writer.write_record(names.chain(figures).chain([kinds]).chain(model))?;
+        let search = searches.as_ref().map_or(Vec::new(), |searches| search_fields(searches, result));
+        writer.write_record(names.chain(figures).chain([kinds]).chain(model).chain(search))?;
     }
     writer.into_inner().context("the rows cannot be collected")
 }
@@ -82,6 +91,18 @@ fn model_fields(model: &ModelSummary) -> Vec<String> {
     let limits = [model.holds, model.fails_at].map(|connections| number(connections.map(|count| count as f64)));
     let cause = model.fails_by.map_or_else(String::new, |cause| cause.name().to_owned());
     [&slope(model.active)[..], &slope(model.keep_alive), &limits, &[cause]].concat()
+}
+
+/// The fields of a step, as in [`SEARCH`].
+fn search_fields(searches: &Searches, step: &RunResult) -> Vec<String> {
+    let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string());
+    let load = step.load.clone().unwrap_or_default();
+    let objectives: Vec<_> = load.slo.iter().filter_map(|text| text.parse().ok()).collect();
+    let missed = load.rate.and_then(|_| slo::miss(&objectives, step)).unwrap_or_default();
+    let search = searches.search_of(step);
+    let ended_by = search.map_or(Value::Null, |search| serde_json::to_value(search.ended_by).unwrap_or_default());
+    let [holds, fails_at] = [search.and_then(|search| search.holds), search.and_then(|search| search.fails_at)];
+    vec![number(load.rate), load.slo.join(" and "), missed, number(holds), number(fails_at), text(&ended_by)]
 }
 
 /// A row for each second of each run.
@@ -114,6 +135,7 @@ mod tests {
     use csv::{Reader, StringRecord};
     use results::run::SweepPlan;
     use results::samples::sample;
+    use results::settings::LoadSettings;
     use results::{Warning, WarningKind};
     use std::collections::BTreeMap;
 
@@ -158,6 +180,29 @@ mod tests {
         assert_eq!(column("connections.requested"), ["100", "200", "300"]);
         assert_eq!(column("model.active.bytes"), ["100", "100", "100"]);
         assert_eq!((column("model.holds")[0].as_str(), column("model.fails_at")[0].as_str()), ("300", ""));
+    }
+
+    #[test]
+    fn the_steps_of_a_search_have_its_rates() {
+        let steps = [None, Some(12_500), Some(5)].map(|rate| {
+            let mut run = sample("threads");
+            run.load = Some(LoadSettings {
+                rate,
+                slo: vec!["p99 < 2s".into()],
+                duration_ms: 3_000,
+                ..LoadSettings::default()
+            });
+            run.errors.status = rate.map_or(0, |rate| rate / 5_000);
+            run
+        });
+        let rows = read(&super::runs(&steps).unwrap());
+        let column = |name: &str| rows.iter().map(|row| row[name].clone()).collect::<Vec<_>>();
+        assert_eq!(column("load.rate"), ["", "12500", "5"]);
+        assert_eq!(column("slo.missed"), ["", "2 requests failed", ""]);
+        assert_eq!(
+            [&rows[0]["slo.holds"], &rows[0]["slo.fails_at"], &rows[0]["slo.ended_by"]],
+            ["5", "12500", "interrupted"]
+        );
     }
 
     #[test]

@@ -14,18 +14,21 @@ mod palette;
 mod sweep;
 mod words;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use results::claim::Judgement;
 use results::run::RunResult;
+use results::slo;
 
 use models::Study;
 
 /// The page for one run, several servers or a sweep.
 ///
 /// # Errors
-/// A chart cannot be drawn.
+/// A chart cannot be drawn, or the runs are steps of a search for the highest rate.
 pub fn page(results: &[RunResult]) -> Result<String> {
+    let is_search = results.iter().any(slo::is_step);
+    ensure!(!is_search, "--report has no charts of a search of --slo: take --markdown, --csv or --json");
     Ok(page::page(&Study::new(results), results)?.into_string())
 }
 

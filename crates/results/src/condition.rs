@@ -4,6 +4,7 @@
 //! others is unknown, and so is a condition on a figure that was not measured. Unknown counts as failed: a check that
 //! could not be made has not passed.
 
+use std::fmt;
 use std::str::FromStr;
 
 use quantity::format;
@@ -78,6 +79,40 @@ impl Condition {
         is_certain.then(|| holds(value))
     }
 
+    /// The figure.
+    pub(crate) fn figure(&self) -> Figure {
+        self.figure
+    }
+
+    /// Whether it holds for every lower value, too; no figure is below 0.
+    pub(crate) fn is_upper_bound(&self) -> bool {
+        matches!(self.operator, Operator::Below | Operator::AtMost)
+            || (self.operator == Operator::Equal && self.limit == 0.0)
+    }
+
+    /// The limit, in the figure's own unit.
+    pub(crate) fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// The figure's name, as the user wrote it.
+    pub(crate) fn name(&self) -> &str {
+        self.text.split(['<', '>', '=', '!']).next().unwrap_or_default().trim()
+    }
+
+    /// Why it does not hold, or cannot be decided; `None` if it holds.
+    pub(crate) fn miss(&self, figures: &FigureValues) -> Option<String> {
+        let value = figures.get(self.figure);
+        let Some(known) = value else { return Some(format!("{} was not measured", self.name())) };
+        match self.holds(value) {
+            Some(true) => None,
+            None if known.is_lower_bound => {
+                Some(format!("{} is only known to be {}", self.name(), self.figure.text(value)))
+            }
+            _ => Some(format!("{} was {}", self.name(), self.figure.text(value))),
+        }
+    }
+
     fn failure(&self, figures: &FigureValues) -> Option<String> {
         let Self { text, figure, .. } = self;
         let value = figures.get(*figure);
@@ -92,6 +127,12 @@ impl Condition {
                 Some(format!("unknown whether {text}: it is only known to be {} ({exact})", figure.text(value)))
             }
         }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
     }
 }
 

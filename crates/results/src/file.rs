@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
+use crate::slo::{self, Searches};
 use crate::sweep::{self, Sweep};
 
 /// A result file.
@@ -42,9 +43,9 @@ pub fn from_json(name: String, content: &[u8]) -> Result<Source> {
     })?;
     let (entries, is_list) = match json {
         Value::Array(entries) => (entries, true),
-        mut json if json["schema"] == sweep::SCHEMA => match json["runs"].take() {
+        mut json if json["schema"] == sweep::SCHEMA || json["schema"] == slo::SCHEMA => match json["runs"].take() {
             Value::Array(entries) => (entries, true),
-            _ => bail!("{name} is a sweep without runs"),
+            _ => bail!("{name} is a sweep or a search without runs"),
         },
         json => (vec![json], false),
     };
@@ -53,14 +54,15 @@ pub fn from_json(name: String, content: &[u8]) -> Result<Source> {
     Ok(Source { name, results, is_list })
 }
 
-/// The content of a file: one run, a list of runs, or a sweep with its summary.
+/// The content of a file: one run, a list of runs, or a sweep or searches with their summary.
 ///
 /// # Errors
 /// A value cannot be written as JSON.
 pub fn to_json(results: &[RunResult], is_list: bool) -> Result<Vec<u8>> {
-    let mut json = match (results, Sweep::new(results)) {
-        ([one], _) if !is_list => serde_json::to_vec_pretty(one)?,
-        (_, Some(sweep)) => serde_json::to_vec_pretty(&sweep)?,
+    let mut json = match (results, Sweep::new(results), Searches::new(results)) {
+        ([one], ..) if !is_list => serde_json::to_vec_pretty(one)?,
+        (_, Some(sweep), _) => serde_json::to_vec_pretty(&sweep)?,
+        (_, _, Some(searches)) => serde_json::to_vec_pretty(&searches)?,
         _ => serde_json::to_vec_pretty(results)?,
     };
     json.push(b'\n');
@@ -119,7 +121,7 @@ mod tests {
         assert!(source.is_list);
         assert_eq!(serde_json::to_value(source.results).unwrap(), serde_json::to_value(runs).unwrap());
         let error = read_text("{\"schema\": \"c10k-sweep/1\"}").unwrap_err().to_string();
-        assert!(error.contains("a sweep without runs"), "{error}");
+        assert!(error.contains("a sweep or a search without runs"), "{error}");
     }
 
     #[test]

@@ -13,11 +13,13 @@ pub mod figure;
 pub mod file;
 pub mod latency;
 pub mod merge;
+pub mod objective;
 pub mod peers;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod settings;
+pub mod slo;
 pub mod statistics;
 pub mod sweep;
 pub mod target;

@@ -12,6 +12,7 @@ use crate::latency::Latencies;
 use crate::run::{
     ClientSummary, Connections, ErrorReason, Errors, Memory, Rate, RunResult, Second, ServerSummary, sum,
 };
+use crate::slo;
 use crate::warning::{Warning, WarningKind};
 
 /// Merges the first run of each file, the second run of each file, and so on.
@@ -21,6 +22,8 @@ use crate::warning::{Warning, WarningKind};
 pub fn merge(sources: &[Source]) -> Result<Vec<RunResult>> {
     let (first, others) = sources.split_first().context("nothing to merge")?;
     ensure!(!others.is_empty(), "--merge needs the files of several load generators");
+    let is_search = sources.iter().flat_map(|source| &source.results).any(slo::is_step);
+    ensure!(!is_search, "searches of --slo cannot be merged: each chose its own rates");
     for other in others {
         let (expected, found) = (first.results.len(), other.results.len());
         ensure!(

@@ -18,6 +18,9 @@ pub struct LoadSettings {
     pub headers: Vec<String>,
     /// The script that made the requests.
     pub script: Option<Script>,
+    /// What the answers are to keep, if this run is a step of a search for the highest rate; empty otherwise.
+    #[serde(default)]
+    pub slo: Vec<String>,
     /// The command line of loadtest, without secrets; empty in older files.
     #[serde(default)]
     pub command: Vec<String>,

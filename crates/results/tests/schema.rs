@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use results::claim::{self, Judgement};
 use results::event::{self, Event, RunPhase};
 use results::run::{RunResult, SCHEMA, Second, SweepPlan};
+use results::settings::LoadSettings;
+use results::slo::{self, Searches};
 use results::sweep::{self, Sweep};
 use results::{Warning, WarningKind, file};
 use schemars::{Schema, schema_for};
@@ -69,6 +71,21 @@ fn the_schema_of_sweeps_is_committed_and_kept() {
     runs.iter_mut().for_each(|run| run.sweep = Some(plan.clone()));
     let sweep: Value = serde_json::from_slice(&file::to_json(&runs, true).unwrap()).unwrap();
     assert_valid(sweep::SCHEMA, &sweep);
+}
+
+#[test]
+fn the_schema_of_searches_is_committed_and_kept() {
+    assert_is_committed(slo::SCHEMA, &schema_for!(Searches));
+    let mut runs: Vec<RunResult> = serde_json::from_str(RUNS).unwrap();
+    for (run, rate) in runs.iter_mut().zip([None, Some(100)]) {
+        run.target = "threads".into();
+        run.load = Some(LoadSettings { rate, slo: vec!["p99 < 50ms".into()], ..LoadSettings::default() });
+    }
+    let json = file::to_json(&runs, true).unwrap();
+    let searches: Value = serde_json::from_slice(&json).unwrap();
+    assert_valid(slo::SCHEMA, &searches);
+    assert_eq!(searches["searches"][0]["fails_at"], 100);
+    assert_eq!(file::from_json("a".into(), &json).unwrap().results.len(), 2);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use load::net::Url;
 use results::target::ARTICLE_CONNECTIONS;
 
 use super::measure::MeasureOptions;
+use super::slo::{STEP_DURATION, SloArgs};
 use super::target_choice::TargetChoice;
 use super::url::UrlOptions;
 use crate::machine::cpus::Split;
@@ -21,6 +22,8 @@ use crate::subject::MeteredServer;
 use crate::subject::remote::Remote;
 use crate::wrk::script::ScriptFile;
 
+/// How long to measure unless `-d` says otherwise.
+const DURATION: Duration = Duration::from_secs(10);
 /// A longer duration is a mistake.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
@@ -68,9 +71,9 @@ pub(crate) struct Flags {
     #[arg(short, long, value_name = "N", value_parser = quantity::positive_count)]
     connections: Option<usize>,
 
-    /// How long to measure: 10, 10s, 2m, 500ms
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = time)]
-    duration: Duration,
+    /// How long to measure: 10, 10s, 2m, 500ms [default: 10s; with --slo, 3s for each step]
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    duration: Option<Duration>,
 
     /// How long a database query takes in the server: 1s, uniform:50ms..150ms, exp:100ms, or lognormal:100ms,p99=1s
     #[arg(long, value_name = "LATENCY", default_value = "1s", conflicts_with = "url")]
@@ -81,7 +84,7 @@ pub(crate) struct Flags {
     threads: usize,
 
     /// A Lua script as in wrk, which makes the requests and sees the answers
-    #[arg(short, long, value_name = "FILE", conflicts_with = "target")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["target", "slo"])]
     script: Option<PathBuf>,
 
     /// Let the script use LuaJIT's ffi and debug libraries, as wrk always does: a mistake in it can then crash loadtest
@@ -93,11 +96,11 @@ pub(crate) struct Flags {
     headers: Vec<String>,
 
     /// Print percentiles of the latency
-    #[arg(short = 'L', long, conflicts_with = "target")]
+    #[arg(short = 'L', long, conflicts_with_all = ["target", "slo"])]
     latency: bool,
 
     /// Requests per second, as in wrk2: each is timed from when it was due, whether or not the server keeps up
-    #[arg(short = 'R', long, value_name = "N", value_parser = quantity::positive_count, conflicts_with = "target")]
+    #[arg(short = 'R', long, value_name = "N", value_parser = quantity::positive_count, conflicts_with_all = ["target", "slo"])]
     rate: Option<usize>,
 
     /// With --rate: also print percentiles of the latency from when requests were sent
@@ -122,6 +125,9 @@ pub(crate) struct Flags {
     /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
     ram_limit: Option<u64>,
+
+    #[command(flatten)]
+    slo: SloArgs,
 
     #[command(flatten)]
     outputs: OutputArgs,
@@ -151,21 +157,36 @@ pub(crate) enum Load {
 }
 
 impl Flags {
+    fn duration(&self) -> Duration {
+        self.duration.unwrap_or(if self.slo.is_given() { STEP_DURATION } else { DURATION })
+    }
+
+    fn check_slo(&self) -> Result<(), clap::Error> {
+        if self.slo.is_given() && self.conditions.is_given() {
+            let why = "--fail-if judges one run, and --slo makes many: write what must hold as another --slo\n";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, why));
+        }
+        Ok(())
+    }
+
     /// What to measure with --target.
     ///
     /// # Errors
     /// There is no target, or the environment names an invalid server.
     pub(crate) fn measure(self) -> Result<MeasureOptions, clap::Error> {
         let wrong = |kind, why: &str| clap::Error::raw(kind, format!("{why}\n"));
+        self.check_slo()?;
         let target = self
             .target
             .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "nothing to measure: add --target all"))?;
+        let duration = self.duration();
         let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, &why));
         Ok(MeasureOptions {
             target,
             spec: TargetSpec {
                 connections: self.connections.unwrap_or(ARTICLE_CONNECTIONS),
-                duration: self.duration,
+                duration,
+                rate: None,
                 db_wait: self.db_wait,
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
                 ram_limit_bytes: self.ram_limit,
@@ -174,6 +195,7 @@ impl Flags {
                 round: None,
             },
             remotes: if self.remote.is_empty() { from_environment()? } else { self.remote },
+            slo: self.slo,
             outputs: self.outputs,
             events: self.events,
             conditions: self.conditions,
@@ -188,6 +210,8 @@ impl Flags {
         if self.target.is_some() {
             return Ok(Load::Targets(Box::new(self.measure()?)));
         }
+        self.check_slo()?;
+        let duration = self.duration();
         let connections = self.connections.unwrap_or(10);
         if connections < self.threads {
             let why = "number of connections must be >= threads\n";
@@ -202,12 +226,13 @@ impl Flags {
             url: self.url,
             server,
             cpus: self.cpus,
+            slo: self.slo,
             outputs: self.outputs,
             events: self.events,
             conditions: self.conditions,
             threads: self.threads,
             connections,
-            duration: self.duration,
+            duration,
             headers: self.headers,
             script: self.script.map(|path| ScriptFile { path, is_trusted: self.unsafe_lua }),
             arguments: self.rest,

@@ -7,6 +7,7 @@ use common::limits;
 use report::text;
 use results::{RunResult, Target};
 
+use super::slo::{self, SloArgs};
 use super::target_choice::TargetChoice;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
@@ -15,7 +16,7 @@ use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
-use crate::subject::build;
+use crate::subject::build::{self, Executables};
 use crate::subject::remote::Remote;
 
 /// What to measure, and where the results go.
@@ -27,6 +28,8 @@ pub(crate) struct MeasureOptions {
     pub(crate) spec: TargetSpec,
     /// The targets that run elsewhere.
     pub(crate) remotes: Vec<Remote>,
+    /// What to find the highest rate for.
+    pub(crate) slo: SloArgs,
     /// Where to write the results.
     pub(crate) outputs: OutputArgs,
     /// Where to write events.
@@ -49,6 +52,15 @@ impl MeasureOptions {
         self.remotes.iter().find(|remote| remote.target == target)
     }
 
+    /// The servers to build and start.
+    fn local(&self) -> Vec<Target> {
+        self.targets().into_iter().filter(|&target| self.remote(target).is_none()).collect()
+    }
+
+    fn location<'a>(&'a self, target: Target, executables: &'a Executables) -> Location<'a> {
+        self.remote(target).map_or_else(|| Location::Local(&executables[&target]), Location::Remote)
+    }
+
     /// Whether the result is a list, even if an interrupt leaves one run.
     fn is_series(&self) -> bool {
         self.target == TargetChoice::All
@@ -58,6 +70,9 @@ impl MeasureOptions {
 /// Measures every requested target, and returns the exit status.
 pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
+    if options.slo.is_given() {
+        return search(options, &interrupt);
+    }
     let results = measure(options, &interrupt)?;
     let is_failed = options.conditions.fail(&results);
     Ok(exit_code(&results, &interrupt, is_failed))
@@ -72,19 +87,14 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = options.events.sinks(&outputs)?;
-    let targets = options.targets();
-    let local: Vec<_> = targets.iter().copied().filter(|&target| options.remote(target).is_none()).collect();
-    let Some(executables) = build::build(&local, interrupt)? else { return Ok(Vec::new()) };
+    let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(Vec::new()) };
     let mut results = Vec::new();
     let mut printed = Ok(());
-    for &target in &targets {
+    for target in options.targets() {
         if interrupt.is_raised() {
             break;
         }
-        let location = match options.remote(target) {
-            Some(remote) => Location::Remote(remote),
-            None => Location::Local(&executables[&target]),
-        };
+        let location = options.location(target, &executables);
         results.push(target::run(target, location, &options.spec, interrupt, &mut sinks));
         // Write before printing: stdout may block or be closed. A failed write is retried with the next run.
         let written = outputs.write(&results);
@@ -100,6 +110,23 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     printed = printed.and_then(|()| print(&(table + &report::answer(&results))));
     written.and(printed)?;
     Ok(results)
+}
+
+/// Finds the highest rate of every requested target, and returns the exit status.
+fn search(options: &MeasureOptions, interrupt: &Interrupt) -> Result<ExitCode> {
+    options.slo.ensure_possible(options.spec.fixed_wait().unwrap_or_default())?;
+    host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
+    options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    let mut bench = slo::Bench::new(&options.slo, options.spec.duration, &options.outputs, interrupt)?;
+    let mut sinks = options.events.sinks(bench.outputs())?;
+    let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(EXIT_STATUS.into()) };
+    for target in options.targets() {
+        bench.search(|step| {
+            let spec = TargetSpec { rate: step.rate, duration: step.duration, ..options.spec.clone() };
+            target::run(target, options.location(target, &executables), &spec, interrupt, &mut sinks)
+        });
+    }
+    bench.finish()
 }
 
 fn exit_code(results: &[RunResult], interrupt: &Interrupt, is_failed: bool) -> ExitCode {

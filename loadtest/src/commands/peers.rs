@@ -13,9 +13,11 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 use results::event::{self, Event, Sink as _};
 use results::peers::PeerComparison;
+use results::slo::Step;
 use results::{RunResult, Target};
 
 use super::flags::time;
+use super::slo::{self, STEP_DURATION, SloArgs};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
@@ -27,6 +29,9 @@ use crate::subject::peer::{Installed, Peer, built_in, ours, read};
 
 /// How long to start, stop and meter one server takes, beside its window.
 const OVERHEAD: Duration = Duration::from_secs(5);
+/// How long a run takes unless `-d` says otherwise.
+const DURATION: Duration = Duration::from_secs(10);
+const NOTHING_INSTALLED: &str = "there is nothing to compare: --list shows what can be installed";
 
 /// Compare our servers with nginx, Apache, Go, Node and others, loaded alike in interleaved rounds
 ///
@@ -51,15 +56,15 @@ pub(crate) struct PeersArgs {
     connections: Vec<usize>,
 
     /// How many times to measure each
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 5)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 5, conflicts_with = "slo")]
     rounds: u32,
 
-    /// How long each run takes: 10, 10s, 2m, 500ms
-    #[arg(short, long, value_name = "TIME", value_parser = time, default_value = "10s")]
-    duration: Duration,
+    /// How long each run takes: 10, 10s, 2m, 500ms [default: 10s; with --slo, 3s for each step]
+    #[arg(short, long, value_name = "TIME", value_parser = time)]
+    duration: Option<Duration>,
 
     /// How long to have those wait that can, in whole milliseconds; 0s for no such runs
-    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "1s", conflicts_with = "slo")]
     wait: Duration,
 
     /// When to give up on a request
@@ -67,8 +72,11 @@ pub(crate) struct PeersArgs {
     timeout: Duration,
 
     /// The seed of the random order [default: the time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "slo")]
     seed: Option<u64>,
+
+    #[command(flatten)]
+    slo: SloArgs,
 
     #[command(flatten)]
     outputs: OutputArgs,
@@ -106,14 +114,17 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
         print(&choice.list())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outputs = Outputs::prepare(&args.outputs, true)?;
-    let mut sinks = args.events.sinks(&outputs)?;
     let interrupt = Interrupt::install()?;
     let most = args.connections.iter().copied().max().unwrap_or(1);
     host::prepare_for(most, host::SPARE_DESCRIPTORS)?;
+    if args.slo.is_given() {
+        return search(args, choice, most, &interrupt);
+    }
+    let outputs = Outputs::prepare(&args.outputs, true)?;
+    let mut sinks = args.events.sinks(&outputs)?;
     let Some(installed) = choice.install(most, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let cells = args.order(&installed);
-    ensure!(!cells.is_empty(), "there is nothing to compare: --list shows what can be installed");
+    ensure!(!cells.is_empty(), NOTHING_INSTALLED);
     let settle = |cell: &Cell| Duration::from_secs(installed[cell.peer].peer.settle_s);
     let time: Duration = cells.iter().map(|cell| cell.spec.duration + settle(cell) + OVERHEAD).sum();
     say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
@@ -139,6 +150,23 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     })
 }
 
+/// Finds the highest rate of each, answered at once, one after the other.
+fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) -> Result<ExitCode> {
+    let mut bench = slo::Bench::new(&args.slo, args.duration.unwrap_or(STEP_DURATION), &args.outputs, interrupt)?;
+    let mut sinks = args.events.sinks(bench.outputs())?;
+    let Some(installed) = choice.install(most, interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    ensure!(!installed.is_empty(), NOTHING_INSTALLED);
+    for peer in &installed {
+        for &connections in &args.connections {
+            bench.search(|Step { rate, duration }| {
+                let spec = PeerSpec { connections, duration, rate, wait_ms: 0, timeout: args.timeout, round: None };
+                peer::run(peer, &spec, interrupt, &mut sinks)
+            });
+        }
+    }
+    bench.finish()
+}
+
 impl PeersArgs {
     /// All cells, round after round, each round in its own random order.
     fn order(&self, installed: &[Installed]) -> Vec<Cell> {
@@ -151,8 +179,9 @@ impl PeersArgs {
             for (peer, installed) in installed.iter().enumerate() {
                 for &wait_ms in waits.iter().filter(|&&wait_ms| wait_ms == 0 || installed.peer.can_wait()) {
                     cells.extend(self.connections.iter().map(|&connections| {
-                        let (duration, timeout) = (self.duration, self.timeout);
-                        Cell { peer, spec: PeerSpec { connections, duration, wait_ms, timeout, round } }
+                        let (duration, timeout) = (self.duration.unwrap_or(DURATION), self.timeout);
+                        let round = Some(round);
+                        Cell { peer, spec: PeerSpec { connections, duration, rate: None, wait_ms, timeout, round } }
                     }));
                 }
             }

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use report::compare::Comparison;
-use report::{peers, sweep, text};
+use report::{peers, slo, sweep, text};
 use results::RunResult;
 use results::file::{Source, read};
 use results::merge::merge;
 use results::peers::PeerComparison;
+use results::slo::Searches;
 use results::sweep::Sweep;
 
 use crate::machine::terminal::{columns, print};
@@ -59,8 +60,11 @@ fn all(sources: &[Source]) -> Vec<RunResult> {
     sources.iter().flat_map(|source| source.results.clone()).collect()
 }
 
-/// The text that a run or a sweep prints.
+/// The text that a run, a sweep or a search prints.
 fn as_printed(results: &[RunResult], is_list: bool) -> String {
+    if let Some(searches) = Searches::new(results) {
+        return slo::text(&searches);
+    }
     if let Some(comparison) = PeerComparison::new(results) {
         return peers::text(&comparison);
     }

@@ -61,7 +61,12 @@ impl ServeArgs {
     /// There is no target, or a flag is wrong.
     pub(crate) fn options(self) -> Result<ServeOptions, clap::Error> {
         let Self { listen, out, once, flags } = self;
-        Ok(ServeOptions { listen, out, once, measure: flags.measure()? })
+        let measure = flags.measure()?;
+        if measure.slo.is_given() {
+            let why = "serve shows no search: leave out --slo, or use `loadtest --target … --slo …`\n";
+            return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, why));
+        }
+        Ok(ServeOptions { listen, out, once, measure })
     }
 }
 

@@ -13,6 +13,7 @@ use results::RunResult;
 use results::run::{Errors, Wait};
 use results::settings::{self, LoadSettings};
 
+use super::slo::{self, SloArgs};
 use crate::machine::command_line::{self, without_secret};
 use crate::machine::cpus::Split;
 use crate::machine::hash;
@@ -41,6 +42,8 @@ pub(crate) struct UrlOptions {
     pub(crate) server: MeteredServer,
     /// The CPUs of the server and of the load generator.
     pub(crate) cpus: Option<Split>,
+    /// What to find the highest rate for.
+    pub(crate) slo: SloArgs,
     /// Where to write the result.
     pub(crate) outputs: OutputArgs,
     /// Where to write events.
@@ -72,22 +75,17 @@ pub(crate) struct UrlOptions {
 /// Loads the URL and prints wrk's output, and on stderr what wrk does not report.
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
-    let outputs = Outputs::prepare(&options.outputs, false)?;
-    let mut sinks = options.events.sinks(&outputs)?;
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
-    let server_cpus = options.cpus.as_ref().map(|cpus| &cpus.server);
-    let (subject, url) = match &options.url {
-        Some(url) => (Subject::open(&options.server, url, server_cpus, &interrupt)?, url.clone()),
-        None => Subject::null(server_cpus, &interrupt)?,
-    };
-    let address = url.connectable_address()?;
-    let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
-    let (setup, load_specs) = prepare(options, &url, &threads)?;
+    if options.slo.is_given() {
+        return search(options, &interrupt);
+    }
+    let outputs = Outputs::prepare(&options.outputs, false)?;
+    let mut sinks = options.events.sinks(&outputs)?;
+    let (ready, url, setup) = options.open(&interrupt)?;
     print(&printout::heading(url.as_str(), options.duration, options.threads, options.connections))?;
 
-    let spec = options.run_spec(&url);
-    let ready = Ready { subject, generator: Box::new(GooseGenerator::new(load_specs)?), own: None };
+    let spec = options.run_spec(url.as_str());
     let result = run::start(&spec, &mut sinks);
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let results = slice::from_ref(&result);
@@ -99,6 +97,23 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let is_failed = options.conditions.fail(results);
     written.and(printed)?;
     Ok(exit_code(&result, &printout.summary, &interrupt, is_failed))
+}
+
+/// Finds the highest rate of the URL, and returns the exit status.
+fn search(options: &UrlOptions, interrupt: &Interrupt) -> Result<ExitCode> {
+    let mut bench = slo::Bench::new(&options.slo, options.duration, &options.outputs, interrupt)?;
+    let mut sinks = options.events.sinks(bench.outputs())?;
+    bench.search(|step| {
+        let rate = step.rate.map(|rate| rate as usize);
+        let options = UrlOptions { rate, duration: step.duration, ..options.clone() };
+        let spec = options.run_spec(options.url.as_ref().map_or("the null server", Url::as_str));
+        let result = run::start(&spec, &mut sinks);
+        match options.open(interrupt) {
+            Ok((ready, ..)) => run::run(&spec, result, ready, interrupt, &mut sinks).0,
+            Err(error) => run::not_started(result, &error, interrupt, &mut sinks),
+        }
+    });
+    bench.finish()
 }
 
 fn exit_code(result: &RunResult, summary: &ScriptSummary, interrupt: &Interrupt, is_failed: bool) -> ExitCode {
@@ -121,9 +136,23 @@ impl UrlOptions {
         self.users_per_thread() * self.threads
     }
 
-    fn run_spec(&self, url: &Url) -> RunSpec {
+    /// Starts or finds the server, and prepares a load for it. Also returns its URL, and with a script its setup state.
+    fn open(&self, interrupt: &Interrupt) -> Result<(Ready, Url, Option<Script>)> {
+        let server_cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
+        let (subject, url) = match &self.url {
+            Some(url) => (Subject::open(&self.server, url, server_cpus, interrupt)?, url.clone()),
+            None => Subject::null(server_cpus, interrupt)?,
+        };
+        let address = url.connectable_address()?;
+        let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(self.threads).collect();
+        let (setup, load_specs) = prepare(self, &url, &threads)?;
+        let generator = Box::new(GooseGenerator::new(load_specs)?);
+        Ok((Ready { subject, generator, own: None }, url, setup))
+    }
+
+    fn run_spec(&self, name: &str) -> RunSpec {
         RunSpec {
-            name: url.as_str().to_owned(),
+            name: name.to_owned(),
             command: subject::command(&self.server),
             connections: self.users(),
             duration: self.duration,
@@ -149,6 +178,7 @@ impl UrlOptions {
                 sha256: hash::file_sha256(path).unwrap_or_default(),
                 arguments: self.arguments.clone(),
             }),
+            slo: Vec::new(),
             command: command_line::own(),
         }
     }
@@ -190,7 +220,7 @@ impl UrlOptions {
 
 /// The load of each thread, and with a script its setup state.
 fn prepare(options: &UrlOptions, url: &Url, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<LoadSpec>)> {
-    let interval = options.rate.map(|rate| Duration::from_secs_f64(options.users() as f64 / rate as f64));
+    let interval = options.rate.map(|rate| LoadSpec::interval_at(rate as u64, options.users()));
     let load_spec = |thread: &Thread, requests| {
         let (endpoint, users) = (url.endpoint(thread.address())?, options.users_per_thread());
         let (greeting, spread) = (None, Duration::ZERO);

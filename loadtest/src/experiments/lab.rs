@@ -206,6 +206,7 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
     TargetSpec {
         connections,
         duration,
+        rate: None,
         db_wait: Latency::Fixed(wait),
         timeout: Duration::from_secs(30),
         ram_limit_bytes: None,

@@ -40,9 +40,9 @@ fn of_load(premises: Premises, result: &RunResult) -> Vec<Warning> {
         let text = format!("only {established} of {requested} connections were established");
         warnings.push(Warning::new(WarningKind::FewerEstablished, text));
     }
-    // Only for a server that reports what it holds.
-    if let Some(held_peak) =
-        held_peak.filter(|held| result.complete && held_mean.is_some() && *held < established as u64)
+    // Only for a server that reports what it holds, and only if all send at once.
+    if let Some(held_peak) = held_peak
+        .filter(|held| result.complete && held_mean.is_some() && *held < established as u64 && result.rate.is_none())
     {
         let text = format!("the server held at most {held_peak} of {established} requests at once");
         warnings.push(Warning::new(WarningKind::FewerHeld, text));

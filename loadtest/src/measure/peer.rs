@@ -31,12 +31,14 @@ pub(crate) struct PeerSpec {
     pub(crate) connections: usize,
     /// How long to measure, from the first connection on.
     pub(crate) duration: Duration,
+    /// Requests a second; `None` means as many as the server takes.
+    pub(crate) rate: Option<u64>,
     /// How long the server is asked to wait before it answers.
     pub(crate) wait_ms: u64,
     /// When to give up on a request.
     pub(crate) timeout: Duration,
-    /// The round, counted from 1.
-    pub(crate) round: u32,
+    /// The round, counted from 1; `None` for a step of a search.
+    pub(crate) round: Option<u32>,
 }
 
 /// Runs the load against a fresh server. The result records any failure, and no process is left running.
@@ -90,12 +92,13 @@ impl PeerSpec {
             wait: Wait { spec: Latency::Fixed(Duration::from_millis(self.wait_ms)).to_string() },
             load: LoadSettings {
                 duration_ms: self.duration.as_millis() as u64,
+                rate: self.rate,
                 threads: threads(),
                 timeout_ms: self.timeout.as_millis() as u64,
                 command: command_line::own(),
                 ..LoadSettings::default()
             },
-            round: Some(self.round),
+            round: self.round,
             late_after: None,
             stop_timeout: STOP_TIMEOUT,
         }
@@ -110,7 +113,7 @@ impl PeerSpec {
             threads: threads(),
             timeout: Some(self.timeout),
             spread: Duration::from_millis(self.wait_ms),
-            interval: None,
+            interval: self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections)),
         })
     }
 }

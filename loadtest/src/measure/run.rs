@@ -226,13 +226,18 @@ impl Run<'_> {
         self.pause(Duration::ZERO)
     }
 
-    /// Holds all connections, then opens the window.
+    /// Holds all connections, then opens the window. At a rate the requests are never all in flight at once, and never in
+    /// step.
     fn drive_own(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.generator.start().map_err(failed)?;
         self.connect(own)?;
         self.subject.read_keep_alive();
-        self.hold(own, result)?;
-        self.settle()?;
+        if self.spec.load.rate.is_some() {
+            self.generator.go();
+        } else {
+            self.hold(own, result)?;
+            self.settle()?;
+        }
         self.enter(RunPhase::Measuring);
         self.subject.start_window();
         self.generator.start_window(self.spec.duration);

@@ -33,6 +33,8 @@ pub(crate) struct TargetSpec {
     pub(crate) connections: usize,
     /// How long to measure, once the server holds all connections.
     pub(crate) duration: Duration,
+    /// Requests a second; `None` means as many as the server takes.
+    pub(crate) rate: Option<u64>,
     /// How long a database query takes in the server, for its `--db-wait`.
     pub(crate) db_wait: Latency,
     /// When to give up on a request, count it as a timeout, and replace its connection.
@@ -78,6 +80,7 @@ pub(crate) fn run(
         wait: Wait { spec: spec.db_wait.to_string() },
         load: LoadSettings {
             duration_ms: spec.duration.as_millis() as u64,
+            rate: spec.rate,
             threads: threads(),
             timeout_ms: spec.timeout.as_millis() as u64,
             command: command_line::own(),
@@ -146,8 +149,9 @@ impl TargetSpec {
             users: self.connections,
             threads: threads(),
             timeout: Some(self.timeout),
-            spread: self.fixed_wait().unwrap_or_default(),
-            interval: None,
+            // A rate spreads them from the start.
+            spread: self.fixed_wait().filter(|_| self.rate.is_none()).unwrap_or_default(),
+            interval: self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections)),
         }
     }
 

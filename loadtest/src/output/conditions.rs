@@ -33,6 +33,11 @@ fn long_help() -> String {
 }
 
 impl Conditions {
+    /// Whether there are any.
+    pub(crate) fn is_given(&self) -> bool {
+        !self.fail_if.is_empty()
+    }
+
     /// Prints to standard error which conditions hold or cannot be decided. Returns whether there are any.
     pub(crate) fn fail(&self, results: &[RunResult]) -> bool {
         let failures = condition::failures(&self.fail_if, results);

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, ensure};
 use clap::Args;
 
-use report::{csv, html, markdown, peers, sweep};
+use report::{csv, html, markdown, peers, slo, sweep};
 use results::peers::PeerComparison;
+use results::slo::Searches;
 use results::sweep::Sweep;
 use results::{RunResult, file};
 
@@ -20,7 +21,7 @@ use super::file::OutputFile;
 #[derive(Args, Clone, Debug, Default)]
 #[group(id = "output", multiple = true)]
 pub(crate) struct OutputArgs {
-    /// Write the result to this file: an object, an array of several runs, or a sweep with its summary. Rewritten after
+    /// Write the result to this file: an object, an array of several runs, or a sweep or searches with their summary. Rewritten after
     /// each run, like the files below. One of them may be -, standard output; what is for people then goes to standard
     /// error
     #[arg(long, value_name = "FILE")]
@@ -68,6 +69,11 @@ enum Format {
 }
 
 impl OutputArgs {
+    /// Whether a page or a chart is among them.
+    pub(crate) fn has_charts(&self) -> bool {
+        self.report.is_some() || self.chart.is_some()
+    }
+
     /// Adds this JSON file if there is no other.
     pub(crate) fn or_json(mut self, path: Option<&Path>) -> Self {
         self.json = self.json.or(path.map(Path::to_owned));
@@ -176,6 +182,9 @@ impl Outputs {
 }
 
 fn markdown_of(results: &[RunResult]) -> String {
+    if let Some(searches) = Searches::new(results) {
+        return slo::markdown(&searches);
+    }
     if let Some(comparison) = PeerComparison::new(results) {
         return peers::markdown(&comparison);
     }

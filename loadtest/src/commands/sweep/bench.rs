@@ -117,6 +117,7 @@ impl<'a> Bench<'a> {
         TargetSpec {
             connections: cell.connections,
             duration: Duration::from_millis(self.plan.duration_ms),
+            rate: None,
             db_wait: self.db_wait,
             timeout: Duration::from_millis(self.plan.timeout_ms),
             ram_limit_bytes: self.plan.ram_limit_bytes,
