@@ -1,16 +1,12 @@
 //! The queue between the reactor and the workers: bounded, and what nobody waits for can be taken back.
 
 use std::collections::VecDeque;
-// Loom's twins try every order in which threads may meet.
-#[cfg(not(test))]
-use std::sync::{Condvar, Mutex, MutexGuard};
-
 use std::sync::PoisonError;
 
 use common::app::Work;
-#[cfg(test)]
-use loom::sync::{Condvar, Mutex, MutexGuard};
 use mio::Token;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Work that is queued, in the order in which it was.
 pub(crate) struct Jobs {

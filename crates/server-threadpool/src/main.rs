@@ -4,6 +4,7 @@ mod connection;
 mod jobs;
 mod pool;
 mod server;
+mod sync;
 
 use std::process::ExitCode;
 
