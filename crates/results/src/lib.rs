@@ -14,6 +14,7 @@ pub mod file;
 pub mod latency;
 pub mod merge;
 pub mod peers;
+pub mod replay;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;

@@ -130,7 +130,7 @@ impl TargetSpec {
         Ok(Ready {
             subject,
             generator,
-            own: Some(OwnServer { admin, is_remote, spawns_processes: target == Target::Prefork }),
+            own: Some(OwnServer { address, admin, is_remote, spawns_processes: target == Target::Prefork }),
         })
     }
 
