@@ -151,6 +151,11 @@ pub(crate) enum Load {
 }
 
 impl Flags {
+    /// Whether servers are to be started and measured.
+    pub(crate) fn has_target(&self) -> bool {
+        !self.target.is_empty()
+    }
+
     /// What to measure with --target.
     ///
     /// # Errors

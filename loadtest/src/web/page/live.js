@@ -1,0 +1,151 @@
+'use strict';
+
+/** How often the charts of a run that goes on are drawn anew. */
+const CHART_INTERVAL_MS = 2000;
+
+/** Follows one run by server-sent events, and the list of all. A browser reconnects by itself, and says what it has. */
+class Live {
+  constructor(about) {
+    this.announce = text => { byId('status').textContent = text; };
+    this.watch = new Watch(this.announce);
+    this.replay = new Replay(this.watch, at_s => this.drawCharts(at_s));
+    this.play = new Play(about, id => this.follow(id));
+    this.runs = [];
+    this.follow(Number(new URLSearchParams(location.hash.slice(1)).get('run')) || null);
+    setInterval(() => { if (this.isRunning()) this.drawCharts(); }, CHART_INTERVAL_MS);
+  }
+
+  /** Follows a run, or waits for the first. */
+  follow(id) {
+    this.source?.close();
+    [this.id, this.events] = [id, []];
+    this.watch.reset();
+    this.replay.withdraw();
+    byId('charts').replaceChildren();
+    this.open();
+    if (this.runs.length) this.list(this.runs);
+  }
+
+  open() {
+    this.source = new EventSource(this.id ? `/api/events?run=${this.id}` : '/api/events');
+    this.source.addEventListener('message', ({ data }) => this.take(JSON.parse(data)));
+    this.source.addEventListener('runs', ({ data }) => this.list(JSON.parse(data)));
+    this.source.addEventListener('open', () => this.showLink(true));
+    this.source.addEventListener('error', () => {
+      this.showLink(false);
+      // After an answer that is no stream, the browser gives up.
+      if (this.source.readyState === EventSource.CLOSED) setTimeout(() => this.follow(null), CHART_INTERVAL_MS);
+    });
+  }
+
+  take(event) {
+    this.events.push(event);
+    // The past of a run comes all at once, and is drawn once.
+    this.watch.take(event);
+    clearTimeout(this.pending);
+    this.pending = setTimeout(() => this.settle(), 30);
+    if (event.event !== 'observed' && event.event !== 'second') this.news = event;
+  }
+
+  settle() {
+    this.watch.update();
+    const { watch, news } = this;
+    if (news && this.isRunning()) watch.tell(news);
+    this.news = null;
+    if (this.events.at(-1)?.event === 'ended') {
+      this.replay.offer(this.events);
+      this.drawCharts();
+    }
+  }
+
+  isRunning() {
+    return this.runs.find(run => run.id === this.id)?.state === 'running';
+  }
+
+  list(runs) {
+    const known = Math.max(0, ...this.runs.map(run => run.id));
+    this.runs = runs;
+    const active = runs.find(run => run.state === 'running') ?? runs.at(-1);
+    const isOver = runs.find(run => run.id === this.id)?.state === 'ended';
+    // Whoever watches a run that is over follows the next that starts.
+    if (active && active.id !== this.id && (!this.id || (isOver && active.id > known && active.id > this.id))) {
+      return this.follow(active.id);
+    }
+    this.play.list(runs, this.id);
+    const run = runs.find(run => run.id === this.id);
+    byId('title').textContent = run ? `${formatCount(run.connections)} connections, ${run.state === 'running' ? 'live' : 'kept'}` : 'Connections, live';
+    byId('about').textContent = run
+      ? `Run ${run.id}: ${run.targets.join(', ')} · ${STATE_WORDS[run.state]}` : 'Nothing has run yet: start a run below.';
+    if (run?.state === 'ended') this.announce(run.sentence);
+    if (run?.state === 'ended' && this.events.length && this.events.at(-1).event !== 'ended') this.settleCutOff();
+  }
+
+  /** A stream of `--events` has no end of its own, and neither has a run that was cut off. */
+  settleCutOff() {
+    this.watch.update();
+    this.replay.offer(this.events);
+    this.drawCharts();
+  }
+
+  showLink(isUp) {
+    const link = byId('link');
+    link.hidden = isUp;
+    link.textContent = isUp ? '' : 'loadtest does not answer; trying again';
+  }
+
+  async drawCharts(at_s) {
+    if (!this.id || this.isDrawing || document.hidden) return;
+    this.isDrawing = true;
+    try {
+      const until = at_s == null ? '' : `?until=${at_s}`;
+      const response = await fetch(`/api/runs/${this.id}/charts${until}`);
+      if (response.ok) showCharts(await response.text());
+    } catch {
+      // The stream says that loadtest does not answer.
+    } finally {
+      this.isDrawing = false;
+    }
+  }
+}
+
+/** Replaces the charts, and keeps open the tables that are. */
+function showCharts(markup) {
+  const charts = byId('charts');
+  const open = [...charts.querySelectorAll('details')].map(details => details.open);
+  // The server has escaped all that comes from a run.
+  charts.innerHTML = markup;
+  charts.querySelectorAll('details').forEach((details, index) => { details.open = open[index] ?? false; });
+}
+
+/** The page in a file: its run is in it, and so are the charts. */
+function showRecording({ events, frames }) {
+  const announce = text => { byId('status').textContent = text; };
+  const watch = new Watch(announce);
+  const replay = new Replay(watch, at_s => {
+    const frame = frames.findLast(frame => frame.at_s <= at_s + 1e-6);
+    if (frame !== replay.frame) showCharts(frame?.charts ?? '');
+    replay.frame = frame;
+  });
+  replay.offer(events);
+  replay.seek(replay.end_s);
+  const { targets, connections } = watch.order ?? { targets: watch.models.map(model => model.name), connections: watch.models[0]?.connections };
+  byId('title').textContent = `${formatCount(connections)} connections, kept`;
+  byId('about').textContent = targets.join(', ');
+}
+
+/** Keeps the token for this tab, and takes it out of the address. */
+function takeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (!token) return;
+  sessionStorage.setItem('token', token);
+  history.replaceState(null, '', location.pathname);
+}
+
+async function begin() {
+  const recording = byId('recording');
+  if (recording) return showRecording(JSON.parse(recording.textContent));
+  takeToken();
+  window.live = new Live(await (await fetch('/api/about')).json());
+}
+
+begin();
