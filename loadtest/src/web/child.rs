@@ -239,8 +239,9 @@ fn inject(fault: Fault, pid: i32, address: &str) -> Result<()> {
         Fault::Abort => "abort",
         Fault::Leak => "leak",
         Fault::KillWorker => {
-            // The root comes first: a server without children is its own worker.
-            let worker = meter::process_tree(pid).last().copied().unwrap_or(pid);
+            // The root comes first, and the latest children may have no connection yet. A server without children is its
+            // own worker.
+            let worker = meter::process_tree(pid).get(1).copied().unwrap_or(pid);
             return Ok(kill(Pid::from_raw(worker), Signal::SIGKILL)?);
         }
     };

@@ -173,8 +173,7 @@ async fn compare(State(site): Shared, Query(Pair { one, other }): Query<Pair>) -
         .and_then(|sources| Comparison::new(&sources))
         .map(|comparison| Html(html::comparison(&comparison)).into_response());
     // Two runs with nothing in common are no fault of the page.
-    compared
-        .unwrap_or_else(|why| refused(&format!("{why:#}").split(". Print each").next().unwrap_or_default().to_owned()))
+    compared.unwrap_or_else(|why| refused(format!("{why:#}").split(". Print each").next().unwrap_or_default()))
 }
 
 /// The results of what ended in a run; there is at least one.

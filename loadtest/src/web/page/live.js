@@ -18,7 +18,7 @@ class Live {
   /** Follows a run, or waits for the first. */
   follow(id) {
     this.source?.close();
-    [this.id, this.events] = [id, []];
+    [this.id, this.events, this.offered] = [id, [], 0];
     this.watch.reset();
     this.replay.withdraw();
     byId('charts').replaceChildren();
@@ -52,39 +52,50 @@ class Live {
     const { watch, news } = this;
     if (news && this.isRunning()) watch.tell(news);
     this.news = null;
-    if (this.events.at(-1)?.event === 'ended') {
-      this.replay.offer(this.events);
-      this.drawCharts();
-    }
+    this.offerReplay();
+  }
+
+  /** Once a run is over, and with each line that still comes. */
+  offerReplay() {
+    if (this.run()?.state !== 'ended' || this.events.length === this.offered) return;
+    this.offered = this.events.length;
+    this.replay.offer(this.events);
+    this.drawCharts();
+  }
+
+  /** The run that is followed, as the list has it. */
+  run() {
+    return this.runs.find(run => run.id === this.id);
   }
 
   isRunning() {
-    return this.runs.find(run => run.id === this.id)?.state === 'running';
+    return this.run()?.state === 'running';
   }
 
   list(runs) {
     const known = Math.max(0, ...this.runs.map(run => run.id));
     this.runs = runs;
     const active = runs.find(run => run.state === 'running') ?? runs.at(-1);
-    const isOver = runs.find(run => run.id === this.id)?.state === 'ended';
+    const isOver = this.run()?.state === 'ended';
     // Whoever watches a run that is over follows the next that starts.
     if (active && active.id !== this.id && (!this.id || (isOver && active.id > known && active.id > this.id))) {
       return this.follow(active.id);
     }
     this.play.list(runs, this.id);
-    const run = runs.find(run => run.id === this.id);
-    byId('title').textContent = run ? `${formatCount(run.connections)} connections, ${run.state === 'running' ? 'live' : 'kept'}` : 'Connections, live';
-    byId('about').textContent = run
-      ? `Run ${run.id}: ${run.targets.join(', ')} · ${STATE_WORDS[run.state]}` : 'Nothing has run yet: start a run below.';
-    if (run?.state === 'ended') this.announce(run.sentence);
-    if (run?.state === 'ended' && this.events.length && this.events.at(-1).event !== 'ended') this.settleCutOff();
+    this.entitle(this.run());
+    this.offerReplay();
   }
 
-  /** A stream of `--events` has no end of its own, and neither has a run that was cut off. */
-  settleCutOff() {
-    this.watch.update();
-    this.replay.offer(this.events);
-    this.drawCharts();
+  entitle(run) {
+    if (!run) {
+      byId('title').textContent = 'Connections, live';
+      byId('about').textContent = 'Nothing has run yet: start a run below.';
+      return;
+    }
+    const word = { queued: 'soon', running: 'live', ended: 'kept' }[run.state];
+    byId('title').textContent = `${formatCount(run.connections)} connections, ${word}`;
+    byId('about').textContent = `Run ${run.id}: ${run.targets.join(', ')}`;
+    if (run.state === 'ended') this.announce(run.sentence);
   }
 
   showLink(isUp) {
