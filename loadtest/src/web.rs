@@ -8,6 +8,7 @@ mod access;
 mod child;
 mod keep;
 mod order;
+mod plan;
 mod routes;
 mod stream;
 

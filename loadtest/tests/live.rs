@@ -189,6 +189,37 @@ fn a_fault_is_injected_within_the_time() {
     page.end();
 }
 
+#[test]
+fn the_plan_is_fed_by_the_runs_that_are_kept() {
+    let out = TempDir::new().unwrap();
+    let page =
+        Page::start(out.path(), "127.0.0.1:0", &["--target", "threads", "-c", "50", "-d", "1s", "--db-wait", "50ms"]);
+    let plan = |page: &Page| {
+        page.ask("GET /api/plan?connections=2000&wait_ms=50&ram_mib=4096&cpu_us=0&isolation=false", &[], "")
+    };
+    let (status, why) = plan(&page);
+    assert!(status == 400 && why.contains("start a run"), "{why}");
+    wait_for("the end of the run", || has_ended(out.path(), 1));
+    let (status, answer) = plan(&page);
+    let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((status, &answer["verdicts"][0]["target"]), (200, &json!("threads")), "{answer}");
+    page.end();
+}
+
+#[test]
+fn claims_are_checked_in_their_turn_and_stopped_with_the_page() {
+    let out = TempDir::new().unwrap();
+    let page = Page::start(out.path(), "127.0.0.1:0", &[]);
+    assert_eq!(page.ask("GET /api/claims", &[], "").0, 204);
+    assert_eq!(page.ask("POST /api/claims", &[("Sec-Fetch-Site", "cross-site")], "").0, 403);
+    assert_eq!(page.ask("POST /api/claims", &[], "").0, 202);
+    wait_for("the first verdicts", || out.path().join("claims.json").metadata().is_ok_and(|file| file.len() > 0));
+    let (status, rows) = page.ask("GET /api/claims", &[], "");
+    assert!(status == 200 && rows.contains("A thread's stack"), "{rows}");
+    page.end();
+    assert!(has_ended(out.path(), 1));
+}
+
 /// The figures of a server on the page.
 const FIGURES: &str = "Object.fromEntries([...document.querySelectorAll('.model')].map(model => [model.dataset.target,
     Object.fromEntries([...model.querySelectorAll('dd')].map(dd => [dd.dataset.figure, dd.dataset.value ?? dd.textContent]))]))";

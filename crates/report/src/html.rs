@@ -50,6 +50,11 @@ pub fn live_charts(results: &[RunResult]) -> Result<String> {
     Ok(live::charts(&Study::new(results))?.into_string())
 }
 
+/// The verdicts on an article's claims so far, as a part of a page.
+pub fn claims_part(judgement: &Judgement) -> String {
+    claims::part(judgement).into_string()
+}
+
 /// A comparison of two files or runs as a part of a page: what it compares, its tables, and how to read them.
 pub fn comparison(comparison: &Comparison) -> String {
     comparison.html().into_string()

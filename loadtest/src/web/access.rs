@@ -56,7 +56,7 @@ impl Access {
     }
 
     /// Why the request is refused, if it is.
-    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
+    fn refusal(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<&'static str> {
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let Some(host) = text(HOST).filter(|host| is_address(host)) else {
             return Some("visit this page by an IP address or as localhost: another name may be another site's");
@@ -64,8 +64,9 @@ impl Access {
         if text(ORIGIN).is_some_and(|origin| origin != format!("http://{host}")) {
             return Some("the request comes from another site");
         }
-        let from = text(HeaderName::from_static("sec-fetch-site"));
-        if !method.is_safe() && from.is_some_and(|from| from != "same-origin") {
+        // Another site may link to the page, and to nothing that does or tells something.
+        let from = text(HeaderName::from_static("sec-fetch-site")).filter(|from| *from != "none");
+        if (!method.is_safe() || path.starts_with("/api/")) && from.is_some_and(|from| from != "same-origin") {
             return Some("the request comes from another site");
         }
         let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
@@ -96,7 +97,7 @@ fn is_address(host: &str) -> bool {
 /// Refuses what is not allowed, and says in each answer what a browser may do with it.
 pub(super) async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     let is_report = request.uri().path().ends_with(".html");
-    let mut response = match access.refusal(request.method(), request.headers()) {
+    let mut response = match access.refusal(request.method(), request.uri().path(), request.headers()) {
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
         None => next.run(request).await,
     };
@@ -117,7 +118,7 @@ mod tests {
         let mut access = Access::to(address.parse().unwrap()).unwrap();
         access.token = access.token.map(|_| "secret".into());
         let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        access.refusal(&method, &headers.collect())
+        access.refusal(&method, "/api/runs", &headers.collect())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A run as a child process: a crash of it is none of the page's, and the page's RAM and CPU time are not the client's.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -22,6 +23,9 @@ use crate::subject::launch;
 
 /// How many runs may wait.
 const MAX_QUEUED: usize = 8;
+/// How long a run may take to end with the page.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+const END_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a faulty server may take to take its fault.
 const FAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,7 +36,7 @@ pub(crate) struct Runner {
     /// `None` once nothing more is taken.
     jobs: Mutex<Option<Sender<Job>>>,
     active: Arc<Mutex<Active>>,
-    conductor: Mutex<Option<JoinHandle<()>>>,
+    conductor: JoinHandle<()>,
 }
 
 /// What runs, and what shall not.
@@ -78,7 +82,7 @@ impl Runner {
         let active = Arc::new(Mutex::new(Active::default()));
         let conducted = active.clone();
         let conductor = thread::spawn(move || conduct(&ordered, &conducted));
-        Self { keep, jobs: Mutex::new(Some(jobs)), active, conductor: Mutex::new(Some(conductor)) }
+        Self { keep, jobs: Mutex::new(Some(jobs)), active, conductor }
     }
 
     /// Takes an order. Returns its number.
@@ -101,8 +105,8 @@ impl Runner {
     pub(crate) fn stop(&self, id: u32) {
         let mut active = lock(&self.active);
         match active.running {
-            // It may just have ended.
-            Some((running, pid)) if running == id => drop(kill(Pid::from_raw(pid), Signal::SIGINT)),
+            // It may just have ended. Not SIGINT, which is ignored by what a shell starts in the background.
+            Some((running, pid)) if running == id => drop(kill(Pid::from_raw(pid), Signal::SIGTERM)),
             _ => drop(active.cancelled.insert(id)),
         }
     }
@@ -113,9 +117,11 @@ impl Runner {
         self.keep.summaries().iter().filter(|run| run.state == State::Queued).for_each(|run| self.stop(run.id()));
         let running = lock(&self.active).running;
         running.into_iter().for_each(|(id, _)| self.stop(id));
-        let conductor = lock(&self.conductor).take();
-        // A conductor that panicked has nothing left to wait for.
-        conductor.into_iter().for_each(|conductor| drop(conductor.join()));
+        let deadline = Instant::now() + END_TIMEOUT;
+        // What is not over then, its guard kills.
+        while !self.conductor.is_finished() && Instant::now() < deadline {
+            thread::sleep(END_POLL_INTERVAL);
+        }
     }
 }
 
@@ -145,6 +151,8 @@ struct Child<'a> {
     start: Instant,
     results: Vec<RunResult>,
     last_s: f64,
+    /// The last line on standard output that is no event: what `claims` says in the end.
+    printed: Option<String>,
     /// The server's process and address.
     server: Option<(i32, String)>,
     duration_s: f64,
@@ -154,14 +162,23 @@ impl<'a> Child<'a> {
     /// Runs a job. Returns when it ended, and what it says.
     fn run(job: &'a Job, kept: &'a Arc<Kept>, active: &Mutex<Active>) -> (f64, String) {
         kept.enter(State::Running);
-        let mut child =
-            Self { job, kept, start: Instant::now(), results: Vec::new(), last_s: 0.0, server: None, duration_s: 0.0 };
+        let mut child = Self {
+            job,
+            kept,
+            start: Instant::now(),
+            results: Vec::new(),
+            last_s: 0.0,
+            printed: None,
+            server: None,
+            duration_s: 0.0,
+        };
         let why = child.follow(active);
         lock(active).running = None;
-        let sentence = match (child.results.is_empty(), why) {
-            (false, _) => sentence(&child.results),
-            (true, Ok(why)) => why,
-            (true, Err(error)) => format!("{error:#}"),
+        let sentence = match (child.results.is_empty(), child.printed, why) {
+            (false, ..) => sentence(&child.results),
+            (true, Some(printed), _) => printed,
+            (true, None, Ok(why)) => why,
+            (true, None, Err(error)) => format!("{error:#}"),
         };
         (child.last_s, sentence)
     }
@@ -188,7 +205,10 @@ impl<'a> Child<'a> {
 
     /// Keeps an event, and does what it is the time for.
     fn take(&mut self, line: &str) -> Result<()> {
-        let Ok(Timed { at_s, event }) = serde_json::from_str(line) else { return Ok(()) };
+        let Ok(Timed { at_s, event }) = serde_json::from_str(line) else {
+            self.printed = Some(line.to_owned()).filter(|line| !line.is_empty()).or(self.printed.take());
+            return Ok(());
+        };
         self.last_s = at_s;
         match event {
             // Several a second, and nobody looks at them here.
@@ -239,9 +259,11 @@ fn inject(fault: Fault, pid: i32, address: &str) -> Result<()> {
         Fault::Abort => "abort",
         Fault::Leak => "leak",
         Fault::KillWorker => {
-            // The root comes first, and the latest children may have no connection yet. A server without children is its
-            // own worker.
-            let worker = meter::process_tree(pid).get(1).copied().unwrap_or(pid);
+            // The root comes first. Of its children, one with a connection has a file more than one that waits for it. A
+            // server without children is its own worker.
+            let children = meter::process_tree(pid).into_iter().skip(1);
+            let files = |pid: &i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+            let worker = children.max_by_key(files).unwrap_or(pid);
             return Ok(kill(Pid::from_raw(worker), Signal::SIGKILL)?);
         }
     };

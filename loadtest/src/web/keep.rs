@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use results::RunResult;
 use results::event::{Event, Timed};
 use results::replay;
@@ -140,6 +140,18 @@ impl Keep {
         self.lock().last().cloned()
     }
 
+    /// The results of every run that is kept, the oldest first.
+    pub(super) fn results(&self) -> Vec<RunResult> {
+        let runs = self.lock().clone();
+        // What cannot be read now has nothing to add.
+        runs.iter().filter_map(|kept| kept.finished().ok()).flatten().collect()
+    }
+
+    /// The folder with the folder of the runs.
+    pub(super) fn out(&self) -> PathBuf {
+        self.folder.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
     /// Every run, the oldest first.
     pub(super) fn summaries(&self) -> Vec<Summary> {
         self.lock().iter().map(|kept| kept.summary()).collect()
@@ -241,6 +253,20 @@ impl Kept {
     pub(super) fn events(&self) -> Result<Vec<Timed>> {
         let lines = self.lines_from(0)?.0;
         Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// The results of the servers that are through.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there are none.
+    pub(super) fn finished(&self) -> Result<Vec<RunResult>> {
+        let results = self.events()?.into_iter().filter_map(|timed| match timed.event {
+            Event::Finished(result) => Some(*result),
+            _ => None,
+        });
+        let results: Vec<_> = results.collect();
+        ensure!(!results.is_empty(), "nothing of this run has ended");
+        Ok(results)
     }
 
     /// Its results up to this second.

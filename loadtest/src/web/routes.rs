@@ -1,6 +1,7 @@
 //! What the page asks, and what it gets.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -20,23 +21,27 @@ use results::file::{self, Source};
 use results::replay;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
 use tower_http::services::ServeDir;
 
 use super::access::{self, Access};
 use super::child::{Job, Runner};
 use super::keep::{Keep, Kept};
 use super::order::{Bounds, Order};
+use super::plan::{self, Need};
 use super::stream;
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/live.css");
 /// The scripts in the order in which the page loads them.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 8] = [
     ("format.js", include_str!("page/format.js")),
     ("dots.js", include_str!("page/dots.js")),
     ("watch.js", include_str!("page/watch.js")),
     ("replay.js", include_str!("page/replay.js")),
     ("play.js", include_str!("page/play.js")),
+    ("plan.js", include_str!("page/plan.js")),
+    ("claims.js", include_str!("page/claims.js")),
     ("live.js", include_str!("page/live.js")),
 ];
 /// What of the page its own style and scripts replace in a file.
@@ -80,6 +85,8 @@ pub(crate) fn router(site: Arc<Site>, access: Arc<Access>, out: Option<&Path>) -
         .route("/api/runs/{id}/stop", post(stop))
         .route("/api/runs/{id}/charts", get(charts))
         .route("/api/compare", get(compare))
+        .route("/api/plan", get(plan))
+        .route("/api/claims", get(claims).post(check_claims))
         .route("/runs/{id}/{file}", get(download))
         .with_state(site);
     let router = match out {
@@ -124,7 +131,6 @@ async fn events(State(site): Shared, Query(followed): Query<Followed>, headers: 
 }
 
 async fn order(State(site): Shared, body: Bytes) -> Response {
-    let Some(runner) = &site.runner else { return refused("this page only replays") };
     let order: Order = match serde_json::from_slice(&body) {
         Ok(order) => order,
         Err(error) => return refused(&error.to_string()),
@@ -134,7 +140,12 @@ async fn order(State(site): Shared, body: Bytes) -> Response {
         Err(why) => return refused(&why.to_string()),
     };
     arguments.splice(0..0, ["--events".into(), "-".into()]);
-    match runner.order(Job::new(order.targets, order.connections, arguments).with_fault(order.fault)) {
+    begin(&site, Job::new(order.targets, order.connections, arguments).with_fault(order.fault))
+}
+
+fn begin(site: &Site, job: Job) -> Response {
+    let Some(runner) = &site.runner else { return refused("this page only replays") };
+    match runner.order(job) {
         Ok(id) => (StatusCode::ACCEPTED, Json(serde_json::json!({ "id": id }))).into_response(),
         Err(why) => refused(&format!("{why:#}")),
     }
@@ -166,7 +177,7 @@ struct Pair {
 async fn compare(State(site): Shared, Query(Pair { one, other }): Query<Pair>) -> Response {
     let (Some(first), Some(second)) = (site.keep.run(one), site.keep.run(other)) else { return no_such_run() };
     let source = |id: u32, kept: &Kept| -> Result<Source> {
-        Ok(Source { name: format!("run {id}"), results: finished(kept)?, is_list: true })
+        Ok(Source { name: format!("run {id}"), results: kept.finished()?, is_list: true })
     };
     let compared = source(one, &first)
         .and_then(|one| Ok([one, source(other, &second)?]))
@@ -176,25 +187,40 @@ async fn compare(State(site): Shared, Query(Pair { one, other }): Query<Pair>) -
     compared.unwrap_or_else(|why| refused(format!("{why:#}").split(". Print each").next().unwrap_or_default()))
 }
 
-/// The results of what ended in a run; there is at least one.
-fn finished(kept: &Kept) -> Result<Vec<results::RunResult>> {
-    let events = kept.events()?;
-    let results = events.into_iter().filter_map(|timed| match timed.event {
-        Event::Finished(result) => Some(*result),
-        _ => None,
-    });
-    let results: Vec<_> = results.collect();
-    anyhow::ensure!(!results.is_empty(), "nothing of this run has ended");
-    Ok(results)
+async fn plan(State(site): Shared, Query(need): Query<Need>) -> Response {
+    let answered = spawn_blocking(move || plan::answer(need, &site.keep.results())).await;
+    match answered.map_err(anyhow::Error::from).flatten() {
+        Ok(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        Err(why) => refused(&format!("{why:#}")),
+    }
+}
+
+/// Where `claims` writes what it has so far.
+fn claims_file(site: &Site) -> PathBuf {
+    site.keep.out().join("claims.json")
+}
+
+async fn claims(State(site): Shared) -> Response {
+    let Ok(content) = fs::read(claims_file(&site)) else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let judgement = serde_json::from_slice(&content).context("claims.json is not what loadtest claims writes");
+    answer(judgement.map(|judgement| Html(html::claims_part(&judgement)).into_response()))
+}
+
+async fn check_claims(State(site): Shared) -> Response {
+    let file = claims_file(&site).to_string_lossy().into_owned();
+    let arguments = ["claims", "--quick", "--json", &file].map(String::from).to_vec();
+    begin(&site, Job::new(Vec::new(), 0, arguments))
 }
 
 async fn download(State(site): Shared, UrlPath((id, name)): UrlPath<(u32, String)>) -> Response {
     let Some(kept) = site.keep.run(id) else { return no_such_run() };
     let content = || -> Result<Option<(&str, Vec<u8>)>> {
         Ok(Some(match name.as_str() {
-            "results.json" => ("application/json", file::to_json(&finished(&kept)?, true)?),
-            "results.csv" => ("text/csv; charset=utf-8", csv::runs(&finished(&kept)?)?),
-            "report.html" => ("text/html; charset=utf-8", html::page(&finished(&kept)?)?.into_bytes()),
+            "results.json" => ("application/json", file::to_json(&kept.finished()?, true)?),
+            "results.csv" => ("text/csv; charset=utf-8", csv::runs(&kept.finished()?)?),
+            "report.html" => ("text/html; charset=utf-8", html::page(&kept.finished()?)?.into_bytes()),
             "run.jsonl" => ("application/jsonl", (kept.lines_from(0)?.0.join("\n") + "\n").into_bytes()),
             "replay.html" => ("text/html; charset=utf-8", replay_page(&kept)?.into_bytes()),
             _ => return Ok(None),

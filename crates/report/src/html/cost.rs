@@ -79,7 +79,7 @@ fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
             "The scale is logarithmic: twice the distance is far more than twice the RAM."
             @if has_claims { " The line between them shows how far off the article is." }
             @if let Some(limit) = limit(&rows) {
-                " The dashed line is the limit of " (format::bytes(Some(limit as u64))) "."
+                " A dashed line is the limit of " (format::bytes(Some(limit as u64))) "."
             }
             (words::caveats(&rows))
         },
@@ -107,12 +107,13 @@ fn claim_marks() -> Result<Vec<LegendMark>> {
 
 fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
     let plot = Plot::row_chart(canvas, &names(rows), x, RIGHT)?;
-    if let (Some(limit), false) = (limit(rows), rows.is_empty()) {
-        let (x, half) = (plot.x(limit), ROW_HEIGHT as i32 / 2);
-        dashed_line(canvas, &[(x, plot.row(0) - half), (x, plot.row(rows.len() - 1) + half)], INK, 1)?;
-    }
+    let limit = limit(rows).map(|limit| plot.x(limit));
     for (row, (model, cell)) in rows.iter().enumerate() {
         let y = plot.row(row);
+        if let Some(x) = limit {
+            // Below the label of the RAM.
+            dashed_line(canvas, &[(x, y - 7), (x, y + ROW_HEIGHT as i32 / 2)], INK, 1)?;
+        }
         let Some(peak) = cell.spread(peak_bytes) else {
             draw_failure(canvas, &plot, y, cell)?;
             continue;

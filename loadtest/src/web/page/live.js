@@ -10,6 +10,7 @@ class Live {
     this.watch = new Watch(this.announce);
     this.replay = new Replay(this.watch, at_s => this.drawCharts(at_s));
     this.play = new Play(about, id => this.follow(id));
+    [this.plan, this.claims] = [new Plan(), about.can_start ? new Claims(about) : null];
     this.runs = [];
     this.follow(Number(new URLSearchParams(location.hash.slice(1)).get('run')) || null);
     setInterval(() => { if (this.isRunning()) this.drawCharts(); }, CHART_INTERVAL_MS);
@@ -75,13 +76,17 @@ class Live {
   list(runs) {
     const known = Math.max(0, ...this.runs.map(run => run.id));
     this.runs = runs;
-    const active = runs.find(run => run.state === 'running') ?? runs.at(-1);
+    // A check of claims has no connections to watch.
+    const watchable = runs.filter(run => run.targets.length > 0);
+    const active = watchable.find(run => run.state === 'running') ?? watchable.at(-1);
     const isOver = this.run()?.state === 'ended';
     // Whoever watches a run that is over follows the next that starts.
     if (active && active.id !== this.id && (!this.id || (isOver && active.id > known && active.id > this.id))) {
       return this.follow(active.id);
     }
     this.play.list(runs, this.id);
+    this.plan.offer(runs.some(run => run.state === 'ended' && run.targets.length > 0));
+    this.claims?.list(runs);
     this.entitle(this.run());
     this.offerReplay();
   }

@@ -64,13 +64,15 @@ class Play {
 
   item(run, isWatched) {
     const key = name => ({ 'data-key': `${name}-${run.id}` });
-    const title = `${run.targets.join(', ')}: ${formatCount(run.connections)} connections`;
-    const watch = element('button', { type: 'button', class: 'link', 'aria-current': isWatched ? 'true' : null, ...key('watch') }, title);
-    watch.addEventListener('click', () => this.onChoose(run.id));
+    const title = run.targets.length
+      ? `${run.targets.join(', ')}: ${formatCount(run.connections)} connections` : 'The article, claim by claim';
+    const watch = element('button', { type: 'button', class: 'link', 'aria-current': isWatched ? 'true' : null, ...key('watch') }, `${run.id}. ${title}`);
+    watch.addEventListener('click', () => run.targets.length ? this.onChoose(run.id) : byId('claims').scrollIntoView());
     const parts = [element('div', {}, watch), element('p', { class: 'about' }, `${run.at.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC')} · ${STATE_WORDS[run.state]}`)];
     if (run.sentence) parts.push(element('p', {}, run.sentence));
-    parts.push(run.state === 'ended' ? this.links(run, key) : this.stopButton(run, key));
-    return element('li', { value: run.id, 'data-state': run.state }, ...parts);
+    if (run.state !== 'ended') parts.push(this.stopButton(run, key));
+    else if (run.targets.length) parts.push(this.links(run, key));
+    return element('li', { 'data-state': run.state }, ...parts);
   }
 
   links(run, key) {

@@ -118,6 +118,7 @@ class Card {
     for (const [state] of STATES) this.states.values[state].textContent = formatCount(counts[state]);
     this.phase.textContent = this.phaseText();
     this.root.classList.toggle('over', model.result != null);
+    this.root.classList.toggle('coming', !model.hasStarted);
     const figures = model.result ? resultFigures(model.result) : liveFigures(model);
     for (const [name, [text, value]] of Object.entries(figures)) {
       this.figures.values[name].textContent = text;
@@ -125,7 +126,7 @@ class Card {
     }
     const failures = model.result?.error_reasons ?? model.seen?.failures ?? [];
     this.failures.replaceChildren(...failures.map(({ kind, reason, count }) =>
-      element('li', {}, `${formatCount(count)} × ${kind}: ${reason}`)));
+      element('li', {}, `${formatCount(count)} × ${reason.startsWith(kind) ? reason : `${kind}: ${reason}`}`)));
     const doubts = [model.result?.failure, ...model.doubts].filter(text => text);
     this.doubts.replaceChildren(...doubts.map(text => element('li', {}, text)));
   }
