@@ -114,6 +114,8 @@ fn another_site_reads_and_starts_nothing() {
         ("POST /api/runs", ("Host", "evil.example")),
         ("GET /api/events", ("Origin", "http://evil.example")),
         ("GET /api/about", ("Host", "evil.example")),
+        ("GET /api/plan", ("Sec-Fetch-Site", "cross-site")),
+        ("GET /runs/1/replay.html", ("Sec-Fetch-Site", "same-site")),
     ] {
         let (status, answer) = page.ask(request, &[headers], &order);
         assert_eq!(status, 403, "{request} {headers:?}: {answer}");

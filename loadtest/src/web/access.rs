@@ -66,7 +66,8 @@ impl Access {
         }
         // Another site may link to the page, and to nothing that does or tells something.
         let from = text(HeaderName::from_static("sec-fetch-site")).filter(|from| *from != "none");
-        if (!method.is_safe() || path.starts_with("/api/")) && from.is_some_and(|from| from != "same-origin") {
+        let is_work = ["/api/", "/runs/"].iter().any(|work| path.starts_with(work));
+        if (!method.is_safe() || is_work) && from.is_some_and(|from| from != "same-origin") {
             return Some("the request comes from another site");
         }
         let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();

@@ -85,9 +85,12 @@ impl Bounds {
                 Target::Threadpool | Target::Async | Target::AsyncCodec => limits::descriptors()?,
             };
             let Ceiling { connections, advice, .. } = model;
-            let is_own = own < connections || !remotes.is_empty();
-            let why = if is_own { "open files and ports of the load generator" } else { advice };
-            Ok(TargetBound { name: target.name(), connections: own.min(connections), why: why.into() })
+            // The limits of another machine are not known here.
+            let (most, why) = match own < connections || !remotes.is_empty() {
+                true => (own, "open files and ports of the load generator"),
+                false => (connections, advice),
+            };
+            Ok(TargetBound { name: target.name(), connections: most, why: why.into() })
         };
         let is_there = |target: &Target| remotes.is_empty() || remotes.iter().any(|remote| remote.target == *target);
         let targets = Target::ALL.into_iter().filter(is_there).map(bound).collect::<anyhow::Result<_>>()?;

@@ -55,24 +55,29 @@ class Dots {
       sum += this.counts[state];
       const end = index === STATES.length - 1 ? this.dots : Math.round(sum * this.dots / this.total);
       context.fillStyle = this.colours[index];
+      context.beginPath();
       for (; dot < end; dot++) {
         if (this.drawn[dot] === index) continue;
         this.drawn[dot] = index;
-        this.drawDot(context, dot, state);
+        this.addDot(context, dot, state);
       }
+      context.fill();
     });
   }
 
-  drawDot(context, dot, state) {
+  /** Adds a dot to the path. Shapes differ too, where there is room: colours are not for everyone. */
+  addDot(context, dot, state) {
     const [x, y] = [dot % this.columns * this.pitch, Math.floor(dot / this.columns) * this.pitch];
     const size = this.pitch - Math.max(1, Math.floor(this.pitch / 5));
+    const half = Math.floor(size / 2);
+    const isWhole = size <= 3 || !['missing', 'queued', 'failed'].includes(state);
+    if (isWhole) return context.rect(x, y, size, size);
     context.clearRect(x, y, this.pitch, this.pitch);
-    // Shapes differ too, where there is room: colours are not for everyone.
-    if (state === 'missing' && size > 3) context.fillRect(x + size / 2 - 1, y + size / 2 - 1, 2, 2);
-    else if (state === 'queued' && size > 3) context.fillRect(x, y + size / 2, size, size / 2);
-    else if (state === 'failed' && size > 3) {
-      context.fillRect(x, y + size / 2 - 1, size, 2);
-      context.fillRect(x + size / 2 - 1, y, 2, size);
-    } else context.fillRect(x, y, size, size);
+    if (state === 'missing') context.rect(x + half - 1, y + half - 1, 2, 2);
+    else if (state === 'queued') context.rect(x, y + half, size, size - half);
+    else {
+      context.rect(x, y + half - 1, size, 2);
+      context.rect(x + half - 1, y, 2, size);
+    }
   }
 }

@@ -6,7 +6,7 @@ const CHART_INTERVAL_MS = 2000;
 /** Follows one run by server-sent events, and the list of all. A browser reconnects by itself, and says what it has. */
 class Live {
   constructor(about) {
-    this.announce = text => { byId('status').textContent = text; };
+    this.announce = announce;
     this.watch = new Watch(this.announce);
     this.replay = new Replay(this.watch, at_s => this.drawCharts(at_s));
     this.play = new Play(about, id => this.follow(id));
@@ -74,7 +74,8 @@ class Live {
   }
 
   list(runs) {
-    const known = Math.max(0, ...this.runs.map(run => run.id));
+    // The first list has nothing new.
+    const known = this.runs.length ? Math.max(...this.runs.map(run => run.id)) : Infinity;
     this.runs = runs;
     // A check of claims has no connections to watch.
     const watchable = runs.filter(run => run.targets.length > 0);
@@ -124,6 +125,11 @@ class Live {
   }
 }
 
+/** Says something once, in the live region. */
+function announce(text) {
+  if (byId('status').textContent !== text) byId('status').textContent = text;
+}
+
 /** Replaces the charts, and keeps open the tables that are. */
 function showCharts(markup) {
   const charts = byId('charts');
@@ -135,7 +141,6 @@ function showCharts(markup) {
 
 /** The page in a file: its run is in it, and so are the charts. */
 function showRecording({ events, frames }) {
-  const announce = text => { byId('status').textContent = text; };
   const watch = new Watch(announce);
   const replay = new Replay(watch, at_s => {
     const frame = frames.findLast(frame => frame.at_s <= at_s + 1e-6);
