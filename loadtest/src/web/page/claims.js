@@ -13,7 +13,8 @@ class Claims {
 
   async check() {
     const response = await post('/api/claims');
-    byId('claims-status').textContent = response.ok ? 'The claims are checked after the runs before them.' : await response.text();
+    const answer = response.ok ? 'The claims are checked after the runs before them.' : await response.text();
+    byId('claims-status').textContent = answer;
   }
 
   /** Takes the list of runs: a check of the claims is one without servers. */

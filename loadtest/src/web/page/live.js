@@ -149,9 +149,8 @@ function showRecording({ events, frames }) {
   });
   replay.offer(events);
   replay.seek(replay.end_s);
-  const { targets, connections } = watch.order ?? { targets: watch.models.map(model => model.name), connections: watch.models[0]?.connections };
-  byId('title').textContent = `${formatCount(connections)} connections, kept`;
-  byId('about').textContent = targets.join(', ');
+  byId('title').textContent = `${formatCount(watch.models[0]?.connections)} connections, kept`;
+  byId('about').textContent = watch.models.map(model => model.name).join(', ');
 }
 
 /** Keeps the token for this tab, and takes it out of the address. */

@@ -15,7 +15,8 @@ class Play {
   fillForm(bounds) {
     const form = byId('order');
     const boxes = bounds.targets.map(({ name }) => element('label', {},
-      element('input', { type: 'checkbox', name: 'targets', value: name, checked: name !== 'async-codec' }), ` ${name}`));
+      element('input', { type: 'checkbox', name: 'targets', value: name, checked: name !== 'async-codec' }),
+      ` ${name}`));
     byId('order-targets').replaceChildren(...boxes);
     form.addEventListener('change', () => this.bound());
     form.elements.duration_s.max = bounds.duration_s;
@@ -66,9 +67,13 @@ class Play {
     const key = name => ({ 'data-key': `${name}-${run.id}` });
     const title = run.targets.length
       ? `${run.targets.join(', ')}: ${formatCount(run.connections)} connections` : 'The article, claim by claim';
-    const watch = element('button', { type: 'button', class: 'link', 'aria-current': isWatched ? 'true' : null, ...key('watch') }, `${run.id}. ${title}`);
+    const current = isWatched ? 'true' : null;
+    const watch = element('button', { type: 'button', class: 'link', 'aria-current': current, ...key('watch') },
+      `${run.id}. ${title}`);
     watch.addEventListener('click', () => run.targets.length ? this.onChoose(run.id) : byId('claims').scrollIntoView());
-    const parts = [element('div', {}, watch), element('p', { class: 'about' }, `${run.at.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC')} · ${STATE_WORDS[run.state]}`)];
+    const at = run.at.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
+    const parts = [
+      element('div', {}, watch), element('p', { class: 'about' }, `${at} · ${STATE_WORDS[run.state]}`)];
     if (run.sentence) parts.push(element('p', {}, run.sentence));
     if (run.state !== 'ended') parts.push(this.stopButton(run, key));
     else if (run.targets.length) parts.push(this.links(run, key));

@@ -8,7 +8,10 @@ class Replay {
     this.events = [];
     this.slider = byId('replay-at');
     byId('replay-play').addEventListener('click', () => this.toggle());
-    this.slider.addEventListener('input', () => { this.pause(); this.seek(Number(this.slider.value)); });
+    this.slider.addEventListener('input', () => {
+      this.pause();
+      this.seek(Math.min(Number(this.slider.value), this.end_s));
+    });
   }
 
   /** Takes the events of a run that has ended, all of which are shown. */
@@ -17,7 +20,8 @@ class Replay {
     this.events = events;
     this.end_s = events.at(-1)?.at_s ?? 0;
     byId('replay').hidden = this.end_s <= 0;
-    this.slider.max = this.end_s;
+    // A slider rounds: its end must not be before the last event.
+    this.slider.max = Math.ceil(this.end_s * 100) / 100;
     this.at_s = this.end_s;
     this.show();
   }

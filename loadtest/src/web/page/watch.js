@@ -8,7 +8,7 @@ class Watch {
   }
 
   reset() {
-    [this.models, this.order, this.running] = [[], null, null];
+    [this.models, this.running] = [[], null];
     byId('models').replaceChildren();
     byId('dots-legend').hidden = true;
   }
@@ -16,7 +16,7 @@ class Watch {
   /** Takes an event; `update` shows what came of it. */
   take(event) {
     switch (event.event) {
-      case 'ordered': this.order = event; return event.targets.forEach(name => this.add(name, event.connections));
+      case 'ordered': return event.targets.forEach(name => this.add(name, event.connections));
       case 'started': return this.start(event);
     }
     const { running } = this;
