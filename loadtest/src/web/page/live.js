@@ -74,15 +74,15 @@ class Live {
   }
 
   list(runs) {
-    // The first list has nothing new.
-    const known = this.runs.length ? Math.max(...this.runs.map(run => run.id)) : Infinity;
+    const before = this.runs;
     this.runs = runs;
     // A check of claims has no connections to watch.
     const watchable = runs.filter(run => run.targets.length > 0);
     const active = watchable.find(run => run.state === 'running') ?? watchable.at(-1);
-    const isOver = this.run()?.state === 'ended';
-    // Whoever watches a run that is over follows the next that starts.
-    if (active && active.id !== this.id && (!this.id || (isOver && active.id > known && active.id > this.id))) {
+    // Whoever watches a run that is over follows the next that starts. In the first list nothing has just started.
+    const hasJustStarted = before.length > 0 && active?.state === 'running'
+      && before.find(run => run.id === active.id)?.state !== 'running';
+    if (active && active.id !== this.id && (!this.id || (this.run()?.state === 'ended' && hasJustStarted))) {
       return this.follow(active.id);
     }
     this.play.list(runs, this.id);
