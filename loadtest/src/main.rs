@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod output;
 mod subject;
+mod web;
 mod wrk;
 
 use std::process::ExitCode;

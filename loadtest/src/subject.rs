@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use load::net::Url;
-use meter::Cgroup;
+use meter::{Cgroup, CgroupParts};
 use nix::sys::signal::Signal;
 use results::run::{Memory, RunResult};
 use results::{Warning, WarningKind};
@@ -245,6 +245,21 @@ impl Subject {
             self.sampled_peak_bytes = self.sampled_peak_bytes.max(current_bytes);
         }
         current_bytes
+    }
+
+    /// The limit of its RAM in bytes, if there is one.
+    pub(crate) fn limit_bytes(&self) -> Option<u64> {
+        self.memory_source.limit_bytes().or(self.memory.limit_bytes)
+    }
+
+    /// What the kernel charges to the server now, by part.
+    pub(crate) fn ram_parts(&self) -> Option<CgroupParts> {
+        self.memory_source.cgroup()?.parts().ok()
+    }
+
+    /// What is doubtful about it so far.
+    pub(crate) fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Notes what the kernel charges now, where it keeps no peak of all of it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use results::event::{Event, RunPhase};
+use results::event::{Event, Observation, RunPhase};
 use serde_json::Value;
 
 const RUN: [&str; 8] = ["--target", "async", "-c", "20", "-d", "2s", "--db-wait", "100ms"];
@@ -26,6 +26,22 @@ fn phases(events: &[(f64, Event)]) -> Vec<RunPhase> {
     events.iter().filter_map(|(_, event)| phase(event)).collect()
 }
 
+/// Whether some observation has all 20 connections open, and requests of nearly all of them waiting.
+fn observes_all(events: &[(f64, Event)]) -> bool {
+    let is_full = |seen: &Observation| seen.open == Some(20) && seen.waiting > Some(15) && seen.established == 20;
+    events.iter().any(|(_, event)| matches!(event, Event::Observed(seen) if is_full(seen)))
+}
+
+#[test]
+fn several_servers_are_named_with_commas() {
+    let output = run(&["--target", "threads,async", "-c", "5", "-d", "1s", "--db-wait", "10ms", "--events", "-"]);
+    assert!(output.status.success(), "{output:?}");
+    let events = events(str::from_utf8(&output.stdout).unwrap());
+    let name = |event: &Event| if let Event::Started { target, .. } = event { Some(target.clone()) } else { None };
+    let names: Vec<_> = events.iter().filter_map(|(_, event)| name(event)).collect();
+    assert_eq!(names, ["threads", "async"]);
+}
+
 #[test]
 fn a_run_is_a_stream_of_events_in_order() {
     let directory = tempfile::tempdir().unwrap();
@@ -41,12 +57,13 @@ fn a_run_is_a_stream_of_events_in_order() {
         events[0]
     );
     assert!(
-        matches!(&events[1].1, Event::Listening { pid: Some(_), admin: Some(admin) } if admin.starts_with("127.0.0.1:")),
+        matches!(&events[1].1, Event::Listening { pid: Some(_), admin: Some(_), address: Some(address) } if address.starts_with("127.0.0.1:")),
         "{:?}",
         events[1]
     );
     use RunPhase::{Connecting, Holding, Ledger, Measuring, Settling, Stopping};
     assert_eq!(phases(&events), [Connecting, Holding, Settling, Measuring, Ledger, Stopping]);
+    assert!(observes_all(&events), "no observation has all connections open");
     let seconds = events.iter().filter(|(_, event)| matches!(event, Event::Second(_))).count();
     assert!(seconds >= 2, "{seconds}");
     // The last event is the whole result, the same as in the file.

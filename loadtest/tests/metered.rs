@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -307,11 +307,24 @@ fn results_are_served_until_stopped() {
     let mut loadtest = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let stderr = BufReader::new(loadtest.0.stderr.take().unwrap());
     assert!(stderr.lines().map_while(Result::ok).any(|line| line.contains(&format!("http://{listen}/"))));
-    for (path, expected) in [("/", "<!DOCTYPE html>"), ("/results.json", "\"target\": \"prefork\""), ("/no", "404")] {
+    let get = |path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let has_ended = || fs::read_to_string(out.join("runs/0001.jsonl")).is_ok_and(|run| run.contains("\"ended\""));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !has_ended() {
+        assert!(Instant::now() < deadline, "the run does not end");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let report = ("/index.html", "10 connections: what they cost");
+    for (path, expected) in
+        [("/", "Connections, live"), report, ("/results.json", "\"target\": \"prefork\""), ("/no", "404")]
+    {
+        let answer = get(path);
         assert!(answer.contains(expected), "{path}: {answer}");
     }
     kill(Pid::from_raw(loadtest.0.id() as i32), Signal::SIGTERM).unwrap();

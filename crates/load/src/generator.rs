@@ -38,6 +38,9 @@ pub trait Generator {
     /// What the users have observed within the window so far.
     fn snapshot(&self) -> Snapshot;
 
+    /// The reasons of all failures so far, within the window and before.
+    fn failures(&self) -> Vec<ErrorReason>;
+
     /// Why all users stopped, if they did.
     fn failure(&mut self) -> Option<String>;
 

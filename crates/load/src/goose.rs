@@ -18,6 +18,7 @@ use goose::config::GooseConfiguration;
 use goose::goose::{Scenario, Transaction, TransactionFunction};
 use goose::{GooseAttack, GooseError};
 use results::latency::Latencies;
+use results::run::ErrorReason;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -99,6 +100,11 @@ impl Generator for GooseGenerator {
         let mut good_answers = Latencies::empty_histogram();
         self.shares.iter().for_each(|shared| good_answers += &shared.observations.good_answers());
         Snapshot { good_answers, errors: self.total(|shared| shared.observations.failures.within().total()) }
+    }
+
+    fn failures(&self) -> Vec<ErrorReason> {
+        let reasons: Vec<_> = self.shares.iter().flat_map(|shared| shared.observations.failures.reasons()).collect();
+        ErrorReason::merge(&reasons)
     }
 
     fn failure(&mut self) -> Option<String> {

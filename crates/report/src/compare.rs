@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 use console::style;
+use maud::{Markup, html};
 
 use crate::command::command_line;
 use crate::markdown;
@@ -92,6 +93,42 @@ impl Comparison {
             let _ = write!(text, "\n### {heading}\n\n{}\n{}", tables.join("\n"), list(notes));
         }
         text + "\n" + &list(&self.notes)
+    }
+}
+
+impl Comparison {
+    /// As a part of a page.
+    pub(crate) fn html(&self) -> Markup {
+        html! {
+            ul { @for file in &self.files { li { (file) } } }
+            @for Section { heading, tables, notes } in &self.sections {
+                h3 { (heading) }
+                @for cells in tables { (html_table(heading, cells)) }
+                @for note in notes { p.note { (note) } }
+            }
+            @for note in &self.notes { p.note { (note) } }
+        }
+    }
+}
+
+fn html_table(title: &str, cells: &Cells) -> Markup {
+    let mut rows = cells.iter();
+    let plain = |cell: &String| console::strip_ansi_codes(cell).into_owned();
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(title) {
+            table.figures {
+                @if let Some(head) = rows.next() { thead { tr { @for cell in head { th scope="col" { (plain(cell)) } } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (plain(cell)) } } @else { td { (plain(cell)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

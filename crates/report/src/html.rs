@@ -8,6 +8,7 @@ mod claims;
 mod cost;
 mod document;
 mod lines;
+mod live;
 mod models;
 mod page;
 mod palette;
@@ -16,6 +17,7 @@ mod words;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::compare::Comparison;
 use results::claim::Judgement;
 use results::run::RunResult;
 use results::slo;
@@ -38,6 +40,27 @@ pub fn page(results: &[RunResult]) -> Result<String> {
 /// A chart cannot be drawn.
 pub fn claims_page(judgement: &Judgement) -> Result<String> {
     Ok(claims::page(judgement)?.into_string())
+}
+
+/// The style of every page.
+pub const STYLE: &str = document::STYLE;
+
+/// The charts of runs that may still go on, each with its figures as a table, as a part of a page.
+///
+/// # Errors
+/// A chart cannot be drawn.
+pub fn live_charts(results: &[RunResult]) -> Result<String> {
+    Ok(live::charts(&Study::new(results))?.into_string())
+}
+
+/// The verdicts on an article's claims so far, as a part of a page.
+pub fn claims_part(judgement: &Judgement) -> String {
+    claims::part(judgement).into_string()
+}
+
+/// A comparison of two files or runs as a part of a page: what it compares, its tables, and how to read them.
+pub fn comparison(comparison: &Comparison) -> String {
+    comparison.html().into_string()
 }
 
 /// The page's first chart as an SVG image: RAM beside what the article says.

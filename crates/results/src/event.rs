@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::run::{RunResult, Second};
+use crate::run::{ErrorReason, RunResult, Second};
 use crate::warning::Warning;
 
 /// The version of the event format.
@@ -16,6 +16,22 @@ pub const SCHEMA: &str = "c10k-events/1";
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// Somebody has asked for a run of these servers: the first event of a run that is kept.
+    Ordered {
+        /// When, in RFC 3339.
+        at: String,
+        /// The servers' names.
+        targets: Vec<String>,
+        /// The connections that each shall hold.
+        connections: usize,
+        /// The arguments that loadtest got.
+        command: Vec<String>,
+    },
+    /// Nothing more comes: the last event of a run that is kept.
+    Ended {
+        /// What it says in a sentence or two, or why it says nothing.
+        sentence: String,
+    },
     /// Announces the runs to come.
     Planned {
         /// [`SCHEMA`].
@@ -35,6 +51,12 @@ pub enum Event {
         round: Option<u32>,
         /// When it began, in RFC 3339.
         started_at: String,
+        /// The value of `--db-wait`; empty if the server is not one of this project's.
+        #[serde(default)]
+        wait: String,
+        /// How long the window will be, in seconds.
+        #[serde(default)]
+        duration_s: f64,
     },
     /// The server listens, and has no connections yet: who wants to watch it can.
     Listening {
@@ -42,6 +64,9 @@ pub enum Event {
         pid: Option<i32>,
         /// The address of its admin port, if it is one of this project's servers.
         admin: Option<String>,
+        /// The address that it serves, if it is one of this project's servers.
+        #[serde(default)]
+        address: Option<String>,
     },
     /// The run entered a phase.
     Entered {
@@ -55,12 +80,50 @@ pub enum Event {
         /// How many there are in all.
         total: u64,
     },
+    /// What the connections do and the server costs at this moment, four times a second.
+    Observed(Observation),
+    /// A fault was caused on purpose, such as `panic`.
+    Injected {
+        /// Which.
+        fault: String,
+    },
     /// Another second of the window has passed.
     Second(Second),
     /// Something makes the result doubtful.
     Warned(Warning),
     /// The run has ended.
     Finished(Box<RunResult>),
+}
+
+/// An event, and when it happened.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Timed {
+    /// Seconds since the stream began.
+    pub at_s: f64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What the connections do and the server costs at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Observation {
+    /// Users that have had a connection.
+    pub established: u64,
+    /// Connections open, by the server's count; null, as for the next two, if it is not one of this project's.
+    pub open: Option<u64>,
+    /// Requests that wait for the database.
+    pub waiting: Option<u64>,
+    /// Requests that wait for a worker.
+    pub queued: Option<u64>,
+    /// All failures so far, and why.
+    pub failures: Vec<ErrorReason>,
+    /// The server's RAM; null if the kernel keeps no account of it while it runs.
+    pub ram_bytes: Option<u64>,
+    /// The limit of its cgroup; null without one.
+    pub ram_limit_bytes: Option<u64>,
+    /// Its RAM by part; null without a cgroup here.
+    pub ram_parts: Option<meter::CgroupParts>,
 }
 
 /// A phase of a run.

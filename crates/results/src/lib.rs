@@ -15,6 +15,7 @@ pub mod latency;
 pub mod merge;
 pub mod objective;
 pub mod peers;
+pub mod replay;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use results::claim::{self, Judgement};
-use results::event::{self, Event, RunPhase};
+use results::event::{self, Event, Observation, RunPhase};
 use results::run::{RunResult, SCHEMA, Second, SweepPlan};
 use results::settings::LoadSettings;
 use results::slo::{self, Searches};
@@ -94,10 +94,21 @@ fn the_schema_of_events_is_committed_and_kept() {
     let run: RunResult = serde_json::from_value(serde_json::from_str::<Vec<Value>>(RUNS).unwrap()[0].take()).unwrap();
     let events = [
         Event::Planned { schema: event::SCHEMA.into(), runs: 2, estimate_s: Some(40.0) },
-        Event::Started { target: "threads".into(), connections: 10, round: None, started_at: run.started_at.clone() },
-        Event::Listening { pid: Some(7), admin: Some("127.0.0.1:9".into()) },
+        Event::Started {
+            target: "threads".into(),
+            connections: 10,
+            round: None,
+            started_at: run.started_at.clone(),
+            wait: "1s".into(),
+            duration_s: 10.0,
+        },
+        Event::Listening { pid: Some(7), admin: Some("127.0.0.1:9".into()), address: None },
         Event::Entered { phase: RunPhase::Measuring },
         Event::Progress { done: 1, total: 2 },
+        Event::Observed(Observation { waiting: Some(3), ..Observation::default() }),
+        Event::Ordered { at: String::new(), targets: Vec::new(), connections: 1, command: Vec::new() },
+        Event::Ended { sentence: "It held.".into() },
+        Event::Injected { fault: "panic".into() },
         Event::Second(Second::default()),
         Event::Warned(Warning::new(WarningKind::ClientLate, "late")),
         Event::Finished(Box::new(run)),

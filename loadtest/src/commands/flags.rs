@@ -31,13 +31,13 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     /// The URL to load, of any server, such as http://127.0.0.1:8084/
-    #[arg(value_parser = Url::parse, required_unless_present_any = ["target", "null"], conflicts_with_all = ["target", "null"])]
+    #[arg(value_parser = Url::parse, conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
 
-    /// The server to build, start and measure; all: four servers, async twice (hyper, own codec), in turn, each freshly
-    /// started
-    #[arg(long, value_enum)]
-    target: Option<TargetChoice>,
+    /// The servers to build, start and measure, separated by commas; all: four servers, async twice (hyper, own codec).
+    /// They run in turn, each freshly started
+    #[arg(long, value_enum, value_delimiter = ',')]
+    target: Vec<TargetChoice>,
 
     /// Start the server behind the URL with this shell command, meter it, and stop it. It must stay in the foreground,
     /// such as 'nginx -g "daemon off;"'
@@ -169,6 +169,11 @@ impl Flags {
         Ok(())
     }
 
+    /// Whether servers are to be started and measured.
+    pub(crate) fn has_target(&self) -> bool {
+        !self.target.is_empty()
+    }
+
     /// What to measure with --target.
     ///
     /// # Errors
@@ -176,13 +181,13 @@ impl Flags {
     pub(crate) fn measure(self) -> Result<MeasureOptions, clap::Error> {
         let wrong = |kind, why: &str| clap::Error::raw(kind, format!("{why}\n"));
         self.check_slo()?;
-        let target = self
-            .target
-            .ok_or_else(|| wrong(ErrorKind::MissingRequiredArgument, "nothing to measure: add --target all"))?;
+        if self.target.is_empty() {
+            return Err(wrong(ErrorKind::MissingRequiredArgument, "nothing to measure: add --target all"));
+        }
         let duration = self.duration();
         let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, &why));
         Ok(MeasureOptions {
-            target,
+            choices: self.target,
             spec: TargetSpec {
                 connections: self.connections.unwrap_or(ARTICLE_CONNECTIONS),
                 duration,
@@ -207,8 +212,12 @@ impl Flags {
     /// # Errors
     /// The flags contradict each other.
     pub(crate) fn load(self) -> Result<Load, clap::Error> {
-        if self.target.is_some() {
+        if !self.target.is_empty() {
             return Ok(Load::Targets(Box::new(self.measure()?)));
+        }
+        if self.url.is_none() && !self.null {
+            let why = "nothing to load: name a URL, --target all, or --null; --help shows examples\n";
+            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, why));
         }
         self.check_slo()?;
         let duration = self.duration();

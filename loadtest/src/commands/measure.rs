@@ -8,7 +8,7 @@ use report::text;
 use results::{RunResult, Target};
 
 use super::slo::{self, SloArgs};
-use super::target_choice::TargetChoice;
+use super::target_choice::{self, TargetChoice};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{columns, print, say};
@@ -23,7 +23,7 @@ use crate::subject::remote::Remote;
 #[derive(Clone, Debug)]
 pub(crate) struct MeasureOptions {
     /// The servers to measure.
-    pub(crate) target: TargetChoice,
+    pub(crate) choices: Vec<TargetChoice>,
     /// How to measure each.
     pub(crate) spec: TargetSpec,
     /// The targets that run elsewhere.
@@ -41,10 +41,10 @@ pub(crate) struct MeasureOptions {
 impl MeasureOptions {
     /// The servers to measure, in the order of every table.
     pub(crate) fn targets(&self) -> Vec<Target> {
-        if self.target == TargetChoice::All && !self.remotes.is_empty() {
+        if self.choices.contains(&TargetChoice::All) && !self.remotes.is_empty() {
             return self.remotes.iter().map(|remote| remote.target).collect();
         }
-        self.target.targets().to_vec()
+        target_choice::chosen(&self.choices)
     }
 
     /// The remote server for `target`, if there is one.
@@ -63,7 +63,7 @@ impl MeasureOptions {
 
     /// Whether the result is a list, even if an interrupt leaves one run.
     fn is_series(&self) -> bool {
-        self.target == TargetChoice::All
+        self.choices.contains(&TargetChoice::All) || self.choices.len() > 1
     }
 }
 

@@ -25,7 +25,7 @@ use results::sweep::Sweep;
 use self::bench::{Bench, SweepCell};
 use self::outcome::is_finished;
 use super::flags::time;
-use super::target_choice::TargetChoice;
+use super::target_choice::{TargetChoice, chosen};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::print;
@@ -167,10 +167,7 @@ impl SweepArgs {
         let millis = |time: Duration| time.as_millis() as u64;
         plan.seed = self.seed.unwrap_or(plan.seed);
         if let Some(choices) = &self.target {
-            // Each server once, in the order of every table.
-            let chosen: Vec<_> = choices.iter().flat_map(|choice| choice.targets()).collect();
-            let targets = Target::ALL.into_iter().filter(|target| chosen.contains(&target));
-            plan.targets = targets.map(|target| target.name().to_owned()).collect();
+            plan.targets = chosen(choices).into_iter().map(|target| target.name().to_owned()).collect();
         }
         if let Some(connections) = &self.connections {
             plan.connections.clone_from(connections);

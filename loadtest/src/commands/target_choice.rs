@@ -33,3 +33,9 @@ impl TargetChoice {
         }
     }
 }
+
+/// Each of the chosen servers once, in the order of every table.
+pub(crate) fn chosen(choices: &[TargetChoice]) -> Vec<Target> {
+    let is_chosen = |target: &Target| choices.iter().any(|choice| choice.targets().contains(target));
+    Target::ALL.into_iter().filter(is_chosen).collect()
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
+use common::limits;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use results::run::Host;
@@ -44,6 +45,15 @@ pub(crate) fn prepare_for(connections: usize, spare_descriptors: usize) -> Resul
     check_descriptors(connections, spare_descriptors, hard)?;
     let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
     check_ports(connections, ports.as_deref().and_then(count_of_ports))
+}
+
+/// The most connections to one address that this machine's limits allow.
+pub(crate) fn most_connections() -> usize {
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard as usize);
+    let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let ports =
+        ports.as_deref().and_then(count_of_ports).map_or(usize::MAX, |ports| ports.saturating_sub(PORTS_BESIDES));
+    hard.saturating_sub(limits::SPARE_DESCRIPTORS).min(ports)
 }
 
 fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
-use results::event::{Event, RunPhase, Sink};
+use results::event::{Event, Observation, RunPhase, Sink};
 use results::run::{Second, Wait};
 use results::settings::LoadSettings;
-use results::{Cause, RunResult};
+use results::{Cause, RunResult, Warning};
 
 use super::cause::{self, Circumstances, Ending};
 use super::conclude;
@@ -31,6 +31,8 @@ const HOLD_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often to poll what the server holds within the window.
 const HELD_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// How often to say what the connections do and the server costs.
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(250);
 /// After this long without a new connection, the run continues with those it has.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server may take to hold all requests at once, on top of three waits.
@@ -76,13 +78,15 @@ pub(crate) struct Ready {
     pub(crate) subject: Subject,
     /// The load, not started yet.
     pub(crate) generator: Box<dyn Generator>,
-    /// Its admin port and traits, if it is one of this project's servers.
+    /// Its ports and traits, if it is one of this project's servers.
     pub(crate) own: Option<OwnServer>,
 }
 
 /// A server of this project, which reports what it holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnServer {
+    /// The address that it serves.
+    pub(crate) address: SocketAddr,
     /// The address of its admin port.
     pub(crate) admin: SocketAddr,
     /// It runs elsewhere, before and after this run.
@@ -106,7 +110,9 @@ pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let (target, connections, round) = (spec.name.clone(), spec.connections, spec.round);
-    sink.take(&Event::Started { target, connections, round, started_at: started_at.clone() });
+    let (wait, duration_s) = (spec.wait.spec.clone(), spec.duration.as_secs_f64());
+    let started = started_at.clone();
+    sink.take(&Event::Started { target, connections, round, started_at: started, wait, duration_s });
     let mut result = RunResult::new(
         &spec.name,
         spec.command.clone(),
@@ -128,10 +134,22 @@ pub(crate) fn run(
     sink: &mut dyn Sink,
 ) -> (RunResult, Outcome) {
     let Ready { subject, generator, own } = ready;
-    sink.take(&Event::Listening { pid: subject.pid(), admin: own.map(|own| own.admin.to_string()) });
-    let counters = ServerCounters::default();
-    let outcome = Run { spec, subject, generator, own, counters, interrupt, sink }.execute(&mut result);
-    finish(&result, sink);
+    let (admin, address) = (own.map(|own| own.admin.to_string()), own.map(|own| own.address.to_string()));
+    sink.take(&Event::Listening { pid: subject.pid(), admin, address });
+    let mut warned = Vec::new();
+    let run = Run {
+        spec,
+        subject,
+        generator,
+        own,
+        counters: ServerCounters::default(),
+        interrupt,
+        sink,
+        warned: &mut warned,
+        observed_at: None,
+    };
+    let outcome = run.execute(&mut result);
+    finish(&result, &warned, sink);
     (result, outcome)
 }
 
@@ -146,12 +164,14 @@ pub(crate) fn not_started(
     result.failure = Some(format!("{error:#}"));
     let ending = if interrupt.is_raised() { Ending::Interrupted } else { Ending::NotStarted };
     result.cause = cause::find(&result, &Circumstances::new(ending));
-    finish(&result, sink);
+    finish(&result, &[], sink);
     result
 }
 
-fn finish(result: &RunResult, sink: &mut dyn Sink) {
-    result.warnings.iter().for_each(|warning| sink.take(&Event::Warned(warning.clone())));
+/// Sends the warnings that were not `warned` of yet, and the result.
+fn finish(result: &RunResult, warned: &[Warning], sink: &mut dyn Sink) {
+    let new = result.warnings.iter().filter(|warning| !warned.contains(warning));
+    new.for_each(|warning| sink.take(&Event::Warned(warning.clone())));
     sink.take(&Event::Finished(Box::new(result.clone())));
 }
 
@@ -165,6 +185,10 @@ struct Run<'a> {
     counters: ServerCounters,
     interrupt: &'a Interrupt,
     sink: &'a mut dyn Sink,
+    /// The warnings that were sent as they arose.
+    warned: &'a mut Vec<Warning>,
+    /// When the last observation was sent.
+    observed_at: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -438,10 +462,34 @@ impl Run<'_> {
     fn pause(&mut self, time: Duration) -> Result<(), Stopped> {
         thread::sleep(time);
         self.subject.sample_memory();
+        if self.observed_at.is_none_or(|at| at.elapsed() >= OBSERVE_INTERVAL) {
+            self.observe();
+        }
         if self.interrupt.is_raised() {
             return Err(Stopped::Interrupted);
         }
         if self.subject.is_gone() { Err(Stopped::ServerDied) } else { Ok(()) }
+    }
+
+    /// Sends what the connections do and the server costs now, and what has become doubtful.
+    fn observe(&mut self) {
+        self.observed_at = Some(Instant::now());
+        let count = |count: fn(&ServerCounters) -> u64| self.own.map(|_| count(&self.counters));
+        let observation = Observation {
+            established: self.generator.progress().established as u64,
+            open: count(|counters| counters.open),
+            waiting: count(|counters| counters.waiting),
+            queued: count(|counters| counters.queued),
+            failures: self.generator.failures(),
+            ram_bytes: self.subject.current_bytes(),
+            ram_limit_bytes: self.subject.limit_bytes(),
+            ram_parts: self.subject.ram_parts(),
+        };
+        self.sink.take(&Event::Observed(observation));
+        for warning in &self.subject.warnings()[self.warned.len()..] {
+            self.sink.take(&Event::Warned(warning.clone()));
+            self.warned.push(warning.clone());
+        }
     }
 
     fn enter(&mut self, phase: RunPhase) {

@@ -133,7 +133,7 @@ impl TargetSpec {
         Ok(Ready {
             subject,
             generator,
-            own: Some(OwnServer { admin, is_remote, spawns_processes: target == Target::Prefork }),
+            own: Some(OwnServer { address, admin, is_remote, spawns_processes: target == Target::Prefork }),
         })
     }
 

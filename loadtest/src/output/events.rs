@@ -25,6 +25,11 @@ pub(crate) struct EventArgs {
 }
 
 impl EventArgs {
+    /// Whether events are to be written.
+    pub(crate) fn is_some(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// Everything that watches a run: the progress bar, and the sink that writes events, if requested.
     ///
     /// # Errors

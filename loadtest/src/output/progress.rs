@@ -119,7 +119,9 @@ impl Sink for ProgressSink {
             Event::Progress { done, total } => self.advance(*done, *total),
             Event::Second(second) => self.show_second(*second),
             // The report prints warnings.
-            Event::Listening { .. } | Event::Warned(_) => {}
+            Event::Listening { .. } | Event::Observed(_) | Event::Injected { .. } | Event::Warned(_) => {}
+            // Of a run that is kept, by who keeps it.
+            Event::Ordered { .. } | Event::Ended { .. } => {}
             Event::Finished(result) => self.finish(result),
         }
     }

@@ -130,6 +130,14 @@ impl MemorySource {
         }
     }
 
+    /// The limit that a remote server reports.
+    pub(crate) fn limit_bytes(&self) -> Option<u64> {
+        match self {
+            MemorySource::Remote(remote) => remote.limit_bytes(),
+            _ => None,
+        }
+    }
+
     /// What the kernel charges now, if its own peak does not have all of it.
     pub(crate) fn sample_bytes(&self) -> Option<u64> {
         self.cgroup().filter(|cgroup| cgroup.peak_lacks_tcp() || cgroup.peak_bytes().is_err())?.current_bytes().ok()

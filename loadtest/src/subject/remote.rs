@@ -1,6 +1,7 @@
 //! Servers that run elsewhere. They are not built, started or stopped here, and report their own RAM.
 
 use std::env;
+use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -42,6 +43,12 @@ impl FromStr for Remote {
             format!("{name:?} is not one of {known}")
         })?;
         Ok(Self { target, url: Url::parse(url)?, admin: Url::parse(admin)? })
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={},{}", self.target.name(), self.url.as_str(), self.admin.as_str())
     }
 }
 
@@ -118,6 +125,11 @@ impl RemoteMemory {
     /// The total of its cgroup in the last report.
     pub(crate) fn current_bytes(&self) -> Option<u64> {
         self.last.total_bytes
+    }
+
+    /// The limit of its cgroup in the last report.
+    pub(crate) fn limit_bytes(&self) -> Option<u64> {
+        self.last.limit_bytes
     }
 
     /// Its cgroup's peak if that grew during this run, or else the highest total reported.

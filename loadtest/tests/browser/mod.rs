@@ -68,6 +68,7 @@ impl Browser {
     }
 
     /// The page as PDF.
+    #[allow(dead_code, reason = "not every test prints")]
     pub(crate) fn print(&mut self) -> Vec<u8> {
         let printed = self.call("Page.printToPDF", json!({}));
         BASE64_STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()

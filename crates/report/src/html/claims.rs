@@ -62,6 +62,17 @@ pub(super) fn page(judgement: &Judgement) -> Result<Markup> {
     ))
 }
 
+/// The verdicts, and each claim with what was measured.
+pub(super) fn part(judgement: &Judgement) -> Markup {
+    html! {
+        p { (summary(judgement)) }
+        @if !judgement.warnings.is_empty() {
+            ul.failures { @for warning in &judgement.warnings { li { (warning.text) } } }
+        }
+        (claims(judgement))
+    }
+}
+
 /// All figures of a unit that have bounds, each on a line of its own.
 fn chart(judgement: &Judgement, unit: Unit, title: &str, tick: fn(f64) -> String) -> Result<Markup> {
     let rows = rows(judgement, unit);

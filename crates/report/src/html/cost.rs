@@ -11,8 +11,8 @@ use results::target::ARTICLE_CONNECTIONS;
 
 use super::axis::Axis;
 use super::chart::{
-    Canvas, ChartFigure, LegendMark, Plot, bar, bold_text, claim_mark, is_wide, line, mark, sample, shortened,
-    shortened_apart, spread_bar, styled_text, text, within,
+    Canvas, ChartFigure, LegendMark, Plot, bar, bold_text, claim_mark, dashed_line, is_wide, line, mark, sample,
+    shortened, shortened_apart, spread_bar, styled_text, text, within,
 };
 use super::models::{Model, Rounds, Study};
 use super::palette::{GRID, INK, Look, Mark, PARTS};
@@ -20,6 +20,8 @@ use super::words;
 
 /// Pixels for the x axis with its labels and title.
 const AXIS_HEIGHT: u32 = 48;
+/// Pixels for a model's RAM and its labels.
+const ROW_HEIGHT: u32 = 52;
 /// Pixels to the right of a chart, for half of the last label.
 const RIGHT: i32 = 22;
 /// Pixels for a model's name.
@@ -64,8 +66,8 @@ pub(super) fn ram_image(study: &Study<'_>) -> Result<Option<String>> {
 fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
     let rows = study.in_focus();
     let peaks = rows.iter().filter_map(|(_, cell)| cell.spread(peak_bytes)).flat_map(|peak| [peak.min / 2.0, peak.max]);
-    let claims = rows.iter().filter_map(|(_, cell)| claim(cell));
-    let Some(x) = Axis::log("RAM at its peak, on a logarithmic scale", peaks.chain(claims), words::bytes_tick) else {
+    let marks = rows.iter().filter_map(|(_, cell)| claim(cell)).chain(limit(&rows));
+    let Some(x) = Axis::log("RAM at its peak, on a logarithmic scale", peaks.chain(marks), words::bytes_tick) else {
         return Ok(None);
     };
     let x = x.with_room(0.04);
@@ -76,11 +78,23 @@ fn ram_figure(study: &Study<'_>) -> Result<Option<(ChartFigure, Axis)>> {
         caption: html! {
             "The scale is logarithmic: twice the distance is far more than twice the RAM."
             @if has_claims { " The line between them shows how far off the article is." }
+            @if let Some(limit) = limit(&rows) {
+                " A dashed line is the limit of " (format::bytes(Some(limit as u64))) "."
+            }
             (words::caveats(&rows))
         },
-        height: height(&rows, 52),
+        height: height(&rows, ROW_HEIGHT),
     };
     Ok(Some((figure, x)))
+}
+
+/// The limit of the servers' RAM, if all have the same.
+fn limit(rows: &[Row<'_, '_>]) -> Option<f64> {
+    let limits = rows.iter().flat_map(|(_, cell)| cell.rounds()).map(|round| round.memory.limit_bytes);
+    match words::distinct(limits).as_slice() {
+        [Some(limit)] => Some(*limit as f64),
+        _ => None,
+    }
 }
 
 fn claim_marks() -> Result<Vec<LegendMark>> {
@@ -93,8 +107,13 @@ fn claim_marks() -> Result<Vec<LegendMark>> {
 
 fn draw_ram(canvas: &Canvas<'_>, rows: &[Row<'_, '_>], x: Axis) -> Result<()> {
     let plot = Plot::row_chart(canvas, &names(rows), x, RIGHT)?;
+    let limit = limit(rows).map(|limit| plot.x(limit));
     for (row, (model, cell)) in rows.iter().enumerate() {
         let y = plot.row(row);
+        if let Some(x) = limit {
+            // Below the label of the RAM.
+            dashed_line(canvas, &[(x, y - 7), (x, y + ROW_HEIGHT as i32 / 2)], INK, 1)?;
+        }
         let Some(peak) = cell.spread(peak_bytes) else {
             draw_failure(canvas, &plot, y, cell)?;
             continue;
@@ -146,7 +165,7 @@ pub(super) fn ledger(study: &Study<'_>) -> Result<Option<Markup>> {
     }
     let models: Vec<Row<'_, '_>> = rows.iter().map(|(row, _)| *row).collect();
     let parts: Vec<[f64; 5]> = rows.iter().map(|(_, parts)| *parts).collect();
-    let legend = part_legend()?;
+    let legend = part_legend(&PART_NAMES)?;
     let absolute = ChartFigure {
         title: "RAM by part".into(),
         legend: legend.clone(),
@@ -178,10 +197,10 @@ fn ledgered(cell: &Rounds<'_>) -> Option<[f64; 5]> {
     parts[0].map(|_| parts.map(|part| part.unwrap_or(0) as f64))
 }
 
-fn part_legend() -> Result<Markup> {
+fn part_legend(names: &[&str; 5]) -> Result<Markup> {
     let swatches = PARTS.iter().map(|&(colour, _)| sample(move |canvas| bar(canvas, (6, 1), (22, 13), colour)));
     let swatches = swatches.collect::<Result<Vec<_>>>()?;
-    Ok(html! { ul.legend { @for (swatch, name) in swatches.iter().zip(PART_NAMES) { li { (swatch) (name) } } } })
+    Ok(html! { ul.legend { @for (swatch, name) in swatches.iter().zip(names) { li { (swatch) (name) } } } })
 }
 
 fn draw_parts(
@@ -214,6 +233,40 @@ fn draw_parts(
         bold_text(canvas, &total(sum), (plot.x(sum) + 6, y), (HPos::Left, VPos::Center))?;
     }
     Ok(())
+}
+
+/// The parts of a cgroup's charge.
+pub(super) const CHARGE_NAMES: [&str; 5] =
+    ["anonymous pages", "files", "page tables and kernel stacks", "other kernel memory", "socket buffers"];
+
+/// The parts of what the kernel charges now, which do not overlap. On cgroup v1 the third is in the fourth.
+pub(super) fn charge(result: &RunResult) -> Option<[f64; 5]> {
+    let parts = result.memory.cgroup?;
+    let figure = |bytes: Option<u64>| bytes.unwrap_or(0) as f64;
+    let tasks = figure(parts.page_tables_bytes) + figure(parts.kernel_stacks_bytes);
+    let other = (figure(parts.kernel_bytes) - tasks).max(0.0);
+    Some([figure(parts.anon_bytes), figure(parts.file_bytes), tasks, other, figure(parts.sockets_bytes)])
+}
+
+/// What the kernel charges to each server now, by part. Unlike the ledger it can be had at any moment.
+pub(super) fn charges(study: &Study<'_>) -> Result<Option<Markup>> {
+    let rows = study.in_focus();
+    let charged = rows.into_iter().filter_map(|(model, cell)| Some(((model, cell), charge(cell.typical()?)?)));
+    let (models, parts): (Vec<Row<'_, '_>>, Vec<[f64; 5]>) = charged.unzip();
+    let max = parts.iter().map(|parts| parts.iter().sum::<f64>()).fold(0.0, f64::max);
+    if max == 0.0 {
+        return Ok(None);
+    }
+    let figure = ChartFigure {
+        title: "RAM by part".into(),
+        legend: part_legend(&CHARGE_NAMES)?,
+        caption: html! {
+            "What the kernel charges to the server's cgroup at this moment. The sum is beside each bar."
+        },
+        height: height(&models, 34),
+    };
+    let x = Axis::linear("bytes", max, words::bytes_tick);
+    figure.draw(|canvas| draw_parts(canvas, &models, &parts, x.clone(), format::short_bytes)).map(Some)
 }
 
 /// Requests per second, and the ceiling.

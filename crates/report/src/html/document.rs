@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// A page loads nothing, even if the results are hostile.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-const STYLE: &str = include_str!("style.css");
+/// The style of every page.
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// A whole page with this title above its content.
 pub(super) fn document(title: &str, content: &Markup) -> Markup {

@@ -163,6 +163,12 @@ fn draw_line(canvas: &Canvas<'_>, plot: &Plot<'_>, drawn: &Line<'_, '_>) -> Resu
 
 /// Latency and RAM, second by second.
 pub(super) fn over_time(study: &Study<'_>) -> Result<Option<Markup>> {
+    let figures = time_charts(study)?;
+    Ok((!figures.is_empty()).then(|| html! { @for figure in figures { (figure) } }))
+}
+
+/// The charts of latency and RAM over time, those that have something to show.
+pub(super) fn time_charts(study: &Study<'_>) -> Result<Vec<Markup>> {
     let scale = LatencyScale::shared_by(study.in_focus().iter().flat_map(|(_, cell)| cell.counting()));
     let latency = |field: fn(&Second) -> Option<u64>| {
         move |result: &RunResult, second: &Second| field(second).map(|latency_us| scale.place(result, latency_us))
@@ -197,7 +203,7 @@ pub(super) fn over_time(study: &Study<'_>) -> Result<Option<Markup>> {
             },
         )?,
     ];
-    Ok(figures.iter().any(Option::is_some).then(|| html! { @for figure in figures.into_iter().flatten() { (figure) } }))
+    Ok(figures.into_iter().flatten().collect())
 }
 
 fn time_chart(lines: &[Line<'_, '_>], title: &str, y: Option<Axis>, caption: Markup) -> Result<Option<Markup>> {

@@ -46,7 +46,7 @@ struct Reading {
 impl Sink for Phases {
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Listening { pid, admin } => {
+            Event::Listening { pid, admin, .. } => {
                 self.server = pid.zip(admin.as_ref().and_then(|admin| admin.parse().ok()));
             }
             Event::Entered { phase } => {
