@@ -17,6 +17,7 @@ pub mod client;
 pub mod probe;
 pub mod rows;
 pub mod server;
+pub mod trial;
 
 pub use client::{Client, Response};
 pub use server::Server;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 
-use crate::crowd::{Crowd, ask_once};
-use crate::subject::Subject;
+use contract::trial::Subject;
+use contract::trial::crowd::{Crowd, ask_once};
 
 /// How many more connections knock while something is used up.
 const KNOCKS: usize = 100;

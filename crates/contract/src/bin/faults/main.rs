@@ -3,18 +3,15 @@
 //! Each fault meets a fresh server. Every connection has asked once before, and asks again after. It is no test: `scripts/faults`
 //! runs it against several servers and makes a table of its lines.
 
-mod crowd;
 mod fault;
-mod subject;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use contract::trial::{Crowd, Subject};
 
-use crate::crowd::Crowd;
 use crate::fault::Fault;
-use crate::subject::Subject;
 
 /// Causes real faults in a server that holds many connections, and says what survived
 #[derive(Parser)]

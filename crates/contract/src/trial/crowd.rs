@@ -10,14 +10,14 @@ use common::http::reply::read_head;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that have each been answered once.
-pub(crate) struct Crowd {
+pub struct Crowd {
     address: SocketAddr,
     streams: Vec<TcpStream>,
 }
 
 impl Crowd {
     /// Opens the connections; each asks and is answered.
-    pub(crate) fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Self> {
+    pub fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Self> {
         let mut streams = Vec::with_capacity(count);
         for _ in 0..count {
             let mut stream = connect(address)?;
@@ -29,17 +29,17 @@ impl Crowd {
     }
 
     /// Sends a request on each connection, and does not read the answers.
-    pub(crate) fn send_all(&mut self, target: &str) -> io::Result<()> {
+    pub fn send_all(&mut self, target: &str) -> io::Result<()> {
         self.streams.iter_mut().try_for_each(|stream| ask(stream, target))
     }
 
     /// Reads an answer on each connection, and says how many were whole.
-    pub(crate) fn read_all(&mut self) -> usize {
+    pub fn read_all(&mut self) -> usize {
         self.streams.iter_mut().filter_map(|stream| read_answer(stream).ok()).count()
     }
 
     /// Lets so many more connections knock; what becomes of them is no matter.
-    pub(crate) fn knock(&self, count: usize) -> Vec<TcpStream> {
+    pub fn knock(&self, count: usize) -> Vec<TcpStream> {
         let knock = |_| {
             let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).ok()?;
             let _ = ask(&mut stream, "/health");
@@ -49,7 +49,7 @@ impl Crowd {
     }
 
     /// How many of the connections are answered still.
-    pub(crate) fn ask_again(&mut self) -> usize {
+    pub fn ask_again(&mut self) -> usize {
         let asked = self.streams.iter_mut().map(|stream| ask(stream, "/health").is_ok()).collect::<Vec<_>>();
         let deadline = Instant::now() + TIMEOUT;
         let is_answered = |stream: &mut TcpStream| {
@@ -67,7 +67,7 @@ impl Crowd {
 }
 
 /// Connects, asks and reads the answer; its status.
-pub(crate) fn ask_once(address: SocketAddr, target: &str) -> io::Result<u16> {
+pub fn ask_once(address: SocketAddr, target: &str) -> io::Result<u16> {
     let mut stream = connect(address)?;
     ask(&mut stream, target)?;
     read_answer(&mut stream)

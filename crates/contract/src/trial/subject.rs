@@ -6,12 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
+use crate::server::processes_of_group;
 use anyhow::{Context as _, bail};
-use contract::server::processes_of_group;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::crowd::ask_once;
+use super::crowd::ask_once;
 
 /// How long a server may take to start, to recover, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,16 +21,17 @@ const WATCH: Duration = Duration::from_secs(2);
 const BUSY_SHARE: f64 = 0.2;
 
 /// A started server, in a process group of its own.
-pub(crate) struct Subject {
+pub struct Subject {
     child: Child,
     /// Outlives us, and not the server.
     guard: Child,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Subject {
     /// Starts the command, in which `{port}` is the port, and waits until it answers.
-    pub(crate) fn start(command: &[String], port: u16) -> anyhow::Result<Self> {
+    pub fn start(command: &[String], port: u16) -> anyhow::Result<Self> {
         let arguments: Vec<String> = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
         let (program, arguments) = arguments.split_first().context("no command")?;
         let mut command = Command::new(program);
@@ -44,23 +45,24 @@ impl Subject {
         }
     }
 
-    pub(crate) fn pid(&self) -> Pid {
+    /// The process that was started.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
 
     /// All processes of the server.
-    pub(crate) fn processes(&self) -> Vec<i32> {
+    pub fn processes(&self) -> Vec<i32> {
         processes_of_group(self.pid())
     }
 
     /// A process that serves: the youngest, if there is more than the first.
-    pub(crate) fn worker(&self) -> Option<Pid> {
+    pub fn worker(&self) -> Option<Pid> {
         let of_others = self.processes().into_iter().filter(|&pid| pid != self.pid().as_raw());
         of_others.max_by_key(|&pid| descriptors_of(pid)).map(Pid::from_raw)
     }
 
     /// How long after `since` a new connection is answered 200; `None` if the server has ended.
-    pub(crate) fn time_until_answer(&mut self, since: Instant) -> Option<Duration> {
+    pub fn time_until_answer(&mut self, since: Instant) -> Option<Duration> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
             if ask_once(self.address, "/health").is_ok_and(|status| status == 200) {
@@ -72,12 +74,12 @@ impl Subject {
     }
 
     /// The descriptors of the first process.
-    pub(crate) fn descriptors(&self) -> usize {
+    pub fn descriptors(&self) -> usize {
         descriptors_of(self.pid().as_raw())
     }
 
     /// How many descriptors more than `before` stay open, once the server has seen that its clients are gone.
-    pub(crate) fn descriptors_above(&self, before: usize) -> usize {
+    pub fn descriptors_above(&self, before: usize) -> usize {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
             let above = self.descriptors().saturating_sub(before);
@@ -89,7 +91,7 @@ impl Subject {
     }
 
     /// Whether it uses CPU though nobody asks for anything.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         let before = self.cpu_ticks();
         thread::sleep(WATCH);
         let used_s = self.cpu_ticks().saturating_sub(before) as f64 / 100.0;
@@ -107,8 +109,8 @@ impl Subject {
     }
 
     /// Dead children that it has not reaped.
-    pub(crate) fn zombies(&self) -> usize {
-        let children = contract::server::children_of(self.pid());
+    pub fn zombies(&self) -> usize {
+        let children = crate::server::children_of(self.pid());
         let is_zombie = |pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
@@ -117,7 +119,7 @@ impl Subject {
     }
 
     /// Asks the server to end, and says how many processes are there after that, which are killed.
-    pub(crate) fn stop(&mut self) -> usize {
+    pub fn stop(&mut self) -> usize {
         let _ = kill(self.pid(), Signal::SIGTERM);
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end && !matches!(self.child.try_wait(), Ok(Some(_))) {
