@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::claims::ClaimsArgs;
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::flags::{Flags, Load};
 use crate::commands::measure::MeasureOptions;
 use crate::commands::peers::PeersArgs;
@@ -96,7 +97,7 @@ const SIMILAR: f64 = 0.8;
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest doctor -c <N> [--target <TARGET>] [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -132,6 +133,7 @@ enum Command {
     Sweep(SweepArgs),
     Serve(Box<ServeArgs>),
     Plan(PlanArgs),
+    Doctor(DoctorArgs),
 
     Claims(ClaimsArgs),
     Peers(PeersArgs),
@@ -159,6 +161,8 @@ pub(crate) enum Task {
     Sweep(SweepArgs),
     /// Recommend a model.
     Plan(PlanArgs),
+    /// Say what this machine can hold.
+    Doctor(DoctorArgs),
     /// Check an article.
     Claims(ClaimsArgs),
     /// Compare servers with those of others.
@@ -226,6 +230,7 @@ impl Cli {
             Some(Command::Report(args)) => Task::Report(args),
             Some(Command::Sweep(args)) => Task::Sweep(args),
             Some(Command::Plan(args)) => Task::Plan(args),
+            Some(Command::Doctor(args)) => Task::Doctor(args),
             Some(Command::Claims(args)) => Task::Claims(args),
             Some(Command::Peers(args)) => Task::Peers(args),
             Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
@@ -329,6 +334,9 @@ mod tests {
             "loadtest http://localhost/ --fail-if p98>1s",
             "loadtest --target all --fail-if p98>1s",
             "loadtest report",
+            "loadtest doctor",
+            "loadtest doctor -c 0",
+            "loadtest doctor -c 5 --target forks",
             "loadtest -c 5 -t 6 http://localhost/",
             "loadtest -d 0 http://localhost/",
             "loadtest -H nocolon http://localhost/",

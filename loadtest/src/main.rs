@@ -16,7 +16,7 @@ mod wrk;
 use std::process::ExitCode;
 
 use crate::cli::Task;
-use crate::commands::{claims, measure as targets, peers, plan, report, serve, sweep, url};
+use crate::commands::{claims, doctor, measure as targets, peers, plan, report, serve, sweep, url};
 use crate::machine::terminal;
 use crate::subject::{launch, null};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Task::Report(args) => report::run(&args),
         Task::Sweep(args) => sweep::run(&args),
         Task::Plan(args) => plan::run(&args),
+        Task::Doctor(args) => doctor::run(&args),
         Task::Claims(args) => claims::run(&args),
         Task::Peers(args) => peers::run(&args),
         Task::Serve(options) => serve::run(*options),

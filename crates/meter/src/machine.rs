@@ -18,6 +18,11 @@ pub fn ram_bytes() -> Option<u64> {
     Meminfo::current().ok().map(|meminfo| meminfo.mem_total)
 }
 
+/// RAM that programs could have without swapping, in bytes: `MemAvailable`.
+pub fn available_ram_bytes() -> Option<u64> {
+    Meminfo::current().ok()?.mem_available
+}
+
 /// CPU time of those CPUs for which `is_counted` holds, by their numbers in `/proc/stat`. `None` if there are none.
 pub fn cpu_ticks(is_counted: impl Fn(usize) -> bool) -> Option<CpuTicks> {
     parse_cpu_ticks(&fs::read_to_string("/proc/stat").ok()?, is_counted)

@@ -19,6 +19,7 @@ pub mod slo;
 pub mod sweep;
 mod table;
 pub mod text;
+pub mod walls;
 
 pub use answer::answer;
 pub use table::{TextTable, table_of};

@@ -24,6 +24,7 @@ pub mod slo;
 pub mod statistics;
 pub mod sweep;
 pub mod target;
+pub mod walls;
 pub mod warning;
 
 pub use cause::Cause;

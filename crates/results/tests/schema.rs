@@ -12,6 +12,7 @@ use results::run::{RunResult, SCHEMA, Second, SweepPlan};
 use results::settings::LoadSettings;
 use results::slo::{self, Searches};
 use results::sweep::{self, Sweep};
+use results::walls::{self, Diagnosis};
 use results::{Warning, WarningKind, file};
 use schemars::{Schema, schema_for};
 use serde_json::{Value, json};
@@ -57,6 +58,11 @@ fn the_schema_of_results_is_committed_and_kept() {
 #[test]
 fn the_schema_of_claims_is_committed() {
     assert_is_committed(claim::SCHEMA, &schema_for!(Judgement));
+}
+
+#[test]
+fn the_schema_of_diagnoses_is_committed() {
+    assert_is_committed(walls::SCHEMA, &schema_for!(Diagnosis));
 }
 
 #[test]

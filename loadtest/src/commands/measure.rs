@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use common::limits;
 use report::text;
 use results::{RunResult, Target};
 
@@ -11,7 +10,7 @@ use super::slo::{self, SloArgs};
 use super::target_choice::{self, TargetChoice};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{columns, print, say};
+use crate::machine::terminal::{columns, print, warn};
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
@@ -83,7 +82,7 @@ pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
 /// # Errors
 /// This machine's limits are too low, a server cannot be built, or a file cannot be written.
 pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
-    host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
+    host::prepare_for(options.spec.connections, &options.local())?.iter().for_each(warn);
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = options.events.sinks(&outputs)?;
@@ -102,7 +101,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
         printed = printed.and(results.last().map_or(Ok(()), |result| print(&text::run(result))));
         if let Err(error) = &written {
             // The user may be able to make room in time.
-            say(format_args!("warning: {error:#}; retrying after the next run and at the end"));
+            warn(format_args!("{error:#}; retrying after the next run and at the end"));
         }
     }
     let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
@@ -115,7 +114,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
 /// Finds the highest rate of every requested target, and returns the exit status.
 fn search(options: &MeasureOptions, interrupt: &Interrupt) -> Result<ExitCode> {
     options.slo.ensure_possible(options.spec.fixed_wait().unwrap_or_default())?;
-    host::prepare_for(options.spec.connections, limits::SPARE_DESCRIPTORS)?;
+    host::prepare_for(options.spec.connections, &options.local())?.iter().for_each(warn);
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let mut bench = slo::Bench::new(&options.slo, options.spec.duration, &options.outputs, interrupt)?;
     let mut sinks = options.events.sinks(bench.outputs())?;

@@ -20,7 +20,7 @@ use super::flags::time;
 use super::slo::{self, STEP_DURATION, SloArgs};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{print, say};
+use crate::machine::terminal::{print, say, warn};
 use crate::measure::peer::{self, PeerSpec};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     }
     let interrupt = Interrupt::install()?;
     let most = args.connections.iter().copied().max().unwrap_or(1);
-    host::prepare_for(most, host::SPARE_DESCRIPTORS)?;
+    host::prepare_for(most, &[])?.iter().for_each(warn);
     if args.slo.is_given() {
         return search(args, choice, most, &interrupt);
     }

@@ -2,7 +2,7 @@
 
 mod advice;
 mod answer;
-mod cost;
+pub(crate) mod cost;
 mod need;
 mod questions;
 mod text;
@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use common::db::Latency;
-use common::limits;
 use results::run::SweepPlan;
 use results::{RunResult, Target, file};
 
@@ -27,7 +26,7 @@ use super::flags::time;
 use super::sweep::bench::{Bench, SweepCell};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{print, say};
+use crate::machine::terminal::{print, say, warn};
 use crate::output::events::EventArgs;
 use crate::output::file::OutputFile;
 use crate::output::files::{OutputArgs, Outputs};
@@ -183,7 +182,7 @@ fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
         server_flags: Vec::new(),
         ram_limit_bytes: None,
     };
-    host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
+    host::prepare_for(most, &Target::ALL)?.iter().for_each(warn);
     let interrupt = Interrupt::install()?;
     let Some(executables) = build::build(&Target::ALL, &interrupt)? else { return Ok(None) };
     say("no --from: measuring a small sweep");

@@ -189,7 +189,7 @@ fn serve(
     let address = listener.local_addr()?;
     let remotes = measure.map_or_else(|| Remote::from_environment().unwrap_or_default(), |of| of.remotes.clone());
     let runner = out.map(|_| Runner::start(keep.clone()));
-    let site = Arc::new(Site { keep, runner, bounds: Bounds::of_machine(remotes)? });
+    let site = Arc::new(Site { keep, runner, bounds: Bounds::of_machine(remotes) });
     // "All addresses" is not an address to visit.
     let host = if address.ip().is_unspecified() { "localhost".into() } else { address.ip().to_string() };
     let host = if address.is_ipv6() && host.contains(':') { format!("[{host}]") } else { host };

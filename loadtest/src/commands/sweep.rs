@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use common::db::Latency;
-use common::limits;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
@@ -28,7 +27,7 @@ use super::flags::time;
 use super::target_choice::{TargetChoice, chosen};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::print;
+use crate::machine::terminal::{print, warn};
 use crate::output::events::EventArgs;
 use crate::output::files::{OutputArgs, Outputs};
 use crate::subject::build;
@@ -103,7 +102,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let db_wait: Latency = plan.wait.parse().map_err(|error| anyhow!("database wait {:?}: {error}", plan.wait))?;
     let targets: Vec<_> = plan.targets.iter().filter_map(|name| Target::from_name(name)).collect();
     let most = *plan.connections.last().unwrap_or(&1);
-    host::prepare_for(most, limits::SPARE_DESCRIPTORS)?;
+    host::prepare_for(most, &targets)?.iter().for_each(warn);
     // Fail now if there is no cgroup, not in each cell.
     MemorySource::open().limit(plan.ram_limit_bytes)?;
     // By default, continue in the resumed file.

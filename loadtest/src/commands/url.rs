@@ -19,7 +19,7 @@ use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{print, print_to_stderr};
+use crate::machine::terminal::{print, print_to_stderr, warn};
 use crate::measure::run::{self, Ready, RunSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
@@ -74,7 +74,7 @@ pub(crate) struct UrlOptions {
 
 /// Loads the URL and prints wrk's output, and on stderr what wrk does not report.
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
-    host::prepare_for(options.connections, host::SPARE_DESCRIPTORS)?;
+    host::prepare_for(options.connections, &[])?.iter().for_each(warn);
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     if options.slo.is_given() {

@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Tries every fault under every model.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let others = lab.quick_or(100, 10_000);
-    crate::machine::host::prepare_for(others, common::limits::SPARE_DESCRIPTORS)?;
+    crate::machine::host::prepare_for(others, &TARGETS)?;
     for target in TARGETS {
         for fault in FAULTS {
             strike(lab, target, fault, others)?;

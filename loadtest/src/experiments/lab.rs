@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
-use common::limits::SPARE_DESCRIPTORS;
 use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
@@ -193,7 +192,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// See [`run`](Self::run).
     pub(crate) fn run_watched(&self, target: Target, spec: &TargetSpec, sink: &mut dyn Sink) -> Result<RunResult> {
-        host::prepare_for(spec.connections, SPARE_DESCRIPTORS)?;
+        host::prepare_for(spec.connections, &[target])?;
         let location = Location::Local(&self.executables[&target]);
         let result = target::run(target, location, spec, self.interrupt, sink);
         self.check_interrupt()?;

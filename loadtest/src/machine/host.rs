@@ -1,4 +1,4 @@
-//! Describes this machine, and checks whether its limits allow the run.
+//! Describes this machine, and refuses a run that its limits do not allow.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,18 +7,16 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
-use common::limits;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
+use results::Target;
 use results::run::Host;
+use results::walls::Wall;
 
 use super::cpus::{Cpus, Split};
+use super::readings;
+use super::walls::{self, Asked, Readings};
 
 static SOFT_NOFILE_AT_START: OnceLock<u64> = OnceLock::new();
-/// File descriptors that loadtest needs for itself.
-pub(crate) const SPARE_DESCRIPTORS: usize = 64;
-/// Ports to leave for admin connections and other programs.
-const PORTS_BESIDES: usize = 256;
 
 /// Describes this machine, with the CPUs of this thread and those that the server gets.
 pub(crate) fn describe(split: Option<&Split>) -> Host {
@@ -35,50 +33,45 @@ pub(crate) fn describe(split: Option<&Split>) -> Host {
     }
 }
 
-/// Raises the limits as far as possible and refuses a run beyond them, before anything is built or started. A process
-/// needs `spare_descriptors` besides its connections.
-pub(crate) fn prepare_for(connections: usize, spare_descriptors: usize) -> Result<()> {
+/// Raises the limit of open files, and refuses so many connections to each of these servers in turn if this machine cannot
+/// hold them, before anything is built or started. Without a server, it is one elsewhere. Returns what may go wrong all the
+/// same, in words: what only some of the servers hit, and what is only an estimate.
+///
+/// # Errors
+/// A limit is too low for all of them: the message says which comes first, and what to do.
+pub(crate) fn prepare_for(connections: usize, targets: &[Target]) -> Result<Vec<String>> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
     // Only the first call sees it.
     let _ = SOFT_NOFILE_AT_START.set(soft);
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the open-file limit")?;
-    check_descriptors(connections, spare_descriptors, hard)?;
-    let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-    check_ports(connections, ports.as_deref().and_then(count_of_ports))
+    check(&walls::walls(&Asked::new(connections, targets), &Readings::now(), readings::may), connections, targets)
 }
 
-/// The most connections to one address that this machine's limits allow.
-pub(crate) fn most_connections() -> usize {
-    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard as usize);
-    let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-    let ports =
-        ports.as_deref().and_then(count_of_ports).map_or(usize::MAX, |ports| ports.saturating_sub(PORTS_BESIDES));
-    hard.saturating_sub(limits::SPARE_DESCRIPTORS).min(ports)
-}
-
-fn check_descriptors(connections: usize, spare: usize, hard: u64) -> Result<()> {
-    let needed = (connections + spare) as u64;
-    if needed > hard {
+fn check(walls: &[Wall], connections: usize, targets: &[Target]) -> Result<Vec<String>> {
+    let hit: Vec<_> = walls.iter().filter(|wall| wall.is_hit).collect();
+    let is_certain = |wall: &&&Wall| !wall.is_estimate;
+    let stops = |target: &Target| hit.iter().filter(is_certain).any(|wall| wall.concerns(target.name()));
+    let lowest = hit.iter().filter(is_certain).min_by_key(|wall| wall.allows);
+    if let Some(first) = lowest
+        && targets.iter().all(stops)
+    {
         bail!(
-            "{connections} connections need {needed} open files, but the hard limit is {hard}: raise it \
-             (as root: `ulimit -Hn {needed}`, or LimitNOFILE= in a unit, or --ulimit nofile={needed} for a container), \
-             or hold fewer connections with -c {}",
-            hard.saturating_sub(spare as u64)
+            "this machine cannot hold {connections} connections: {}; or hold fewer with -c {}. `loadtest doctor -c \
+             {connections}` shows all limits",
+            report::walls::sentence(first),
+            most(&hit, targets)
         );
     }
-    Ok(())
+    Ok(hit.into_iter().map(report::walls::sentence).collect())
 }
 
-fn check_ports(connections: usize, ports: Option<usize>) -> Result<()> {
-    match ports {
-        Some(ports) if connections + PORTS_BESIDES > ports => bail!(
-            "{connections} connections to one address need as many ports, but net.ipv4.ip_local_port_range has only \
-             {ports}: widen it (as root: `sysctl -w net.ipv4.ip_local_port_range='10240 65535'`), or hold fewer \
-             connections with -c {}",
-            ports.saturating_sub(PORTS_BESIDES)
-        ),
-        _ => Ok(()),
-    }
+/// What the server that can have the most can have; without one, what the load generator can.
+fn most(hit: &[&Wall], targets: &[Target]) -> u64 {
+    let allows = |target: &str| {
+        let certain = hit.iter().filter(|wall| !wall.is_estimate && wall.concerns(target));
+        certain.filter_map(|wall| wall.allows).min().unwrap_or(0)
+    };
+    targets.iter().map(|target| allows(target.name())).max().unwrap_or_else(|| allows(""))
 }
 
 /// The soft limit of open files that this process was started with, if [`prepare_for`] has raised it since. A server is
@@ -105,12 +98,6 @@ fn read_number(path: impl AsRef<Path>) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn count_of_ports(range: &str) -> Option<usize> {
-    let mut bounds = range.split_whitespace().map(str::parse::<usize>);
-    let (first, last) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
-    Some((last + 1).saturating_sub(first))
-}
-
 /// Whether one of the folders of `path`, in the form of `PATH`, has this program.
 pub(crate) fn is_in(path: &OsStr, program: &str) -> bool {
     env::split_paths(path).any(|directory| directory.join(program).is_file())
@@ -119,20 +106,42 @@ pub(crate) fn is_in(path: &OsStr, program: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use results::walls::{Remedy, Side};
 
-    #[test]
-    fn port_ranges_are_parsed() {
-        assert_eq!(count_of_ports("32768\t60999\n"), Some(28_232));
-        assert_eq!(count_of_ports("none"), None);
+    fn wall(name: &str, targets: &[&str], allows: u64, is_estimate: bool) -> Wall {
+        let remedy = Remedy { command: format!("raise {name}"), is_permitted: true, why_not: None };
+        Wall {
+            name: name.to_owned(),
+            side: Side::Server,
+            targets: targets.iter().map(ToString::to_string).collect(),
+            limit: allows,
+            unit: "files".into(),
+            allows: Some(allows),
+            is_hit: allows < 10_000,
+            is_estimate,
+            remedy: Some(remedy),
+        }
     }
 
     #[test]
-    fn low_limits_are_reported_with_the_remedy() {
-        let error = check_descriptors(10_000, 64, 4096).unwrap_err().to_string();
-        assert!(error.contains("10064") && error.contains("ulimit") && error.contains("-c 4032"), "{error}");
-        let error = check_ports(10_000, Some(5_000)).unwrap_err().to_string();
-        assert!(error.contains("ip_local_port_range"), "{error}");
-        assert!(check_descriptors(10_000, 1_200, 20_000).is_ok() && check_ports(10_000, Some(28_232)).is_ok());
+    fn what_stops_all_servers_is_refused_and_what_stops_some_is_said() {
+        let both = [Target::Prefork, Target::Threads];
+        let check = |walls: &[Wall]| check(walls, 10_000, &both).map_err(|error| error.to_string());
+        let (tasks, maps) =
+            (wall("pid_max", &["prefork", "threads"], 4_000, false), wall("maps", &["threads"], 300, false));
+        let error = check(&[tasks.clone(), maps.clone()]).unwrap_err();
+        assert!(error.contains("maps") && error.contains("-c 4000"), "{error}");
+        let (some, fits) = (check(std::slice::from_ref(&maps)).unwrap(), wall("files", &[], 10_000, false));
+        assert!(some.len() == 1 && some[0].contains("raise maps"), "{some:?}");
+        // An estimate never stops a run.
+        assert_eq!(check(&[wall("RAM", &[], 5_000, true), fits.clone()]).unwrap().len(), 1);
+        assert_eq!(check(&[fits]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_load_generator_alone_has_limits_too() {
+        let error = check(&[wall("ports", &[], 4_032, false)], 10_000, &[]).unwrap_err().to_string();
+        assert!(error.contains("raise ports") && error.contains("-c 4032"), "{error}");
     }
 
     #[test]
@@ -140,7 +149,7 @@ mod tests {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
         let before = describe(None).nofile;
-        prepare_for(1, SPARE_DESCRIPTORS).unwrap();
+        prepare_for(1, &[]).unwrap();
         assert_eq!((before, describe(None).nofile), (Some(hard), Some(hard)));
     }
 }

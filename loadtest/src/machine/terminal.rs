@@ -43,6 +43,11 @@ pub(crate) fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Writes a warning to standard error.
+pub(crate) fn warn(what: impl Display) {
+    say(format_args!("warning: {what}"));
+}
+
 /// Writes text to standard error, with colours only on a terminal.
 pub(crate) fn print_to_stderr(text: &str) {
     let text = if console::colors_enabled_stderr() { text.into() } else { console::strip_ansi_codes(text) };

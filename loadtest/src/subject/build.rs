@@ -1,4 +1,4 @@
-//! Builds the project's servers, and what else is measured.
+//! Builds the project's servers, and what else is measured; or finds them beside loadtest.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,9 @@ use serde::Deserialize;
 use results::Target;
 
 use super::launch;
+use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
+use crate::machine::terminal::say;
 
 /// The cargo package of a server, also the name of its binary.
 pub(crate) fn package(target: Target) -> &'static str {
@@ -54,7 +56,8 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
         return Ok(Some(Executables::new()));
     }
     // Build all servers, so that each binary is the same no matter which others are measured.
-    let packages = Target::ALL.map(package);
+    let packages = if cargo_and_workspace().is_ok() { &Target::ALL } else { targets };
+    let packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
     let Some(built) = build_packages(&packages, interrupt)? else { return Ok(None) };
     let executable = |&target: &Target| Ok((target, named(&built, package(target))?));
     targets.iter().map(executable).collect::<Result<_>>().map(Some)
@@ -73,31 +76,58 @@ fn named(built: &HashMap<String, PathBuf>, package: &str) -> Result<PathBuf> {
     built.get(package).cloned().with_context(|| format!("cargo named no executable of {package}"))
 }
 
-/// The executables of these packages by name. `None` if interrupted.
+/// The executables of these packages by name: built, or, where cargo or the sources are not, those beside loadtest. `None`
+/// if interrupted.
 fn build_packages(packages: &[&str], interrupt: &Interrupt) -> Result<Option<HashMap<String, PathBuf>>> {
-    match run_cargo(&workspace()?, packages, interrupt) {
-        Err(_) if interrupt.is_raised() => Ok(None),
-        built => built.map(Some),
+    match cargo_and_workspace() {
+        Ok((cargo, workspace)) => match run_cargo(&cargo, workspace, packages, interrupt) {
+            Err(_) if interrupt.is_raised() => Ok(None),
+            built => built.map(Some),
+        },
+        Err(why) => {
+            let own = std::env::current_exe().context("cannot find loadtest's own executable")?;
+            beside(own.parent().unwrap_or(&own), packages, &why).map(Some)
+        }
     }
 }
 
-/// The workspace that loadtest was built from, with the sources of the servers.
-fn workspace() -> Result<PathBuf> {
+/// Cargo, and the workspace that loadtest was built from, with the sources of the servers; or why it cannot build them.
+fn cargo_and_workspace() -> Result<(String, &'static Path), String> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = own.parent().unwrap_or(own);
-    ensure!(
-        workspace.join("Cargo.toml").exists(),
-        "loadtest was built in {}, but the sources of the servers are no longer there: run it from a checkout \
-         with `cargo run -p loadtest -- --target ...`",
-        workspace.display()
-    );
-    Ok(workspace.to_owned())
+    if !workspace.join("Cargo.toml").exists() {
+        return Err(format!("their sources are not in {}", workspace.display()));
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = if cargo.contains('/') { Path::new(&cargo).is_file() } else { host::is_in(&path, &cargo) };
+    if is_there { Ok((cargo, workspace)) } else { Err(format!("there is no {cargo} in PATH to build them")) }
 }
 
-fn run_cargo(workspace: &Path, packages: &[&str], interrupt: &Interrupt) -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut argv =
-        [&cargo, "build", "--release", "--message-format=json-render-diagnostics"].map(String::from).to_vec();
+/// The executables of these names in loadtest's own folder.
+fn beside(folder: &Path, packages: &[&str], why_not_built: &str) -> Result<HashMap<String, PathBuf>> {
+    let found = |package: &&str| {
+        let path = folder.join(package);
+        ensure!(
+            path.is_file(),
+            "{package} is not beside loadtest, in {}, and cannot be built: {why_not_built}. Put the servers there, or run \
+             `cargo run -p loadtest -- --target ...` in a checkout",
+            folder.display()
+        );
+        Ok(((*package).to_owned(), path))
+    };
+    let found = packages.iter().map(found).collect::<Result<_>>()?;
+    say(format_args!("taking the servers beside loadtest, in {}: {why_not_built}", folder.display()));
+    Ok(found)
+}
+
+fn run_cargo(
+    cargo: &str,
+    workspace: &Path,
+    packages: &[&str],
+    interrupt: &Interrupt,
+) -> Result<HashMap<String, PathBuf>> {
+    let mut argv = [cargo, "build", "--release", "--message-format=json-render-diagnostics"].map(String::from).to_vec();
     argv.extend(packages.iter().flat_map(|package| ["--package", package]).map(String::from));
     // A guard kills what cargo starts, too.
     let guarded = launch::start(&argv, &[], None, |command| {
@@ -140,6 +170,16 @@ fn executable_in(message: &str) -> Option<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_installed_loadtest_takes_the_servers_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = beside(folder.path(), &["server-async"], "no cargo").unwrap_err().to_string();
+        assert!(error.contains(folder.path().to_str().unwrap()) && error.contains("built: no cargo"), "{error}");
+        std::fs::write(folder.path().join("server-async"), "").unwrap();
+        let found = beside(folder.path(), &["server-async"], "no cargo").unwrap();
+        assert_eq!(found["server-async"], folder.path().join("server-async"));
+    }
 
     #[test]
     fn the_executable_is_read_from_cargos_messages() {

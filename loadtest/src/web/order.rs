@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use common::db::Latency;
-use common::limits::{self, Ceiling};
 use results::Target;
+use results::walls::first;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::host;
+use crate::machine::readings;
+use crate::machine::walls::{self, Asked, Readings};
 use crate::subject::memory::MemorySource;
 use crate::subject::remote::Remote;
 
@@ -73,33 +74,27 @@ struct TargetBound {
 
 impl Bounds {
     /// What this machine allows, or these servers elsewhere, of which only connections are known.
-    ///
-    /// # Errors
-    /// The limits cannot be read.
-    pub(crate) fn of_machine(remotes: Vec<Remote>) -> anyhow::Result<Self> {
-        let own = host::most_connections();
-        let bound = |target: Target| -> anyhow::Result<TargetBound> {
-            let model = match target {
-                Target::Prefork => limits::processes(),
-                Target::Threads => limits::threads(),
-                Target::Threadpool | Target::Async | Target::AsyncCodec => limits::descriptors()?,
-            };
-            let Ceiling { connections, advice, .. } = model;
+    pub(crate) fn of_machine(remotes: Vec<Remote>) -> Self {
+        let bound = |target: Target| {
             // The limits of another machine are not known here.
-            let (most, why) = match own < connections || !remotes.is_empty() {
-                true => (own, "open files and ports of the load generator"),
-                false => (connections, advice),
-            };
-            Ok(TargetBound { name: target.name(), connections: most, why: why.into() })
+            let here = if remotes.is_empty() { vec![target] } else { Vec::new() };
+            let mut walls = walls::walls(&Asked::new(1, &here), &Readings::now(), readings::may);
+            walls.retain(|wall| !wall.is_estimate);
+            let first = first(&walls, target.name());
+            TargetBound {
+                name: target.name(),
+                connections: first.and_then(|wall| wall.allows).map_or(usize::MAX, |allows| allows as usize),
+                why: first.map(report::walls::sentence).unwrap_or_default(),
+            }
         };
         let is_there = |target: &Target| remotes.is_empty() || remotes.iter().any(|remote| remote.target == *target);
-        let targets = Target::ALL.into_iter().filter(is_there).map(bound).collect::<anyhow::Result<_>>()?;
+        let targets = Target::ALL.into_iter().filter(is_there).map(bound).collect();
         let elsewhere = (!remotes.is_empty()).then_some("the servers run elsewhere");
         let no_cgroup = match MemorySource::open() {
             MemorySource::Processes { why } => Some(why),
             _ => None,
         };
-        Ok(Self {
+        Self {
             targets,
             duration_s: MAX_DURATION_S,
             min_ram_mib: MIN_RAM_MIB,
@@ -107,7 +102,7 @@ impl Bounds {
             no_ram_limit: elsewhere.map(str::to_owned).or(no_cgroup),
             no_fault: elsewhere,
             remotes,
-        })
+        }
     }
 
     /// The arguments of loadtest for an order.
@@ -196,7 +191,7 @@ mod tests {
         let mut order = json!({"targets": ["threads", "async"], "connections": 100, "duration_s": 5, "wait": "1s"});
         order.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let order = serde_json::from_value(order).map_err(|error| error.to_string())?;
-        let bounds = Bounds { no_ram_limit: None, ..Bounds::of_machine(Vec::new()).unwrap() };
+        let bounds = Bounds { no_ram_limit: None, ..Bounds::of_machine(Vec::new()) };
         bounds.arguments(&order).map(|arguments| arguments.join(" ")).map_err(|refused| refused.to_string())
     }
 

@@ -4,11 +4,13 @@ use results::statistics::{Line, Spread};
 use results::target::ARTICLE_CONNECTIONS;
 use results::{RunResult, Target, sweep};
 
+use crate::machine::walls::RamCost;
+
 /// The cost of one model.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ModelCost {
+pub(crate) struct ModelCost {
     /// The model.
-    pub(super) target: Target,
+    pub(crate) target: Target,
     /// RAM in bytes over connections.
     line: Line,
     /// The most connections measured.
@@ -21,7 +23,7 @@ pub(super) struct ModelCost {
 
 impl ModelCost {
     /// The costs of every measured model.
-    pub(super) fn for_models(results: &[RunResult]) -> Vec<Self> {
+    pub(crate) fn for_models(results: &[RunResult]) -> Vec<Self> {
         Target::ALL.into_iter().filter_map(|target| Self::new(target, results)).collect()
     }
 
@@ -75,6 +77,11 @@ impl ModelCost {
     pub(super) fn connections_within(&self, ram_bytes: f64) -> f64 {
         // Assume at least a byte per connection, so that a slope of zero does not promise infinity.
         ((ram_bytes - self.base_bytes()) / self.per_connection_high_bytes().max(1.0)).max(0.0).floor()
+    }
+
+    /// The highest RAM, for the limits of a machine.
+    pub(crate) fn ram(&self) -> RamCost {
+        RamCost { base_bytes: self.base_bytes(), connection_bytes: self.per_connection_high_bytes() }
     }
 
     fn base_bytes(&self) -> f64 {
