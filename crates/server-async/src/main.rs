@@ -6,10 +6,13 @@ mod guard;
 mod http1;
 mod server;
 mod shared;
+mod uring;
 
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
 use common::config::{self, Config};
 use common::program;
 
@@ -28,6 +31,10 @@ struct Cli {
     #[arg(long, value_enum, default_value = "hyper", env = "C10K_HTTP")]
     http: Http,
 
+    /// What drives the codec: epoll, by way of tokio, or io_uring; needs --http codec
+    #[arg(long, value_enum, default_value = "epoll", env = "C10K_DRIVER")]
+    driver: Driver,
+
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
     #[arg(long, requires_ifs = ["true", "yes", "on", "1"].map(|yes| (yes, "allow_chaos")), value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
@@ -41,6 +48,24 @@ enum Http {
     Codec,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Driver {
+    /// The kernel says what is ready; tokio reads and writes
+    Epoll,
+    /// The kernel reads and writes; needs Linux 6.1
+    Uring,
+}
+
 fn main() -> ExitCode {
-    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, server::run)
+    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, run)
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    match (cli.driver, cli.http) {
+        (Driver::Epoll, _) => server::run(cli),
+        (Driver::Uring, Http::Codec) => uring::run(cli),
+        (Driver::Uring, Http::Hyper) => {
+            Cli::command().error(ErrorKind::ArgumentConflict, "--driver uring needs --http codec").exit()
+        }
+    }
 }
