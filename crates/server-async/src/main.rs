@@ -1,4 +1,4 @@
-//! A task per connection on a tokio runtime.
+//! A task per connection, on a tokio runtime or on io_uring.
 
 mod codec;
 mod deadline;
@@ -10,9 +10,7 @@ mod uring;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use common::config::{self, Config};
 use common::program;
 
@@ -36,7 +34,7 @@ struct Cli {
     driver: Driver,
 
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
-    #[arg(long, requires_ifs = ["true", "yes", "on", "1"].map(|yes| (yes, "allow_chaos")), value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
+    #[arg(long, value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
 }
 
@@ -56,16 +54,26 @@ enum Driver {
     Uring,
 }
 
-fn main() -> ExitCode {
-    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, run)
+impl Cli {
+    fn check(&self) -> Result<(), String> {
+        if self.burn_on_loop && !self.config.allows_chaos() {
+            return Err("--burn-on-loop needs --allow-chaos: it stops every other task of the thread".into());
+        }
+        if self.driver == Driver::Uring && self.http != Http::Codec {
+            return Err("--driver uring needs --http codec: hyper is not driven by it".into());
+        }
+        self.config.check()
+    }
 }
 
-fn run(cli: &Cli) -> Result<()> {
-    match (cli.driver, cli.http) {
-        (Driver::Epoll, _) => server::run(cli),
-        (Driver::Uring, Http::Codec) => uring::run(cli),
-        (Driver::Uring, Http::Hyper) => {
-            Cli::command().error(ErrorKind::ArgumentConflict, "--driver uring needs --http codec").exit()
-        }
-    }
+fn main() -> ExitCode {
+    program::main(
+        "127.0.0.1:8084",
+        |cli: &Cli| &cli.config,
+        Cli::check,
+        |cli| match cli.driver {
+            Driver::Epoll => server::run(cli),
+            Driver::Uring => uring::run(cli),
+        },
+    )
 }

@@ -97,7 +97,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Server { shared, ring, workers, next_worker: 0, is_accepting: false, refused: Lingerers::default() };
     listener::announce(address, admin_address);
     server.accept(&listener, &shutdown)?;
-    drain(server, listener);
+    drain(server, listener)?;
     Ok(())
 }
 
@@ -141,31 +141,39 @@ impl Server {
         let mut is_told_to_stop = false;
         self.ring.turn(timeout, |completion| match completion {
             Completion::Accepted { result, is_last } => {
-                accepted.push(result);
                 self.is_accepting = !is_last;
+                match result {
+                    // It was told to stop.
+                    Err(error) if ring::can_ask_again(error) => {}
+                    result => accepted.push(result.map_err(io::Error::from)),
+                }
             }
             Completion::Readable { .. } => is_told_to_stop = true,
             Completion::Received { .. } | Completion::Sent { .. } => {}
         })?;
-        accepted.into_iter().for_each(|result| self.admit(result));
+        for accepted in accepted {
+            // An error was counted, and the next connection is asked for.
+            let _ = self.admit(accepted);
+        }
         self.refused.turn();
         Ok(is_told_to_stop)
     }
 
     /// Gives a connection that was accepted a task, or a 503 if there is no room for it.
-    fn admit(&mut self, accepted: nix::Result<TcpStream>) {
+    fn admit(&mut self, accepted: io::Result<TcpStream>) -> Result<(), AcceptError> {
         match accepted {
             Ok(stream) if self.shared.is_full() => self.refuse(stream),
             Ok(stream) => self.spawn(stream),
-            Err(error) if ring::can_ask_again(error) => {}
             Err(error) => {
-                let error = io::Error::from(error);
-                if AcceptError::classify(&error) == AcceptError::Exhausted {
+                let meaning = AcceptError::classify(&error);
+                if meaning == AcceptError::Exhausted {
                     self.shared.counters.accept_failed(&error);
                     thread::sleep(listener::EXHAUSTED_PAUSE);
                 }
+                return Err(meaning);
             }
         }
+        Ok(())
     }
 
     /// Gives the connection to the next worker, which gives it a task.
@@ -181,20 +189,41 @@ impl Server {
         self.refused.push(stream, Response::full().encode_to_vec());
     }
 
-    /// Accepts what is in the backlog.
-    fn accept_backlog(&mut self, listener: TcpListener) -> io::Result<()> {
+    /// Accepts what is in the backlog. False if something is left there, because descriptors ran out. Not by the ring, which
+    /// would go on with it.
+    fn accept_backlog(&mut self, listener: &TcpListener) -> bool {
+        loop {
+            match self.admit(listener.accept().map(|(stream, _)| stream)) {
+                Ok(()) | Err(AcceptError::TryNext) => {}
+                Err(AcceptError::WouldBlock) => return true,
+                Err(AcceptError::Exhausted) => return !listener::has_backlog(listener),
+            }
+        }
+    }
+
+    /// Has the ring accept nothing more.
+    fn stop_accepting(&mut self, listener: &TcpListener) -> io::Result<()> {
         self.ring.cancel_accept();
         while self.is_accepting {
             self.turn(None)?;
         }
-        listener.set_nonblocking(true)?;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => self.admit(Ok(stream)),
-                Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
-                Err(error) => return Err(error),
-            }
-        }
+        listener.set_nonblocking(true)
+    }
+
+    fn tell_workers(&self, mail: impl Fn() -> Mail) {
+        self.workers.iter().for_each(|worker| worker.mailbox.send(mail()));
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.workers.iter().all(|worker| worker.thread.is_finished()) || !self.refused.is_empty()
+    }
+
+    /// Waits a little. False once the drain has taken too long.
+    fn pause(&mut self, draining: &Draining) -> bool {
+        let Some(remaining) = draining.remaining() else { return false };
+        thread::sleep(TURN_INTERVAL.min(remaining));
+        self.refused.turn();
+        true
     }
 }
 
@@ -248,19 +277,25 @@ fn handle(request: Request, socket: Socket, shared: &'static Shared) -> impl Fut
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
-fn drain(mut server: Server, listener: TcpListener) {
+fn drain(mut server: Server, listener: TcpListener) -> io::Result<()> {
     listener::stop(&listener);
-    // It ends with the error that nothing more is there; any other changes nothing either.
-    let _ = server.accept_backlog(listener);
+    server.stop_accepting(&listener)?;
+    let has_backlog = !server.accept_backlog(&listener);
+    let mut backlog = has_backlog.then_some(listener);
     let draining = Draining::begin(&server.shared.config, &server.shared.counters);
-    server.workers.iter().for_each(|worker| worker.mailbox.send(Mail::Drain));
-    while !server.workers.iter().all(|worker| worker.thread.is_finished()) || !server.refused.is_empty() {
-        let Some(remaining) = draining.remaining() else {
-            return draining.log_cut_off(server.shared.connections.load(Relaxed));
-        };
-        thread::sleep(TURN_INTERVAL.min(remaining));
-        server.refused.turn();
+    server.tell_workers(|| Mail::Drain);
+    while backlog.is_some() && server.pause(&draining) {
+        // Who has ended has left a descriptor for the next.
+        backlog = backlog.filter(|listener| !server.accept_backlog(listener));
     }
+    server.tell_workers(|| Mail::Close);
+    while server.is_busy() {
+        if !server.pause(&draining) {
+            draining.log_cut_off(server.shared.connections.load(Relaxed));
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Worker {

@@ -43,8 +43,10 @@ pub(crate) enum Mail {
     Connection(TcpStream, Permit),
     /// The CPU was burnt that this task wanted to be burnt.
     Burnt(Token),
-    /// The server stops: no more tasks come.
+    /// The server stops: who need not go on shall end.
     Drain,
+    /// No more connections come.
+    Close,
 }
 
 impl Mailbox {
@@ -78,6 +80,7 @@ type Serving = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 pub(crate) struct Reactor {
     state: RefCell<State>,
     is_draining: Cell<bool>,
+    is_closed: Cell<bool>,
     mailbox: &'static Mailbox,
     /// The thread that burns CPU for the tasks, once one has asked for it.
     burner: OnceCell<Sender<(Token, Duration)>>,
@@ -128,23 +131,30 @@ impl Reactor {
     pub(crate) fn new(mailbox: &'static Mailbox) -> io::Result<Self> {
         let state =
             State { ring: Ring::with_buffers()?, tasks: Slab::new(), ready: VecDeque::new(), timers: Timers::new() };
-        Ok(Self { state: RefCell::new(state), is_draining: Cell::new(false), mailbox, burner: OnceCell::new() })
+        Ok(Self {
+            state: RefCell::new(state),
+            is_draining: Cell::new(false),
+            is_closed: Cell::new(false),
+            mailbox,
+            burner: OnceCell::new(),
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.get()
     }
 
-    /// Runs tasks, one for each connection that comes with the mail, until the server stops and all have ended.
+    /// Runs tasks, one for each connection that comes with the mail, until no more come and all have ended.
     pub(crate) fn run(&'static self, spawn: impl Fn(TcpStream, Permit)) -> io::Result<()> {
         self.state.borrow_mut().ring.watch(&self.mailbox.bell);
-        while !self.is_draining() || !self.state.borrow().tasks.is_empty() {
+        while !self.is_closed.get() || !self.state.borrow().tasks.is_empty() {
             if self.turn()? {
                 for mail in self.mailbox.take() {
                     match mail {
                         Mail::Connection(stream, permit) => spawn(stream, permit),
                         Mail::Burnt(token) => self.state.borrow_mut().end_burn(token),
                         Mail::Drain => self.drain(),
+                        Mail::Close => self.is_closed.set(true),
                     }
                 }
             }
