@@ -101,19 +101,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-/// Why there is no ring, and what to do.
-fn with_advice(error: io::Error) -> anyhow::Error {
-    let why = match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSYS) => "this kernel has none",
-        Some(Errno::EPERM | Errno::EACCES) => {
-            "it is forbidden, by the seccomp profile of a container or by kernel.io_uring_disabled"
-        }
-        Some(Errno::EINVAL) => "Linux 6.1 or newer is needed",
-        _ => "the kernel refuses it",
-    };
-    anyhow::Error::from(error).context(format!("no io_uring: {why}; take --driver epoll"))
-}
-
 impl Server {
     /// Accepts connections, each for a task of its own, until the server is asked to stop.
     fn accept(&mut self, listener: &TcpListener, shutdown: &Shutdown) -> io::Result<()> {
@@ -132,9 +119,7 @@ impl Server {
             }
         }
     }
-}
 
-impl Server {
     /// Waits for the kernel, and gives each connection that it has accepted a task. True once the server is asked to stop.
     fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let mut accepted = Vec::new();
@@ -308,6 +293,19 @@ impl Worker {
         started.recv().context("a thread has ended")?.map_err(with_advice)?;
         Ok(Self { mailbox, thread })
     }
+}
+
+/// Why there is no ring, and what to do.
+fn with_advice(error: io::Error) -> anyhow::Error {
+    let why = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSYS) => "this kernel has none",
+        Some(Errno::EPERM | Errno::EACCES) => {
+            "it is forbidden, by the seccomp profile of a container or by kernel.io_uring_disabled"
+        }
+        Some(Errno::EINVAL) => "Linux 6.1 or newer is needed",
+        _ => "the kernel refuses it",
+    };
+    anyhow::Error::from(error).context(format!("no io_uring: {why}; take --driver epoll"))
 }
 
 /// One worker: runs tasks until the server stops. Says first whether it can.
