@@ -1,6 +1,7 @@
 //! A task per connection, on a tokio runtime or on io_uring.
 
 mod codec;
+mod database;
 mod deadline;
 mod guard;
 mod http1;
@@ -61,6 +62,9 @@ impl Cli {
         }
         if self.driver == Driver::Uring && self.http != Http::Codec {
             return Err("--driver uring needs --http codec: hyper is not driven by it".into());
+        }
+        if self.driver == Driver::Uring && self.config.database.db.is_some() {
+            return Err("--db needs --driver epoll: with io_uring, this server does not ask a real database yet".into());
         }
         self.config.check()
     }

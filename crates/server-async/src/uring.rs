@@ -247,7 +247,8 @@ fn handle(request: Request, socket: Socket, shared: &'static Shared) -> impl Fut
     async move {
         match work {
             Work::Nothing => {}
-            Work::Query(wait) => {
+            // A real database is refused at the start.
+            Work::Query(wait, _) => {
                 let _waiting = shared.counters.wait();
                 let _held = Held::new(&shared.config);
                 socket.sleep(shared.database.latency(wait)).await;

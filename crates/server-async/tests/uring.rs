@@ -17,10 +17,16 @@ fn who_has_no_io_uring_is_told_to_take_epoll() {
 }
 
 #[test]
-fn it_drives_the_codec_only() {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_server-async"));
-    let output = server.args(["--driver", "uring", "--listen", "127.0.0.1:0"]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("--http codec"), "{said}");
+fn it_drives_the_codec_without_a_real_database_only() {
+    for (flags, what) in [
+        (&["--http", "hyper"][..], "--http codec"),
+        (&["--http", "codec", "--db", "postgres://nobody@127.0.0.1/none"], "--driver epoll"),
+    ] {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_server-async"));
+        server.args(["--driver", "uring", "--listen", "127.0.0.1:0"]).args(flags);
+        let output = server.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
 }
