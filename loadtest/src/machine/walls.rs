@@ -270,7 +270,7 @@ fn ceilings(target: Target, kernel: &KernelLimits) -> Vec<Ceiling> {
     match target {
         Target::Prefork => kernel.processes(),
         Target::Threads => [vec![kernel.descriptors()], kernel.threads()].concat(),
-        Target::Threadpool | Target::Async | Target::AsyncCodec => vec![kernel.descriptors()],
+        Target::Threadpool | Target::Async | Target::AsyncCodec | Target::AsyncUring => vec![kernel.descriptors()],
     }
 }
 
