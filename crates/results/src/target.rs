@@ -64,6 +64,7 @@ impl Target {
             Target::Threadpool => (11_413_392, 4_841),
             Target::Async => (2_441_823, 15_464),
             Target::AsyncCodec => (2_848_403, 5_724),
+            Target::AsyncUring => (2_848_403, 5_724),
         }
     }
 }
