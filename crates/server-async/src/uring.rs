@@ -4,6 +4,7 @@
 mod connection;
 mod reactor;
 mod ring;
+mod shared;
 mod timers;
 
 use std::io;
@@ -17,9 +18,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
 use common::app::{self, Plan, Work};
-use common::config::{Config, Overload};
+use common::config::Overload;
 use common::counters::Counters;
-use common::db::Database;
 use common::draining::Draining;
 use common::held::Held;
 use common::http::{Persistence, Request, Response};
@@ -35,18 +35,7 @@ use crate::Cli;
 use connection::Connection;
 use reactor::{Mail, Mailbox, Reactor, Socket};
 use ring::{Completion, Ring};
-
-/// What all threads share. It lives as long as the process.
-struct Shared {
-    config: Config,
-    /// Whether `/cpu` burns on the threads that run the tasks.
-    burns_on_loop: bool,
-    max_connections: usize,
-    /// How many connections have a permit.
-    connections: AtomicUsize,
-    database: Database,
-    counters: Counters,
-}
+use shared::{Permit, Shared};
 
 /// A thread that runs tasks.
 struct Worker {
@@ -321,28 +310,6 @@ fn work(mailbox: &'static Mailbox, started: &Sender<io::Result<()>>, shared: &'s
         // Its connections are lost, and it would be given more.
         log::error!("a ring has failed: {error}");
         process::exit(1);
-    }
-}
-
-impl Shared {
-    fn is_full(&self) -> bool {
-        self.connections.load(Relaxed) >= self.max_connections
-    }
-}
-
-/// Room for a connection, until it is dropped.
-struct Permit(&'static Shared);
-
-impl Permit {
-    fn take(shared: &'static Shared) -> Self {
-        shared.connections.fetch_add(1, Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 use common::http::{Decoder, Phase, Reject, Request, Response, Step, response};
 use common::linger::LINGER_TIMEOUT;
 
-use super::Shared;
 use super::reactor::Socket;
+use super::shared::Shared;
 
 /// Reads requests from a socket and writes responses to it, each within its timeout.
 ///

@@ -20,8 +20,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, recv};
 use slab::Slab;
 
-use super::Permit;
 use super::ring::{Completion, Ring, Token, can_ask_again};
+use super::shared::Permit;
 use super::timers::{Moment, Timers};
 
 /// How many tasks are polled before the kernel is told what they ask for: each asks for two things at most.
