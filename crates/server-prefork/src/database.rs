@@ -66,6 +66,8 @@ impl Database {
 
     /// Asks, and blocks until the answer is there: first for a connection, then for the database. An error is counted and logged
     /// already.
+    // Not inlined: its frame would be there in each of 10,000 processes, also without a database.
+    #[inline(never)]
     pub(crate) fn query(&self, question: &Question<'_>, child: &Child<'_>) -> Result<Answer, Error> {
         let counters = &child.shared.scoreboard.counters.database;
         self.try_query(question, child).inspect_err(|error| counters.failed(error))
