@@ -19,12 +19,14 @@ pub enum Target {
     Async,
     /// A task per connection, with our own codec.
     AsyncCodec,
+    /// The same, driven by io_uring.
+    AsyncUring,
 }
 
 impl Target {
     /// All targets, from the heaviest model to the lightest: the order of every table.
-    pub const ALL: [Target; 5] =
-        [Target::Prefork, Target::Threads, Target::Threadpool, Target::Async, Target::AsyncCodec];
+    pub const ALL: [Target; 6] =
+        [Target::Prefork, Target::Threads, Target::Threadpool, Target::Async, Target::AsyncCodec, Target::AsyncUring];
 
     /// The name in results and on the command line.
     pub fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Target {
             Target::Threadpool => "threadpool",
             Target::Async => "async",
             Target::AsyncCodec => "async-codec",
+            Target::AsyncUring => "async-uring",
         }
     }
 
@@ -48,19 +51,20 @@ impl Target {
             Target::Prefork => Some(500_000_000_000),
             Target::Threads => Some(10_000_000_000),
             Target::Async => Some(80_000_000),
-            Target::Threadpool | Target::AsyncCodec => None,
+            Target::Threadpool | Target::AsyncCodec | Target::AsyncUring => None,
         }
     }
 
     /// What the server's RAM was measured to be, waiting, by the sweep of [`RECORDED_SWEEP`]: in bytes without a connection,
-    /// and of a connection more, at most (the upper end of the 95 % interval).
-    pub fn recorded_ram_bytes(self) -> (u64, u64) {
+    /// and of a connection more, at most (the upper end of the 95 % interval). `None` if it is not in that sweep.
+    pub fn recorded_ram_bytes(self) -> Option<(u64, u64)> {
         match self {
-            Target::Prefork => (9_822_654, 122_009),
-            Target::Threads => (1_549_511, 37_340),
-            Target::Threadpool => (11_413_392, 4_841),
-            Target::Async => (2_441_823, 15_464),
-            Target::AsyncCodec => (2_848_403, 5_724),
+            Target::Prefork => Some((9_822_654, 122_009)),
+            Target::Threads => Some((1_549_511, 37_340)),
+            Target::Threadpool => Some((11_413_392, 4_841)),
+            Target::Async => Some((2_441_823, 15_464)),
+            Target::AsyncCodec => Some((2_848_403, 5_724)),
+            Target::AsyncUring => None,
         }
     }
 }
