@@ -46,7 +46,7 @@ fn a_limit_of_files_is_named_with_what_moves_it() {
 #[test]
 fn what_fits_is_status_0_and_nonsense_is_2() {
     let (status, diagnosis, text) = doctor(&["--nofile=4096:4096"], &["-c", "100"]);
-    assert_eq!((status, diagnosis["targets"].as_array().map(Vec::len)), (Some(0), Some(5)), "{text}");
+    assert_eq!((status, diagnosis["targets"].as_array().map(Vec::len)), (Some(0), Some(6)), "{text}");
     assert_eq!(doctor(&[], &["-c", "0"]).0, Some(2));
     let (status, _, text) = doctor(&[], &["-c", "1", "--from", "/nowhere"]);
     assert!(status == Some(1) && text.contains("/nowhere"), "{text}");

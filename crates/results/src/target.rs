@@ -3,6 +3,9 @@
 /// How many connections the article assumes.
 pub const ARTICLE_CONNECTIONS: usize = 10_000;
 
+/// The sweep from which RAM is foretold where nothing else was measured, in `loadtest/record`.
+pub const RECORDED_SWEEP: &str = "2026-11-24/sweep.json";
+
 /// One of the project's servers, in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -49,6 +52,19 @@ impl Target {
             Target::Threads => Some(10_000_000_000),
             Target::Async => Some(80_000_000),
             Target::Threadpool | Target::AsyncCodec | Target::AsyncUring => None,
+        }
+    }
+
+    /// What the server's RAM was measured to be, waiting, by the sweep of [`RECORDED_SWEEP`]: in bytes without a connection,
+    /// and of a connection more, at most (the upper end of the 95 % interval). `None` if it is not in that sweep.
+    pub fn recorded_ram_bytes(self) -> Option<(u64, u64)> {
+        match self {
+            Target::Prefork => Some((9_822_654, 122_009)),
+            Target::Threads => Some((1_549_511, 37_340)),
+            Target::Threadpool => Some((11_413_392, 4_841)),
+            Target::Async => Some((2_441_823, 15_464)),
+            Target::AsyncCodec => Some((2_848_403, 5_724)),
+            Target::AsyncUring => None,
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 
 impl DoctorArgs {
     /// The servers with the RAM of each, and where that is from.
-    fn servers(&self, targets: &[Target]) -> Result<(Vec<(Target, RamCost)>, String)> {
+    fn servers(&self, targets: &[Target]) -> Result<(Vec<(Target, Option<RamCost>)>, String)> {
         let recorded = format!("the sweep loadtest/record/{RECORDED_SWEEP}");
         let Some(path) = &self.from else {
             return Ok((targets.iter().map(|&target| (target, RamCost::recorded(target))).collect(), recorded));
@@ -67,7 +67,7 @@ impl DoctorArgs {
         let costs = ModelCost::for_models(&file::read(path)?.results);
         let measured = |target: Target| costs.iter().find(|cost| cost.target == target).map(ModelCost::ram);
         let missing: Vec<_> = targets.iter().filter(|&&target| measured(target).is_none()).map(|t| t.name()).collect();
-        let servers = targets.iter().map(|&target| (target, measured(target).unwrap_or(RamCost::recorded(target))));
+        let servers = targets.iter().map(|&target| (target, measured(target).or(RamCost::recorded(target))));
         let source = match missing[..] {
             [] => path.display().to_string(),
             _ => format!("{}; of {}, which are not in it, {recorded}", path.display(), missing.join(", ")),

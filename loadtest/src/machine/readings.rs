@@ -54,7 +54,7 @@ pub(crate) fn may(knob: &Knob) -> Result<(), String> {
 }
 
 fn may_raise(value: usize, capabilities: u64, nr_open: Option<u64>) -> Result<(), String> {
-    if capabilities >> CAP_SYS_RESOURCE & 1 == 0 {
+    if (capabilities >> CAP_SYS_RESOURCE) & 1 == 0 {
         return Err("without CAP_SYS_RESOURCE; set it where the session, container (--ulimit nofile=) or unit (LimitNOFILE=) starts"
             .into());
     }

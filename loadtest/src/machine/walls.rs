@@ -23,8 +23,9 @@ const MOST_PORTS: usize = 65_536 - 1_024;
 pub(crate) struct Asked {
     /// How many connections.
     pub(crate) connections: usize,
-    /// The servers that are to run here, one at a time, and the RAM of each; none if the server is elsewhere.
-    pub(crate) servers: Vec<(Target, RamCost)>,
+    /// The servers that are to run here, one at a time, and the RAM of each, if that was ever measured; none if the server is
+    /// elsewhere.
+    pub(crate) servers: Vec<(Target, Option<RamCost>)>,
 }
 
 /// What a server takes.
@@ -70,9 +71,9 @@ pub(crate) enum Knob {
 
 impl RamCost {
     /// As recorded in this repository.
-    pub(crate) fn recorded(target: Target) -> Self {
-        let (base, connection) = target.recorded_ram_bytes();
-        Self { base_bytes: base as f64, connection_bytes: connection as f64 }
+    pub(crate) fn recorded(target: Target) -> Option<Self> {
+        let (base, connection) = target.recorded_ram_bytes()?;
+        Some(Self { base_bytes: base as f64, connection_bytes: connection as f64 })
     }
 }
 
@@ -261,7 +262,7 @@ fn servers(asked: &Asked, readings: &Readings) -> Vec<Draft> {
             }
         }
     }
-    drafts.extend(asked.servers.iter().filter_map(|&(target, cost)| ram(target, cost, readings.ram_bytes?)));
+    drafts.extend(asked.servers.iter().filter_map(|&(target, cost)| Some(ram(target, cost?, readings.ram_bytes?))));
     drafts
 }
 
@@ -297,10 +298,10 @@ fn of_ceiling(ceiling: Ceiling, target: Target, readings: &Readings) -> Draft {
 }
 
 /// Client and server are both on this machine.
-fn ram(target: Target, cost: RamCost, available_bytes: u64) -> Option<Draft> {
+fn ram(target: Target, cost: RamCost, available_bytes: u64) -> Draft {
     let base_bytes = CLIENT_BYTES.0 as f64 + cost.base_bytes.max(0.0);
     let each_bytes = CLIENT_BYTES.1 as f64 + cost.connection_bytes.max(1.0);
-    Some(Draft {
+    Draft {
         name: "RAM".to_owned(),
         side: Side::Both,
         targets: vec![target],
@@ -309,7 +310,7 @@ fn ram(target: Target, cost: RamCost, available_bytes: u64) -> Option<Draft> {
         allows: Some(((available_bytes as f64 - base_bytes).max(0.0) / each_bytes) as u64),
         is_estimate: true,
         moves: Moves::No,
-    })
+    }
 }
 
 #[cfg(test)]
