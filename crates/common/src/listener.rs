@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::log;
@@ -47,14 +48,17 @@ fn warn_if_clipped(backlog: u32) {
     }
 }
 
-/// Says on standard output where the server listens, now that it accepts. Nobody may be reading: that is no error.
+/// Says on standard output where the server listens, now that it accepts. Nobody may be reading: that is no error, and if
+/// the pipe is full, no reason to wait.
 pub fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "listening on http://{address}");
-    if let Some(admin) = admin {
-        let _ = writeln!(stdout, "admin on http://{admin}");
+    let admin = admin.map(|admin| format!("admin on http://{admin}\n")).unwrap_or_default();
+    let lines = format!("listening on http://{address}\n{admin}");
+    let stdout = io::stdout();
+    // A pipe that is ready has room for 4 KiB.
+    let is_ready = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO);
+    if is_ready.is_ok_and(|count| count > 0) {
+        let _ = stdout.lock().write_all(lines.as_bytes());
     }
-    let _ = stdout.flush();
     log::info!("listening on http://{address}");
 }
 
@@ -84,6 +88,11 @@ const NO_SYN: [SockFilter; 4] = {
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ]
 };
+
+/// Whether somebody is in the backlog. Once descriptors have run out, `accept` says only that, also if nobody is.
+pub fn has_backlog(listener: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
 
 /// What a failed `accept` means. None of them ends a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,10 +46,10 @@ macro_rules! tests {
             idle_for_too_long client_that_never_reads extensions_too_long busy_clients_starve_nobody full_is_refused full_waits refused_clients_lose_nothing
             descriptors_run_out);
         $crate::tests!(@drain a_half_sent_body_is_awaited a_large_answer_is_whole a_full_servers_backlog_is_not_lost
-            a_busy_servers_backlog_is_not_lost who_comes_too_late_is_told_so two_signals_at_once
+            a_busy_servers_backlog_is_not_lost a_backlog_without_descriptors_is_not_lost who_comes_too_late_is_told_so two_signals_at_once
             who_does_not_close_is_not_awaited_for_ever an_answer_that_was_given_is_whole
             who_was_told_to_continue_is_answered who_left_does_not_hold_it_up);
-        $crate::tests!(@abuse a_log_that_nobody_reads silent_clients_of_the_admin_port chunks_of_one_byte
+        $crate::tests!(@abuse a_log_that_nobody_reads an_output_that_nobody_reads silent_clients_of_the_admin_port chunks_of_one_byte
             an_idle_connection_is_small_again few_descriptors the_refused_do_not_disturb the_refused_are_told_so_however_many a_log_in_a_file a_stray_empty_line_is_idleness);
         $crate::tests!(@mutations all_find_the_same);
         $crate::tests!(@lifecycle in_flight_is_answered sigint_drains idle_connections_are_closed a_client_that_never_pauses_is_drained

@@ -1,7 +1,7 @@
 //! A running server.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -56,14 +56,22 @@ impl Server {
 
     /// The same, with standard error being a pipe that is full. Who drops the second value lets writes to it fail.
     pub fn start_with_full_log(target: &Target, flags: &[&str]) -> (Self, io::PipeReader) {
-        let (reader, mut writer) = io::pipe().expect("there can be a pipe");
-        let others = writer.try_clone().expect("it can be shared");
-        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("it is ours");
-        while writer.write(&[b'.'; 1024]).is_ok() || writer.write(b".").is_ok() {}
-        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("it is ours");
+        let (reader, writer) = full_pipe();
         let mut command = command(target);
-        command.stderr(others);
+        command.stderr(writer);
         (Self::spawn(command, flags), reader)
+    }
+
+    /// The same, with standard output being a pipe that is full, so that where it listens is known beforehand only.
+    pub fn start_with_full_output(target: &Target) -> (Self, io::PipeReader) {
+        let both = ["127.0.0.1:0"; 2].map(|address| TcpListener::bind(address).expect("a port is free"));
+        let [address, admin] = both.each_ref().map(|listener| listener.local_addr().expect("it has an address"));
+        drop(both);
+        let (reader, writer) = full_pipe();
+        let mut command = command(target);
+        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]).stdout(writer);
+        let child = command.spawn().expect("the server's binary can be run");
+        (Self { child, address, admin }, reader)
     }
 
     /// The same, with that many descriptors at most.
@@ -291,6 +299,14 @@ fn processes(matches: impl Fn(&str, &str, &str) -> bool) -> Vec<i32> {
 }
 
 /// The server in a process group of its own, so that all of it can be found and killed.
+fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("there can be a pipe");
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("it is ours");
+    while writer.write(&[b'.'; 1024]).is_ok() || writer.write(b".").is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("it is ours");
+    (reader, writer)
+}
+
 fn command(target: &Target) -> Command {
     let mut command = Command::new(target.program);
     command.args(target.flags).process_group(0).stdin(Stdio::null());

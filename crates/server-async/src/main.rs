@@ -29,7 +29,7 @@ struct Cli {
     http: Http,
 
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
-    #[arg(long, requires_ifs = ["true", "yes", "on", "1"].map(|yes| (yes, "allow_chaos")), value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
+    #[arg(long, value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
 }
 
@@ -41,6 +41,15 @@ enum Http {
     Codec,
 }
 
+impl Cli {
+    fn check(&self) -> Result<(), String> {
+        if self.burn_on_loop && !self.config.allows_chaos() {
+            return Err("--burn-on-loop needs --allow-chaos: it stops every other task of the thread".into());
+        }
+        self.config.check()
+    }
+}
+
 fn main() -> ExitCode {
-    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, server::run)
+    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, Cli::check, server::run)
 }

@@ -1,9 +1,8 @@
 //! A task accepts; every connection has a task, which awaits.
 
-use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::{io, net, thread};
 
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
@@ -65,7 +64,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         let shutdown = UnixStream::from_std(shutdown.into_stream())?;
         listener::announce(address, admin_address);
         accept(&listener, &shutdown, shared).await;
-        drain(listener, shared).await;
+        drain(listener.into_std()?, shared).await;
         anyhow::Ok(())
     })?;
     // A burn that runs on the blocking pool must not hold up the exit.
@@ -104,21 +103,28 @@ async fn accept_one(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpS
     Ok((stream, permit.or_else(|| shared.room.clone().try_acquire_owned().ok())))
 }
 
-/// Accepts what is in the backlog. Not by `accept_one`, which looks there only when tokio knows that somebody has come.
-fn accept_backlog(listener: TcpListener, shared: &'static Shared) -> io::Result<()> {
-    let listener = listener.into_std()?;
+/// Accepts what is in the backlog. False if something is left there, because descriptors ran out. Not by `accept_one`, which
+/// looks there only when tokio knows that somebody has come.
+fn accept_backlog(listener: &net::TcpListener, shared: &'static Shared) -> bool {
+    let accept = || -> io::Result<TcpStream> {
+        let (stream, _) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    };
     loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(true)?;
-                let stream = TcpStream::from_std(stream)?;
-                match shared.room.clone().try_acquire_owned() {
-                    Ok(permit) => spawn(stream, permit, shared),
-                    Err(_) => refuse(stream, shared),
+        match accept() {
+            Ok(stream) => match shared.room.clone().try_acquire_owned() {
+                Ok(permit) => spawn(stream, permit, shared),
+                Err(_) => refuse(stream, shared),
+            },
+            Err(error) => match AcceptError::classify(&error) {
+                AcceptError::WouldBlock => return true,
+                AcceptError::TryNext => {}
+                AcceptError::Exhausted => {
+                    shared.counters.accept_failed(&error);
+                    return !listener::has_backlog(listener);
                 }
-            }
-            Err(error) if AcceptError::classify(&error) == AcceptError::TryNext => {}
-            Err(error) => return Err(error),
+            },
         }
     }
 }
@@ -201,14 +207,22 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
-async fn drain(listener: TcpListener, shared: &'static Shared) {
+async fn drain(listener: net::TcpListener, shared: &'static Shared) {
     listener::stop(&listener);
-    // It ends with the error that nothing more is there; any other changes nothing either.
-    let _ = accept_backlog(listener, shared);
+    let has_backlog = !accept_backlog(&listener, shared);
+    let mut backlog = has_backlog.then_some(listener);
     let draining = Draining::begin(&shared.config, &shared.counters);
     shared.draining.cancel();
-    shared.tasks.close();
-    if timeout(draining.remaining().unwrap_or_default(), shared.tasks.wait()).await.is_err() {
+    let finish = async {
+        while backlog.is_some() {
+            sleep(listener::EXHAUSTED_PAUSE).await;
+            // Who has ended has left a descriptor for the next.
+            backlog = backlog.take().filter(|listener| !accept_backlog(listener, shared));
+        }
+        shared.tasks.close();
+        shared.tasks.wait().await;
+    };
+    if timeout(draining.remaining().unwrap_or_default(), finish).await.is_err() {
         draining.log_cut_off(shared.tasks.len());
     }
 }

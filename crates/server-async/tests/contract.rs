@@ -7,3 +7,17 @@ mod hyper {
 mod codec {
     contract::tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "codec"]);
 }
+
+/// A switch of chaos is refused without it, also as an environment variable, and says so before it listens.
+#[test]
+fn burning_on_the_loop_needs_chaos() {
+    let target = contract::Target { program: env!("CARGO_BIN_EXE_server-async"), flags: &[] };
+    for chaos in [&[][..], &["--allow-chaos=no"]] {
+        let exit = contract::server::run(&target, &[&["--burn-on-loop"], chaos].concat());
+        assert_eq!(exit.code(), Some(2), "{exit:?}");
+        assert!(exit.stderr.contains("--burn-on-loop needs --allow-chaos"), "{exit:?}");
+        assert_eq!(exit.stdout, "");
+    }
+    let exit = contract::server::run_with_variable(&target, "C10K_BURN_ON_LOOP", "yes");
+    assert_eq!(exit.code(), Some(2), "{exit:?}");
+}

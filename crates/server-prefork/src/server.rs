@@ -1,7 +1,7 @@
 //! The supervisor forks; every connection has a process, which blocks.
 
 use std::io;
-use std::net::{self, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -85,7 +85,8 @@ fn supervise(
     supervisor.spawn_missing();
     announce();
     supervisor.run();
-    drain(&mut supervisor, shared)
+    drain(&mut supervisor, shared);
+    Ok(())
 }
 
 /// Has libraries look now which instructions this CPU knows: they note it in statics, whose page each child would copy.
@@ -98,8 +99,8 @@ fn warm_up(config: &Config) {
 /// Backpressure: a child takes a connection when it is free. When none is, the supervisor answers 503, or the connection
 /// stays in the backlog.
 pub(crate) fn accept(child: &Child<'_>) {
-    while !process::is_stopping().load(Relaxed) {
-        // Blocks; the kernel wakes one child for each connection.
+    loop {
+        // Blocks, except in the drain; the kernel wakes one child for each connection.
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
                 // It fails only on a connection that has failed, which shows soon.
@@ -107,16 +108,20 @@ pub(crate) fn accept(child: &Child<'_>) {
                 // The connection may fail: that is the end of it, and of nothing else.
                 let _ = serve(socket, child);
             }
-            Err(error) => match AcceptError::classify(&error) {
-                AcceptError::WouldBlock if child.may_leave() => return,
-                AcceptError::WouldBlock | AcceptError::TryNext => {}
-                // The drain has shut the listener down.
-                AcceptError::Exhausted if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
-                AcceptError::Exhausted => {
-                    child.shared.scoreboard.counters.accept_failed(&error);
-                    thread::sleep(listener::EXHAUSTED_PAUSE);
+            Err(error) => {
+                let is_stopping = process::is_stopping().load(Relaxed);
+                match AcceptError::classify(&error) {
+                    AcceptError::WouldBlock if is_stopping || child.may_leave() => return,
+                    AcceptError::WouldBlock | AcceptError::TryNext => {}
+                    // The drain has shut the listener down.
+                    AcceptError::Exhausted if error.raw_os_error() == Some(Errno::EINVAL as i32) => return,
+                    AcceptError::Exhausted if is_stopping => return,
+                    AcceptError::Exhausted => {
+                        child.shared.scoreboard.counters.accept_failed(&error);
+                        thread::sleep(listener::EXHAUSTED_PAUSE);
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -160,17 +165,14 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
 }
 
 /// Stops accepting, tells the children to finish, waits for them, and kills those that take too long.
-fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) -> Result<()> {
+fn drain(supervisor: &mut Supervisor<'_>, shared: &Shared) {
     listener::stop(&shared.listener);
     supervisor.refuse_backlog();
     supervisor.update_counters();
     let draining = Draining::begin(&shared.config, &shared.scoreboard.counters);
-    // Wakes the children that wait in `accept`, all of them: closing our copy would not.
-    shared.listener.shutdown(net::Shutdown::Read)?;
     if !supervisor.wait_for_all(draining.remaining().unwrap_or_default()) {
         draining.log_cut_off(supervisor.children());
         supervisor.cut_off();
         supervisor.wait_for_all(KILL_TIMEOUT);
     }
-    Ok(())
 }

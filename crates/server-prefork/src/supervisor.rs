@@ -1,6 +1,6 @@
 //! Forks children ahead of demand, reaps and respawns them, and answers 503 and `/metrics` itself. It has one thread.
 
-use std::net::TcpStream;
+use std::net::{self, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -12,7 +12,7 @@ use common::config::Overload;
 use common::draining::Interrupts;
 use common::http::Response;
 use common::linger::{Lingerers, TURN_INTERVAL};
-use common::listener::{AcceptError, EXHAUSTED_PAUSE};
+use common::listener::{self, AcceptError, EXHAUSTED_PAUSE};
 use common::log;
 use common::shutdown::Shutdown;
 use nix::errno::Errno;
@@ -49,6 +49,9 @@ pub(crate) struct Supervisor<'a> {
     ended: SignalFd,
     refused: Lingerers,
     ram: Ram,
+    is_draining: bool,
+    /// Connections may be in the backlog that nobody has taken: so until the drain has looked.
+    has_backlog: bool,
     /// The children that end now have been killed by this process.
     is_killing: bool,
     /// After children died of faults: whoever connects meanwhile waits in the backlog.
@@ -77,6 +80,8 @@ impl<'a> Supervisor<'a> {
             ended: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             refused: Lingerers::default(),
             ram: Ram::find(),
+            is_draining: false,
+            has_backlog: true,
             is_killing: false,
             crashes: Backoff::default(),
             refusals: Backoff::default(),
@@ -91,7 +96,7 @@ impl<'a> Supervisor<'a> {
             self.release_surplus();
             match self.wait() {
                 Event::Stop => return,
-                Event::Connection if self.is_full() => drop(self.refuse()),
+                Event::Connection if self.is_full() => drop(self.refuse_one()),
                 Event::Connection | Event::Nothing => {}
             }
             self.refused.turn();
@@ -261,20 +266,20 @@ impl<'a> Supervisor<'a> {
         [lingering, admin, spawning, surplus].into_iter().flatten().min()
     }
 
-    /// Answers 503 to the next connection. False if there is none. The listener blocks, for the children: it must not block
-    /// us if one of them took the connection. A child that enters `accept` just now finds nothing, and tries again.
-    fn refuse(&mut self) -> bool {
+    /// Answers 503 to the next connection. The listener blocks, for the children: it must not block us if one of them took
+    /// the connection. A child that enters `accept` just now finds nothing, and tries again.
+    fn refuse_one(&mut self) -> Result<(), AcceptError> {
         let accepted = match self.shared.listener.set_nonblocking(true) {
             Ok(()) => self.shared.listener.accept(),
             Err(error) => Err(error),
         };
-        // The flag belongs to the socket, which the children share.
-        let _ = self.shared.listener.set_nonblocking(false);
+        // The flag belongs to the socket, which the children share. In the drain none of them is to block any more.
+        let _ = self.shared.listener.set_nonblocking(self.is_draining);
         match accepted {
             Ok((socket, _)) => {
                 self.shared.scoreboard.counters.refuse();
                 self.refused.push(TcpStream::from(socket), Response::full().encode_to_vec());
-                true
+                Ok(())
             }
             Err(error) => {
                 let meaning = AcceptError::classify(&error);
@@ -282,14 +287,26 @@ impl<'a> Supervisor<'a> {
                     self.shared.scoreboard.counters.accept_failed(&error);
                     thread::sleep(EXHAUSTED_PAUSE);
                 }
-                meaning == AcceptError::TryNext
+                Err(meaning)
             }
         }
     }
 
-    /// Answers 503 to all connections that no child has taken.
+    /// Answers 503 to all connections that no child has taken, then closes the port. If descriptors run out before, it stays
+    /// as it is: a child that has finished may take them, or the next call.
     pub(crate) fn refuse_backlog(&mut self) {
-        while self.refuse() {}
+        self.is_draining = true;
+        while self.has_backlog {
+            match self.refuse_one() {
+                Ok(()) | Err(AcceptError::TryNext) => {}
+                Err(AcceptError::Exhausted) if listener::has_backlog(&self.shared.listener) => return,
+                Err(AcceptError::Exhausted | AcceptError::WouldBlock) => {
+                    self.has_backlog = false;
+                    // Wakes the children that wait in `accept`, all of them: closing our copy would not. It fails on none.
+                    let _ = self.shared.listener.shutdown(net::Shutdown::Read);
+                }
+            }
+        }
     }
 
     /// Kills the children, and closes the connections that were refused.
@@ -297,6 +314,7 @@ impl<'a> Supervisor<'a> {
         self.is_killing = true;
         self.signal(Signal::SIGKILL);
         self.refused = Lingerers::default();
+        self.has_backlog = false;
     }
 
     /// Sends `signal` to every child.
@@ -315,7 +333,8 @@ impl<'a> Supervisor<'a> {
         loop {
             self.reap();
             let remaining = deadline.saturating_duration_since(Instant::now());
-            let is_over = self.children() == 0 && self.refused.is_empty();
+            self.refuse_backlog();
+            let is_over = self.children() == 0 && self.refused.is_empty() && !self.has_backlog;
             if is_over || remaining.is_zero() {
                 return is_over;
             }

@@ -29,5 +29,5 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    program::main("127.0.0.1:8083", |cli: &Cli| &cli.config, server::run)
+    program::main("127.0.0.1:8083", |cli: &Cli| &cli.config, |cli| cli.config.check(), server::run)
 }

@@ -198,17 +198,22 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     server.is_draining = true;
     server.has_backlog = true;
     server.accept(&listener);
-    server.has_backlog = false;
-    drop(listener);
+    let mut backlog = Some(listener).filter(listener::has_backlog);
     let draining = Draining::begin(&server.shared.config, &server.shared.counters);
     server.end_silent_connections();
-    while !server.connections.is_empty() || !server.refused.is_empty() {
+    while backlog.is_some() || !server.connections.is_empty() || !server.refused.is_empty() {
         if draining.remaining().is_none() {
             // Who still waits for a worker is at least told so.
             server.turn_away_queued(|_| true);
             return draining.log_cut_off(server.connections.len());
         }
         server.turn(events);
+        // Descriptors had run out: who has ended has left one for the next.
+        backlog = backlog.filter(|listener| {
+            server.accept(listener);
+            server.end_silent_connections();
+            listener::has_backlog(listener)
+        });
     }
     server.pool.join(&draining);
 }

@@ -29,5 +29,5 @@ fn stack_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    program::main("127.0.0.1:8082", |cli: &Cli| &cli.config, server::run)
+    program::main("127.0.0.1:8082", |cli: &Cli| &cli.config, |cli| cli.config.check(), server::run)
 }

@@ -110,8 +110,8 @@ fn wait_for_connection(listener: &TcpListener, shutdown: &Shutdown, timeout: Opt
     }
 }
 
-/// Accepts a connection and gives it a thread, or a 503 if there is no room for it. False if none can be accepted now.
-fn accept_one(listener: &TcpListener, refused: &mut Lingerers, shared: &'static Shared) -> bool {
+/// Accepts a connection and gives it a thread, or a 503 if there is no room for it.
+fn accept_one(listener: &TcpListener, refused: &mut Lingerers, shared: &'static Shared) -> Result<(), AcceptError> {
     match listener.accept() {
         Ok((stream, _)) if shared.is_full() => refuse(stream, refused, shared),
         Ok((stream, _)) => {
@@ -119,17 +119,27 @@ fn accept_one(listener: &TcpListener, refused: &mut Lingerers, shared: &'static 
                 refuse(stream, refused, shared);
             }
         }
-        Err(error) => match AcceptError::classify(&error) {
-            AcceptError::WouldBlock => return false,
-            AcceptError::TryNext => {}
-            AcceptError::Exhausted => {
+        Err(error) => {
+            let meaning = AcceptError::classify(&error);
+            if meaning == AcceptError::Exhausted {
                 shared.counters.accept_failed(&error);
                 thread::sleep(listener::EXHAUSTED_PAUSE);
-                return false;
             }
-        },
+            return Err(meaning);
+        }
     }
-    true
+    Ok(())
+}
+
+/// Accepts what is in the backlog. False if something is left there, because descriptors ran out.
+fn accept_backlog(listener: &TcpListener, refused: &mut Lingerers, shared: &'static Shared) -> bool {
+    loop {
+        match accept_one(listener, refused, shared) {
+            Ok(()) | Err(AcceptError::TryNext) => {}
+            Err(AcceptError::WouldBlock) => return true,
+            Err(AcceptError::Exhausted) => return !listener::has_backlog(listener),
+        }
+    }
 }
 
 /// Gives the connection a thread; hands it back if the system refuses one.
@@ -193,22 +203,22 @@ fn handle(request: Request, shared: &Shared) -> Response {
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.
 fn drain(listener: TcpListener, mut refused: Lingerers, shared: &'static Shared) {
     listener::stop(&listener);
-    while accept_one(&listener, &mut refused, shared) {}
-    drop(listener);
+    let has_backlog = !accept_backlog(&listener, &mut refused, shared);
+    let mut backlog = has_backlog.then_some(listener);
     let draining = Draining::begin(&shared.config, &shared.counters);
     let mut interrupts = Interrupts::default();
-    let mut connections = shared.connections();
-    while !connections.is_empty() || !refused.is_empty() {
+    while backlog.is_some() || !shared.connections().is_empty() || !refused.is_empty() {
+        let connections = shared.connections();
         let Some(remaining) = draining.remaining() else { return draining.log_cut_off(connections.len()) };
         if interrupts.is_due() {
             // A thread that waits for a request hears it, and ends; one that is about to wait will hear the next.
             connections.values().flatten().for_each(|&thread| shutdown::interrupt(thread));
         }
         let turn = TURN_INTERVAL.min(remaining);
-        let woken =
-            shared.connection_closed.wait_timeout_while(connections, turn, |connections| !connections.is_empty());
-        connections = woken.unwrap_or_else(PoisonError::into_inner).0;
+        drop(shared.connection_closed.wait_timeout_while(connections, turn, |connections| !connections.is_empty()));
         refused.turn();
+        // Who has ended has left a descriptor for the next.
+        backlog = backlog.filter(|listener| !accept_backlog(listener, &mut refused, shared));
     }
 }
 

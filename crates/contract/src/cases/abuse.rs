@@ -30,6 +30,15 @@ pub fn a_log_that_nobody_reads(target: &Target) {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Where it listens is of no interest to anybody: that keeps nobody waiting.
+pub fn an_output_that_nobody_reads(target: &Target) {
+    let (mut server, _unread) = Server::start_with_full_output(target);
+    wait_until(|| Client::try_connect(server.address).is_ok(), || "it does not listen".into());
+    assert_eq!(server.connect().get("/").status, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// Row 63.
 pub fn silent_clients_of_the_admin_port(target: &Target) {
     let server = Server::start(target, &[]);

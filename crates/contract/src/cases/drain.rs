@@ -153,6 +153,21 @@ pub fn a_busy_servers_backlog_is_not_lost(target: &Target) {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Row 60: in the backlog of a server that has no descriptor for them, until those that are idle have left.
+pub fn a_backlog_without_descriptors_is_not_lost(target: &Target) {
+    let mut server = start(target, &["--max-connections", "8", "--overload", "wait"]);
+    let mut idle: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
+    let _used_up = server.use_up_descriptors();
+    let mut waiting: Vec<Client> = (0..12).map(|_| server.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"));
+    thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::SIGTERM);
+    waiting.iter_mut().for_each(assert_not_lost);
+    drop((idle, waiting));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// Row 60: clients that come and ask while the server stops.
 pub fn who_comes_too_late_is_told_so(target: &Target) {
     let mut server = start(target, &[]);

@@ -1,11 +1,10 @@
 //! The server that has to stand it.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 use anyhow::{Context as _, bail};
 use contract::server::processes_of_group;
@@ -24,6 +23,8 @@ const BUSY_SHARE: f64 = 0.2;
 /// A started server, in a process group of its own.
 pub(crate) struct Subject {
     child: Child,
+    /// Outlives us, and not the server.
+    guard: Child,
     pub(crate) address: SocketAddr,
 }
 
@@ -35,7 +36,8 @@ impl Subject {
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("{program} could not be started"))?;
-        let mut subject = Self { child, address: (Ipv4Addr::LOCALHOST, port).into() };
+        let guard = guard(child.id())?;
+        let mut subject = Self { child, guard, address: (Ipv4Addr::LOCALHOST, port).into() };
         match subject.time_until_answer(Instant::now()) {
             Some(_) => Ok(subject),
             None => bail!("{program} does not answer on port {port}"),
@@ -130,7 +132,16 @@ impl Drop for Subject {
     fn drop(&mut self) {
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.wait();
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
+}
+
+/// Kills the server's process group when this process ends, however it does: its end of the pipe is closed then.
+fn guard(group: u32) -> io::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("read -r _; kill -KILL -- -{group}")]);
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 fn descriptors_of(pid: i32) -> usize {
