@@ -44,6 +44,8 @@ pub struct Admin {
     lingerers: Lingerers,
     server: &'static str,
     max_connections: MaxConnections,
+    /// There is a real database.
+    has_database: bool,
     memory: Memory,
     /// The last `accept` failed because descriptors or memory ran out.
     is_exhausted: bool,
@@ -71,6 +73,7 @@ impl Admin {
             lingerers: Lingerers::default(),
             server,
             max_connections,
+            has_database: config.database.db.is_some(),
             memory: Memory::new(config.ledger_interval),
             is_exhausted: false,
         }))
@@ -161,6 +164,9 @@ impl Admin {
         let help = "The most connections at once, and what decides that.";
         metrics.gauges(name::CONNECTIONS_MAX, help, [(&limited_by[..], self.max_connections.count as f64)]);
         counters.report(&mut metrics);
+        if self.has_database {
+            counters.database.report(&mut metrics);
+        }
         self.memory.report(children, &mut metrics);
         metrics.encode()
     }

@@ -17,7 +17,10 @@ const DEFAULT_BURN: Duration = Duration::from_millis(20);
 /// What one `POST /chaos/leak` leaks, in bytes.
 const LEAK_BYTES: usize = 1 << 20;
 
-/// The row that every query finds.
+/// The person that is found if nobody else is asked for.
+const FIRST_ID: i32 = 1;
+
+/// The row that every query of the simulated database finds, and a real one for the first id.
 const ROW: &[u8] = b"{\"id\":1,\"name\":\"Ada Lovelace\",\"born\":1815}\n";
 
 /// What to do for a request: the work first, then the answer.
@@ -35,11 +38,20 @@ pub enum Work {
     /// Nothing: answer at once.
     Nothing,
     /// One query of the database, which takes this long, or as long as the database draws.
-    Query(Option<Duration>),
+    Query(Option<Duration>, Query),
     /// This much time on a CPU.
     Burn(Duration),
     /// A fault.
     Chaos(Chaos),
+}
+
+/// What a real database is asked. The simulated one finds the same row each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The person with this id.
+    Find(i32),
+    /// To keep the body of the answer, and to give it back.
+    Insert,
 }
 
 /// The faults that `--allow-chaos` lets a client cause.
@@ -71,11 +83,11 @@ fn route(request: Request, allow_chaos: bool) -> Plan {
     match (request.method, path) {
         (Method::Unknown, _) => now(Response::text(Status::NotImplemented, "no such method")),
         (Method::Get | Method::Head, "/") => with_duration(query, "wait", MAX_WAIT, |wait| Plan {
-            work: Work::Query(wait),
+            work: Work::Query(wait, Query::Find(id(query))),
             response: Response::new(Status::Ok, "application/json", ROW),
         }),
         (Method::Post, "/") => with_duration(query, "wait", MAX_WAIT, |wait| Plan {
-            work: Work::Query(wait),
+            work: Work::Query(wait, Query::Insert),
             response: Response::new(Status::Ok, "application/octet-stream", Cow::Owned(request.body)),
         }),
         (Method::Get | Method::Head, "/health") => now(Response::new(Status::Ok, "text/plain", &b"ok\n"[..])),
@@ -83,9 +95,10 @@ fn route(request: Request, allow_chaos: bool) -> Plan {
             work: Work::Burn(burn.unwrap_or(DEFAULT_BURN)),
             response: Response::new(Status::Ok, "text/plain", &b"burnt\n"[..]),
         }),
-        (Method::Get | Method::Head, path) if delay(path).is_some() => {
-            Plan { work: Work::Query(delay(path)), response: Response::new(Status::Ok, "application/json", ROW) }
-        }
+        (Method::Get | Method::Head, path) if delay(path).is_some() => Plan {
+            work: Work::Query(delay(path), Query::Find(FIRST_ID)),
+            response: Response::new(Status::Ok, "application/json", ROW),
+        },
         (method, path) => match (method, allowed(path, allow_chaos)) {
             (_, None) => now(Response::text(Status::NotFound, "no such path")),
             (Method::Options, Some(allow)) => now(empty(allow)),
@@ -137,6 +150,12 @@ fn chaos(path: &str) -> Plan {
         _ => Chaos::Leak,
     };
     Plan { work: Work::Chaos(chaos), response: Response::new(Status::Ok, "text/plain", &b"done\n"[..]) }
+}
+
+/// The id that `?id=` asks for; what is no id is one that nobody has.
+fn id(query: &str) -> i32 {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("id="));
+    value.map_or(FIRST_ID, |value| value.parse().unwrap_or(0))
 }
 
 /// The plan for the duration that the query string gives to `name`, which is capped at `max`; 400 if it is none.

@@ -13,6 +13,7 @@ use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
 use crate::listener::DEFAULT_BACKLOG;
 use crate::log::{Format, Verbosity};
+use crate::postgres::settings::DatabaseFlags;
 
 /// The flags that all four servers have; each adds its model's own.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct Config {
     /// Seed of the latencies that are drawn at random
     #[arg(long, value_name = "SEED", default_value = "1", value_parser = seed, env = "C10K_DB_SEED")]
     pub db_seed: u64,
+
+    /// A real database, if there is one.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// The most connections at once [default: 12000, or fewer if this machine's limits do not allow it]
     #[arg(long, value_name = "N", value_parser = quantity::positive_count, env = "C10K_MAX_CONNECTIONS")]
@@ -191,7 +196,7 @@ impl Config {
                 self.listen
             ));
         }
-        Ok(())
+        self.database.settings().map(drop)
     }
 
     /// The simulated database.
@@ -257,7 +262,7 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A timeout: not zero, which a socket would take for none.
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     match quantity::positive_duration(text)? {
         duration if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
         duration => Ok(duration),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::http::Status;
 use crate::log::{self, RateLimit};
 use crate::metrics::{Metrics, name};
+use crate::postgres::counters::DatabaseCounters;
 
 /// The upper bounds of the buckets of request durations, in microseconds: 1 ms to 10 s.
 const BOUNDS_US: [u64; 13] = [
@@ -42,6 +43,8 @@ pub struct Counters {
     /// Answers to requests, in the order of [`Status::ALL`].
     answers: [AtomicU64; Status::ALL.len()],
     durations: Durations,
+    /// What is counted of a real database.
+    pub database: DatabaseCounters,
 }
 
 impl Counters {
@@ -115,13 +118,15 @@ impl Counters {
             "code",
             Status::ALL.iter().zip(&self.answers).map(|(of, answers)| (of.code().to_string(), answers.load(Relaxed))),
         );
-        self.durations.report(metrics);
+        let help = "From when a request was read to its end until its answer was handed to the kernel. \
+             Requests that were refused before their end are not in it.";
+        self.durations.report(name::REQUEST_DURATION, help, metrics);
     }
 }
 
 /// A histogram of plain atomics: that of a library has locks and heap memory, which processes cannot share.
 #[derive(Debug, Default)]
-struct Durations {
+pub(crate) struct Durations {
     /// How many were at most as long as the bound of the same index, and longer than the one before...
     buckets: [AtomicU64; BOUNDS_US.len()],
     /// ...and how many were longer than all of them.
@@ -130,19 +135,18 @@ struct Durations {
 }
 
 impl Durations {
-    fn observe(&self, duration: Duration) {
+    pub(crate) fn observe(&self, duration: Duration) {
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let index = BOUNDS_US.partition_point(|&bound_us| bound_us < duration_us);
         self.buckets.get(index).unwrap_or(&self.above).fetch_add(1, Relaxed);
         self.sum_us.fetch_add(duration_us, Relaxed);
     }
 
-    fn report(&self, metrics: &mut Metrics) {
+    pub(crate) fn report(&self, name: &str, help: &str, metrics: &mut Metrics) {
         let seconds = |us: u64| us as f64 / 1e6;
         metrics.histogram(
-            name::REQUEST_DURATION,
-            "From when a request was read to its end until its answer was handed to the kernel. \
-             Requests that were refused before their end are not in it.",
+            name,
+            help,
             BOUNDS_US.iter().zip(&self.buckets).map(|(&bound_us, count)| (seconds(bound_us), count.load(Relaxed))),
             self.above.load(Relaxed),
             seconds(self.sum_us.load(Relaxed)),
@@ -155,7 +159,7 @@ impl Durations {
 pub struct Held<'a>(&'a AtomicU64);
 
 impl<'a> Held<'a> {
-    fn new(gauge: &'a AtomicU64) -> (Self, u64) {
+    pub(crate) fn new(gauge: &'a AtomicU64) -> (Self, u64) {
         let value = gauge.fetch_add(1, Relaxed) + 1;
         (Self(gauge), value)
     }

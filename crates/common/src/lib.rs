@@ -1,5 +1,5 @@
 //! What the four servers share: flags, the listener, a strict HTTP/1.1 codec, the application, the simulated
-//! database, limits and shutdown.
+//! database and a real one, limits and shutdown.
 //!
 //! It knows *what* (bytes, durations, limits, signals) and never *who waits*: there are no threads, no tokio and no mio
 //! in here. How a server waits is the one thing that the four differ in.
@@ -20,5 +20,6 @@ pub mod listener;
 pub mod log;
 mod memory;
 pub mod metrics;
+pub mod postgres;
 pub mod program;
 pub mod shutdown;

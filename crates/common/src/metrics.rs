@@ -37,6 +37,18 @@ pub mod name {
     pub const REQUESTS_QUEUED: &str = "c10k_requests_queued";
     /// How long requests took.
     pub const REQUEST_DURATION: &str = "c10k_request_duration_seconds";
+    /// Connections to the database in use.
+    pub const DB_IN_USE: &str = "c10k_db_connections_in_use";
+    /// Requests that wait for one.
+    pub const DB_WAITING: &str = "c10k_db_requests_waiting";
+    /// Attempts to connect to the database.
+    pub const DB_CONNECTS: &str = "c10k_db_connects_total";
+    /// Queries without an answer, by reason.
+    pub const DB_ERRORS: &str = "c10k_db_errors_total";
+    /// How long requests waited for a connection to the database.
+    pub const DB_CONNECTION_WAIT: &str = "c10k_db_connection_wait_seconds";
+    /// How long they waited for its answer.
+    pub const DB_ANSWER_WAIT: &str = "c10k_db_answer_wait_seconds";
     /// Whether the server was asked to stop.
     pub const DRAINING: &str = "c10k_draining";
     /// Child processes.

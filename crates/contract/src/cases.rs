@@ -3,6 +3,7 @@
 pub mod abuse;
 pub mod conformance;
 pub mod connections;
+pub mod database;
 pub mod drain;
 pub mod lifecycle;
 pub mod limits;

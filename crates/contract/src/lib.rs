@@ -14,6 +14,7 @@
 
 pub mod cases;
 pub mod client;
+pub mod postgres;
 pub mod probe;
 pub mod rows;
 pub mod server;
@@ -77,5 +78,28 @@ macro_rules! tests {
                 }
             )*
         }
+    };
+}
+
+/// Makes a `#[test]` of every case of a real database, against the given binary and flags. They need PostgreSQL, PgBouncer and
+/// promtool, and run with `--ignored`.
+#[macro_export]
+macro_rules! database_tests {
+    ($program:expr, $flags:expr) => {
+        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags };
+
+        $crate::database_tests!(the_bytes_are_those_of_the_simulated_one answers_are_the_askers_own behind_pgbouncer
+            a_pool_of_one_serves_one_after_the_other who_waits_too_long_for_a_connection_is_told_so
+            killed_and_started_again restarted_under_load frozen_and_thawed the_database_has_no_room
+            a_query_takes_too_long what_is_in_flight_is_answered_at_the_end what_is_wrong_shows_at_the_start);
+    };
+    ($($case:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "needs PostgreSQL"]
+            fn $case() {
+                $crate::cases::database::$case(&TARGET);
+            }
+        )*
     };
 }

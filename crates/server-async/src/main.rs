@@ -1,6 +1,7 @@
 //! A task per connection on a tokio runtime.
 
 mod codec;
+mod database;
 mod deadline;
 mod guard;
 mod http1;

@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{io, net, thread};
 
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
-use common::app::{self, Plan, Work};
+use common::app::{self, Plan, Query, Work};
 use common::config::Overload;
 use common::counters::Counters;
 use common::draining::Draining;
@@ -15,6 +16,7 @@ use common::http::{Persistence, Request, Response};
 use common::limits;
 use common::listener::{self, AcceptError};
 use common::log;
+use common::postgres::{self, Question};
 use common::shutdown::Shutdown;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::codec::Connection;
+use crate::database::Pool;
 use crate::shared::Shared;
 use crate::{Cli, Http, http1};
 
@@ -40,6 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
+        postgres: Pool::open(&config.database)?,
         config,
         http: cli.http,
         burns_on_loop: cli.burn_on_loop,
@@ -188,9 +192,13 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
     async move {
         match work {
             Work::Nothing => {}
-            Work::Query(wait) => {
+            Work::Query(wait, query) => {
                 let _waiting = shared.counters.wait();
                 let _held = Held::new(&shared.config);
+                if let Some(pool) = &shared.postgres {
+                    // Boxed: a task has no room for what only a real database needs.
+                    return Box::pin(ask(pool, query, wait, response, shared)).await;
+                }
                 // Even for a wait of zero, tokio sleeps to the next millisecond. Not `if latency.is_zero()`: what is
                 // borrowed has room in the task.
                 if let Some(latency) = Some(shared.database.latency(wait)).filter(|latency| !latency.is_zero()) {
@@ -204,6 +212,19 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
         }
         response
     }
+}
+
+/// Has a real database answer. It suspends this task twice: until there is a connection, and until the answer is there.
+async fn ask(
+    pool: &Pool,
+    query: Query,
+    wait: Option<Duration>,
+    response: Response,
+    shared: &'static Shared,
+) -> Response {
+    let question = Question { query, body: &response.body, sleep: shared.database.latency(wait) };
+    let answer = pool.query(&question, &shared.counters.database).await;
+    postgres::respond(response, answer)
 }
 
 /// Stops accepting, ends the silent connections, and waits for the requests in flight.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Http;
+use crate::database::Pool;
 
 /// It lives as long as the process.
 pub(crate) struct Shared {
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     /// Whether `/cpu` burns on the threads that run the tasks.
     pub(crate) burns_on_loop: bool,
     pub(crate) database: Database,
+    /// The connections to a real database, if there is one.
+    pub(crate) postgres: Option<Pool>,
     pub(crate) counters: Counters,
     /// A permit for each connection that there may be.
     pub(crate) room: Arc<Semaphore>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use common::admin::Admin;
 use common::app::{self, Plan, Work};
 use common::blocking::Connection;
@@ -35,6 +35,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
+    ensure!(config.database.db.is_none(), "--db: this server does not ask a real database yet; the others do");
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
     // The connections are the children's. The supervisor only needs some for those that it refuses: as many as there are.
     limits::descriptors()?;
@@ -153,7 +154,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
     let Plan { work, response } = app::plan(request, child.shared.config.allows_chaos());
     match work {
         Work::Nothing => {}
-        Work::Query(wait) => {
+        Work::Query(wait, _) => {
             let _waiting = child.wait();
             let _held = Held::new(&child.shared.config);
             child.shared.scoreboard.database.query(wait);

@@ -11,8 +11,9 @@ mod sync {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
-use common::app::Work;
+use common::app::{Plan, Work};
 use common::counters::Counters;
+use common::http::Response;
 use criterion::{Criterion, criterion_group, criterion_main};
 use mio::{Events, Poll, Token, Waker};
 
@@ -27,12 +28,12 @@ fn hand_over(criterion: &mut Criterion) {
         let mut poll = Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), WAKER).unwrap();
         let counters: &'static Counters = Box::leak(Box::default());
-        let pool = Pool::start(2, MAX_QUEUED, 0, counters, waker, |_| {}).unwrap();
+        let pool = Pool::start(2, MAX_QUEUED, 0, counters, waker, |plan| plan.response).unwrap();
         let mut events = Events::with_capacity(8);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for number in 0..at_once {
-                    pool.submit(Token(number), Work::Nothing).unwrap();
+                    pool.submit(Token(number), Plan { work: Work::Nothing, response: Response::full() }).unwrap();
                 }
                 let mut done = 0;
                 while done < at_once {

@@ -41,8 +41,8 @@ pub(crate) struct Connection {
 enum State {
     /// A request is awaited or arriving.
     Reading,
-    /// A worker has to do something before this answer is sent; it has a ticket once it is queued.
-    Waiting { response: Response, ticket: Option<Ticket> },
+    /// A worker makes the answer; it has a ticket once it is queued.
+    Waiting { ticket: Option<Ticket> },
     /// An answer is being sent; one without status is an interim one.
     Writing { bytes: Vec<u8>, sent: usize, status: Option<Status>, persistence: Persistence },
     /// The last answer was sent: see [`common::linger`].
@@ -55,8 +55,8 @@ pub(crate) enum Progress {
     Blocked,
     /// It could go on, but others shall have their turn first.
     Yielded,
-    /// A worker has to do this; [`Connection::finish_wait`] is called when it is done.
-    Needs(Work),
+    /// A worker has to do this; [`Connection::respond`] is called with the answer when it is done.
+    Needs(Plan),
     /// It has ended.
     Closed,
 }
@@ -167,19 +167,19 @@ impl Connection {
 
     fn plan(&mut self, request: Request, config: &Config) -> Option<Progress> {
         self.request_start = Some(Instant::now());
-        let Plan { work, response } = app::plan(request, config.allows_chaos());
-        if work == Work::Nothing {
-            self.respond(response, config);
+        let plan = app::plan(request, config.allows_chaos());
+        if plan.work == Work::Nothing {
+            self.respond(plan.response, config);
             return None;
         }
-        self.state = State::Waiting { response, ticket: None };
+        self.state = State::Waiting { ticket: None };
         self.deadline = None;
-        Some(Progress::Needs(work))
+        Some(Progress::Needs(plan))
     }
 
     /// The work is queued.
     pub(crate) fn queued(&mut self, work: Ticket) {
-        if let State::Waiting { ticket, .. } = &mut self.state {
+        if let State::Waiting { ticket } = &mut self.state {
             *ticket = Some(work);
         }
     }
@@ -187,7 +187,7 @@ impl Connection {
     /// The ticket of the work that is awaited.
     pub(crate) fn ticket(&self) -> Option<Ticket> {
         match self.state {
-            State::Waiting { ticket, .. } => ticket,
+            State::Waiting { ticket } => ticket,
             _ => None,
         }
     }
@@ -201,13 +201,6 @@ impl Connection {
     pub(crate) fn may_be_left(&self, now: Instant) -> bool {
         let is_long = self.request_start.is_some_and(|start| now.saturating_duration_since(start) >= BEGIN_TIMEOUT);
         self.is_half_closed && is_long && self.ticket().is_some()
-    }
-
-    /// The worker is done: the answer can be sent.
-    pub(crate) fn finish_wait(&mut self, config: &Config) {
-        if let State::Waiting { response, .. } = std::mem::replace(&mut self.state, State::Reading) {
-            self.respond(response, config);
-        }
     }
 
     /// Starts to send an answer, whatever was planned before.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
-use common::app::Work;
+use common::app::Plan;
 use mio::Token;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -32,7 +32,7 @@ pub(crate) type Ticket = u64;
 pub(crate) struct Job {
     /// The connection that it is for.
     pub(crate) token: Token,
-    pub(crate) work: Work,
+    pub(crate) plan: Plan,
 }
 
 /// The queue is full.
@@ -99,13 +99,15 @@ impl Jobs {
 
 #[cfg(test)]
 mod tests {
+    use common::app::Work;
+    use common::http::Response;
     use loom::sync::Arc;
     use loom::thread;
 
     use super::*;
 
     fn job(number: usize) -> Job {
-        Job { token: Token(number), work: Work::Nothing }
+        Job { token: Token(number), plan: Plan { work: Work::Nothing, response: Response::full() } }
     }
 
     fn drain(jobs: &Jobs) -> Vec<usize> {

@@ -7,9 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use common::app::Work;
+use common::app::Plan;
 use common::counters::Counters;
 use common::draining::Draining;
+use common::http::Response;
 use mio::{Token, Waker};
 
 use crate::jobs::{Full, Job, Jobs, Ticket};
@@ -38,8 +39,8 @@ struct Shared {
 pub(crate) struct Done {
     /// The connection that it was done for.
     pub(crate) token: Token,
-    /// The work panicked: there is no answer.
-    pub(crate) has_panicked: bool,
+    /// The answer; `None` if the work panicked.
+    pub(crate) response: Option<Response>,
 }
 
 impl Pool {
@@ -50,7 +51,7 @@ impl Pool {
         touched_bytes: usize,
         counters: &'static Counters,
         waker: Waker,
-        handle: impl Fn(Work) + Clone + Send + 'static,
+        handle: impl Fn(Plan) -> Response + Clone + Send + 'static,
     ) -> Result<Self> {
         let shared = Arc::new(Shared { counters, jobs: Jobs::new(max_queued), done: Mutex::default(), waker });
         let start_one = |_| {
@@ -65,10 +66,10 @@ impl Pool {
     }
 
     /// Queues work for a connection.
-    pub(crate) fn submit(&self, token: Token, work: Work) -> Result<Ticket, Full> {
+    pub(crate) fn submit(&self, token: Token, plan: Plan) -> Result<Ticket, Full> {
         // Counted before, for a worker may be faster than this.
         self.shared.counters.queued.fetch_add(1, Relaxed);
-        self.shared.jobs.push(Job { token, work }).inspect_err(|Full| self.shared.uncount())
+        self.shared.jobs.push(Job { token, plan }).inspect_err(|Full| self.shared.uncount())
     }
 
     /// Takes work back that no worker has begun; false if it is too late for that.
@@ -97,12 +98,12 @@ impl Pool {
 
 impl Shared {
     /// One worker: does jobs until the queue is closed and empty.
-    fn work(&self, handle: impl Fn(Work)) {
-        while let Some(Job { token, work }) = self.jobs.pop() {
+    fn work(&self, handle: impl Fn(Plan) -> Response) {
+        while let Some(Job { token, plan }) = self.jobs.pop() {
             self.uncount();
-            let has_panicked = catch_unwind(AssertUnwindSafe(|| handle(work))).is_err();
+            let response = catch_unwind(AssertUnwindSafe(|| handle(plan))).ok();
             let mut done = lock(&self.done);
-            done.push(Done { token, has_panicked });
+            done.push(Done { token, response });
             // Whoever pushed before has woken the reactor, and it has not looked yet.
             if done.len() == 1 {
                 // It fails if the reactor is gone, which then needs no answer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use common::admin::Admin;
-use common::app::{self, Work};
+use common::app::{self, Plan, Work};
 use common::config::{Config, Overload};
 use common::counters::Counters;
 use common::db::Database;
@@ -17,6 +17,7 @@ use common::limits;
 use common::linger::Lingerers;
 use common::listener::{self, AcceptError};
 use common::log;
+use common::postgres::{self, Question};
 use common::shutdown::Shutdown;
 use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -42,6 +43,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 struct Shared {
     config: Config,
     database: Database,
+    /// The connections to a real database, if there is one.
+    postgres: Option<postgres::pool::Pool>,
     counters: Counters,
 }
 
@@ -75,9 +78,12 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let mut listener = TcpListener::from_std(listener);
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
-    let shared: &'static Shared =
-        Box::leak(Box::new(Shared { database: config.database(), config, counters: Counters::default() }));
-
+    let shared: &'static Shared = Box::leak(Box::new(Shared {
+        database: config.database(),
+        postgres: postgres::pool::Pool::open(&config.database)?,
+        config,
+        counters: Counters::default(),
+    }));
     log::count_dropped(&shared.counters.log_lines_dropped);
 
     let poll = Poll::new()?;
@@ -86,7 +92,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let waker = Waker::new(poll.registry(), WAKER)?;
     let touched_bytes = shared.config.touch_stack;
     let pool =
-        Pool::start(cli.workers, cli.queue, touched_bytes, &shared.counters, waker, |work| handle(work, shared))?;
+        Pool::start(cli.workers, cli.queue, touched_bytes, &shared.counters, waker, |plan| handle(plan, shared))?;
     if let Some(admin) = admin {
         thread::Builder::new().spawn(|| admin.run(&shared.counters)).context("no thread for --admin")?;
     }
@@ -162,7 +168,7 @@ impl Server {
             Progress::Blocked => {}
             Progress::Yielded => drop(self.yielded.insert(token)),
             Progress::Closed => self.close(token),
-            Progress::Needs(work) => match self.pool.submit(token, work) {
+            Progress::Needs(plan) => match self.pool.submit(token, plan) {
                 Ok(ticket) => connection.queued(ticket),
                 Err(Full) => self.turn_away(token),
             },
@@ -178,18 +184,28 @@ impl Server {
     }
 }
 
-/// Does the work of one request; the database wait blocks this worker.
-fn handle(work: Work, shared: &Shared) {
+/// Answers one request; the database wait blocks this worker.
+fn handle(plan: Plan, shared: &Shared) -> Response {
+    let Plan { work, response } = plan;
     match work {
         Work::Nothing => {}
-        Work::Query(wait) => {
+        Work::Query(wait, query) => {
             let _waiting = shared.counters.wait();
             let _held = Held::new(&shared.config);
-            shared.database.query(wait);
+            match &shared.postgres {
+                None => shared.database.query(wait),
+                // It blocks twice: until there is a connection, and until the answer is there.
+                Some(pool) => {
+                    let question = Question { query, body: &response.body, sleep: shared.database.latency(wait) };
+                    let answer = pool.query(&question, &shared.counters.database);
+                    return postgres::respond(response, answer);
+                }
+            }
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),
     }
+    response
 }
 
 /// Stops accepting, ends the silent connections, waits for the requests in flight, and for the workers.
@@ -258,14 +274,14 @@ impl Server {
 
     /// Sends the answers that workers have finished.
     fn finish_waits(&mut self) {
-        for Done { token, has_panicked } in self.pool.done() {
-            match self.connections.get_mut(&token) {
-                Some(_) if has_panicked => self.close(token),
-                Some(connection) => {
-                    connection.finish_wait(&self.shared.config);
+        for Done { token, response } in self.pool.done() {
+            match (self.connections.get_mut(&token), response) {
+                (Some(connection), Some(response)) => {
+                    connection.respond(response, &self.shared.config);
                     self.serve(token);
                 }
-                None => {}
+                (Some(_), None) => self.close(token),
+                (None, _) => {}
             }
         }
     }

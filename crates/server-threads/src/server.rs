@@ -23,6 +23,8 @@ use common::limits;
 use common::linger::{Lingerers, TURN_INTERVAL};
 use common::listener::{self, AcceptError};
 use common::log;
+use common::postgres::pool::Pool;
+use common::postgres::{self, Question};
 use common::shutdown::{self, Shutdown};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::pthread::{Pthread, pthread_self};
@@ -35,6 +37,8 @@ struct Shared {
     stack_bytes: usize,
     max_connections: usize,
     database: Database,
+    /// The connections to a real database, if there is one.
+    postgres: Option<Pool>,
     counters: Counters,
     /// The thread of each open connection, once it runs, so that the drain can interrupt those that wait for a request.
     connections: Mutex<HashMap<u64, Option<Pthread>>>,
@@ -55,6 +59,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
+        postgres: Pool::open(&config.database)?,
         config,
         // What `--touch-stack` uses comes on top of what the server itself needs.
         stack_bytes: cli.stack_size + cli.config.touch_stack,
@@ -189,10 +194,18 @@ fn handle(request: Request, shared: &Shared) -> Response {
     let Plan { work, response } = app::plan(request, shared.config.allows_chaos());
     match work {
         Work::Nothing => {}
-        Work::Query(wait) => {
+        Work::Query(wait, query) => {
             let _waiting = shared.counters.wait();
             let _held = Held::new(&shared.config);
-            shared.database.query(wait);
+            match &shared.postgres {
+                None => shared.database.query(wait),
+                // It blocks twice: until there is a connection, and until the answer is there.
+                Some(pool) => {
+                    let question = Question { query, body: &response.body, sleep: shared.database.latency(wait) };
+                    let answer = pool.query(&question, &shared.counters.database);
+                    return postgres::respond(response, answer);
+                }
+            }
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),

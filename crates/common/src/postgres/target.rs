@@ -1,0 +1,197 @@
+//! Where the database is, and who asks.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// PostgreSQL's port.
+const DEFAULT_PORT: u16 = 5432;
+
+/// A URL as it was given. It may have a password in it, and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl FromStr for Url {
+    type Err = Infallible;
+
+    /// Takes any text: what is wrong with it is said by [`target`](Self::target), for clap would show the text.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Url(..)")
+    }
+}
+
+/// Where the database listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A name or an address.
+    Tcp(String),
+    /// The folder of its socket.
+    Unix(PathBuf),
+}
+
+/// Where the database is, and who asks. Neither [`fmt::Display`] nor [`fmt::Debug`] shows the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens.
+    pub host: Host,
+    /// At which port; a socket in a folder is named after it, too.
+    pub port: u16,
+    /// Who asks.
+    pub user: String,
+    pub(crate) password: String,
+    /// Which of its databases is asked.
+    pub database: String,
+    /// Whether a connection keeps the statements that were prepared on it. PgBouncer's does not in transaction mode.
+    pub keeps_statements: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, port, database, .. } = self;
+        match &self.host {
+            Host::Tcp(host) if host.contains(':') => write!(f, "postgres://{user}@[{host}]:{port}/{database}"),
+            Host::Tcp(host) => write!(f, "postgres://{user}@{host}:{port}/{database}"),
+            Host::Unix(folder) => write!(f, "postgres://{user}@:{port}/{database}?host={}", folder.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self})")
+    }
+}
+
+impl Url {
+    /// What the URL names.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the text itself.
+    pub fn target(&self) -> Result<Target, &'static str> {
+        let rest = self.0.strip_prefix("postgres://").or_else(|| self.0.strip_prefix("postgresql://"));
+        let rest = rest.ok_or("it does not begin with postgres://")?;
+        let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (who, address) = authority.rsplit_once('@').ok_or("it names no user")?;
+        let (user, password) = who.split_once(':').unwrap_or((who, ""));
+        let (host, port) = split_port(address)?;
+        let user = decoded(user)?;
+        let database = Some(decoded(database)?).filter(|name| !name.is_empty()).unwrap_or_else(|| user.clone());
+        if user.is_empty() {
+            return Err("it names no user");
+        }
+        let host = match decoded(host)? {
+            folder if folder.starts_with('/') => Host::Unix(folder.into()),
+            host => Host::Tcp(host),
+        };
+        let mut target = Target { host, port, user, password: decoded(password)?, database, keeps_statements: true };
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            target.set(parameter)?;
+        }
+        match &target.host {
+            Host::Tcp(host) if host.is_empty() => Err("it names no host"),
+            // What the protocol ends a text with.
+            _ if [&target.user, &target.password, &target.database].iter().any(|text| text.contains('\0')) => {
+                Err("it has a %00 in it")
+            }
+            _ => Ok(target),
+        }
+    }
+}
+
+impl Target {
+    fn set(&mut self, parameter: &str) -> Result<(), &'static str> {
+        let (name, value) = parameter.split_once('=').ok_or("a parameter has no value")?;
+        match (name, decoded(value)?.as_str()) {
+            ("host", folder) if folder.starts_with('/') => self.host = Host::Unix(folder.into()),
+            ("host", host) => self.host = Host::Tcp(host.to_owned()),
+            ("pgbouncer", "true") => self.keeps_statements = false,
+            ("pgbouncer", "false") | ("sslmode", "disable" | "allow" | "prefer") => {}
+            ("sslmode", _) => return Err("TLS to the database is not supported: leave sslmode out"),
+            _ => return Err("its parameters may be host=/FOLDER and pgbouncer=true"),
+        }
+        Ok(())
+    }
+}
+
+fn split_port(address: &str) -> Result<(&str, u16), &'static str> {
+    let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => address.rsplit_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+    };
+    match port.map(str::parse) {
+        None => Ok((host, DEFAULT_PORT)),
+        Some(Ok(port)) => Ok((host, port)),
+        Some(Err(_)) => Err("its port is no number"),
+    }
+}
+
+/// The text without percent-encoding (RFC 3986 §2.1).
+fn decoded(text: &str) -> Result<String, &'static str> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.ok_or("a % in it is not followed by two hexadecimal digits: write %25 for the sign")?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, &'static str> {
+        Url(url.to_owned()).target()
+    }
+
+    #[test]
+    fn a_url_names_all_parts() {
+        let found = target("postgres://ada:p%40ss%2F@db.example:6432/people?pgbouncer=true").unwrap();
+        assert_eq!((found.host.clone(), found.port), (Host::Tcp("db.example".into()), 6432));
+        assert_eq!((&*found.user, &*found.password, &*found.database), ("ada", "p@ss/", "people"));
+        assert!(!found.keeps_statements);
+        let found = target("postgresql://ada@[::1]").unwrap();
+        assert_eq!((found.host, found.port, found.database), (Host::Tcp("::1".into()), 5432, "ada".into()));
+        for url in ["postgres://ada@:7/x?host=/run/pg", "postgres://ada@%2Frun%2Fpg:7/x"] {
+            let found = target(url).unwrap();
+            assert_eq!((found.host, found.port), (Host::Unix("/run/pg".into()), 7), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for url in [
+            "",
+            "nonsense",
+            "http://a@b",
+            "postgres://host/name",
+            "postgres://:secret@host",
+            "postgres://a@",
+            "postgres://a@host:x",
+            "postgres://a%0@host",
+            "postgres://a%00@host",
+            "postgres://a@host?sslmode=require",
+            "postgres://a@host?other=1",
+        ] {
+            target(url).expect_err(url);
+        }
+    }
+
+    #[test]
+    fn nothing_shows_the_password() {
+        let url = Url("postgres://ada:hunter2@host/x".into());
+        let target = url.target().unwrap();
+        let shown = format!("{url:?} {target:?} {target}");
+        assert!(shown.contains("ada@host:5432/x") && !shown.contains("hunter2"), "{shown}");
+    }
+}

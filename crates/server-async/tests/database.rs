@@ -1,0 +1,9 @@
+//! The contract with a real database behind the wait, with either of the two that speak HTTP here.
+
+mod hyper {
+    contract::database_tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "hyper"]);
+}
+
+mod codec {
+    contract::database_tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "codec"]);
+}
