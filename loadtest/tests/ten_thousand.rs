@@ -21,7 +21,7 @@ fn every_server_holds_ten_thousand_connections() {
     assert!(status.success(), "{status}");
     let results: Vec<Value> = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     let targets: Vec<_> = results.iter().map(|result| result["target"].as_str().unwrap()).collect();
-    assert_eq!(targets, ["prefork", "threads", "threadpool", "async", "async-codec"]);
+    assert_eq!(targets, ["prefork", "threads", "threadpool", "async", "async-codec", "async-uring"]);
     for result in &results {
         assert_held(result);
         assert_counted(result);

@@ -110,7 +110,7 @@ mod tests {
         let page = rendered(&[&one[..], &more].concat());
         assert_eq!(page.matches("<h3>RAM by number of connections</h3>").count(), 1);
         assert!(page.contains("threads: 40.0 kB a connection") && page.contains("the ceiling"), "{page}");
-        assert!(page.contains("Not measured here: threadpool and async-codec."), "{page}");
+        assert!(page.contains("Not measured here: threadpool, async-codec and async-uring."), "{page}");
         assert!(page.contains("prefork with 1,000 connections failed: no processes left"), "{page}");
     }
 

@@ -16,12 +16,14 @@ pub enum Target {
     Async,
     /// A task per connection, with our own codec.
     AsyncCodec,
+    /// The same, driven by io_uring.
+    AsyncUring,
 }
 
 impl Target {
     /// All targets, from the heaviest model to the lightest: the order of every table.
-    pub const ALL: [Target; 5] =
-        [Target::Prefork, Target::Threads, Target::Threadpool, Target::Async, Target::AsyncCodec];
+    pub const ALL: [Target; 6] =
+        [Target::Prefork, Target::Threads, Target::Threadpool, Target::Async, Target::AsyncCodec, Target::AsyncUring];
 
     /// The name in results and on the command line.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Target {
             Target::Threadpool => "threadpool",
             Target::Async => "async",
             Target::AsyncCodec => "async-codec",
+            Target::AsyncUring => "async-uring",
         }
     }
 
@@ -45,7 +48,7 @@ impl Target {
             Target::Prefork => Some(500_000_000_000),
             Target::Threads => Some(10_000_000_000),
             Target::Async => Some(80_000_000),
-            Target::Threadpool | Target::AsyncCodec => None,
+            Target::Threadpool | Target::AsyncCodec | Target::AsyncUring => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A task per connection on a tokio runtime.
+//! A task per connection, on a tokio runtime or on io_uring.
 
 mod codec;
 mod database;
@@ -7,6 +7,7 @@ mod guard;
 mod http1;
 mod server;
 mod shared;
+mod uring;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,10 @@ struct Cli {
     #[arg(long, value_enum, default_value = "hyper", env = "C10K_HTTP")]
     http: Http,
 
+    /// What drives the codec: epoll, by way of tokio, or io_uring; needs --http codec
+    #[arg(long, value_enum, default_value = "epoll", env = "C10K_DRIVER")]
+    driver: Driver,
+
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
     #[arg(long, value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]
     burn_on_loop: bool,
@@ -42,15 +47,37 @@ enum Http {
     Codec,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Driver {
+    /// The kernel says what is ready; tokio reads and writes
+    Epoll,
+    /// The kernel reads and writes; needs Linux 6.1
+    Uring,
+}
+
 impl Cli {
     fn check(&self) -> Result<(), String> {
         if self.burn_on_loop && !self.config.allows_chaos() {
             return Err("--burn-on-loop needs --allow-chaos: it stops every other task of the thread".into());
+        }
+        if self.driver == Driver::Uring && self.http != Http::Codec {
+            return Err("--driver uring needs --http codec: hyper is not driven by it".into());
+        }
+        if self.driver == Driver::Uring && self.config.database.db.is_some() {
+            return Err("--db needs --driver epoll: with io_uring, this server does not ask a real database yet".into());
         }
         self.config.check()
     }
 }
 
 fn main() -> ExitCode {
-    program::main("127.0.0.1:8084", |cli: &Cli| &cli.config, Cli::check, server::run)
+    program::main(
+        "127.0.0.1:8084",
+        |cli: &Cli| &cli.config,
+        Cli::check,
+        |cli| match cli.driver {
+            Driver::Epoll => server::run(cli),
+            Driver::Uring => uring::run(cli),
+        },
+    )
 }

@@ -1,4 +1,5 @@
-//! The contract that all four servers keep, with either of the two that speak HTTP here.
+//! The contract that all four servers keep, with either of the two that speak HTTP here, and either of what drives the codec.
+//! Where there is no io_uring, `uring` fails, and the server says why.
 
 mod hyper {
     contract::tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "hyper"]);
@@ -6,6 +7,10 @@ mod hyper {
 
 mod codec {
     contract::tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "codec"]);
+}
+
+mod uring {
+    contract::tests!(env!("CARGO_BIN_EXE_server-async"), &["--http", "codec", "--driver", "uring"]);
 }
 
 /// A switch of chaos is refused without it, also as an environment variable, and says so before it listens.

@@ -37,8 +37,8 @@ pub(crate) struct Flags {
     #[arg(value_parser = Url::parse, conflicts_with_all = ["target", "null"])]
     url: Option<Url>,
 
-    /// The servers to build, start and measure, separated by commas; all: four servers, async twice (hyper, own codec).
-    /// They run in turn, each freshly started
+    /// The servers to build, start and measure, separated by commas; all: four servers, async in three ways (hyper, own codec,
+    /// io_uring). They run in turn, each freshly started
     #[arg(long, value_enum, value_delimiter = ',')]
     target: Vec<TargetChoice>,
 

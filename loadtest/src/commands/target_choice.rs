@@ -16,7 +16,9 @@ pub(crate) enum TargetChoice {
     Async,
     /// A tokio task per connection, HTTP by this project's own codec
     AsyncCodec,
-    /// All of these in turn: four servers, async twice
+    /// The same, driven by io_uring instead of tokio (Linux 6.1)
+    AsyncUring,
+    /// All of these in turn: four servers, async in three ways
     All,
 }
 
@@ -29,6 +31,7 @@ impl TargetChoice {
             TargetChoice::Threadpool => &[Target::Threadpool],
             TargetChoice::Async => &[Target::Async],
             TargetChoice::AsyncCodec => &[Target::AsyncCodec],
+            TargetChoice::AsyncUring => &[Target::AsyncUring],
             TargetChoice::All => &Target::ALL,
         }
     }

@@ -35,8 +35,8 @@ pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let many = lab.quick_or(1_000, ARTICLE_CONNECTIONS);
     let rounds = lab.quick_or(2, 3);
     for target in Target::ALL {
-        // The article has neither in this example.
-        if lab.is_quick && matches!(target, Target::Threadpool | Target::AsyncCodec) {
+        // The article has none of them in this example.
+        if lab.is_quick && matches!(target, Target::Threadpool | Target::AsyncCodec | Target::AsyncUring) {
             continue;
         }
         // The two that are compared are measured longer, for a narrower interval.

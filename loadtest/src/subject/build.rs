@@ -20,7 +20,7 @@ pub(crate) fn package(target: Target) -> &'static str {
         Target::Prefork => "server-prefork",
         Target::Threads => "server-threads",
         Target::Threadpool => "server-threadpool",
-        Target::Async | Target::AsyncCodec => "server-async",
+        Target::Async | Target::AsyncCodec | Target::AsyncUring => "server-async",
     }
 }
 
@@ -29,6 +29,7 @@ fn mode_flags(target: Target) -> &'static [&'static str] {
     match target {
         Target::Async => &["--http", "hyper"],
         Target::AsyncCodec => &["--http", "codec"],
+        Target::AsyncUring => &["--http", "codec", "--driver", "uring"],
         _ => &[],
     }
 }

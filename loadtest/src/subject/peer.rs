@@ -118,6 +118,7 @@ pub(crate) fn ours(target: Target, executable: &Path) -> Result<Peer> {
         Target::Threadpool => "event loop, with a pool for requests",
         Target::Async => "task per connection, hyper",
         Target::AsyncCodec => "task per connection, our codec",
+        Target::AsyncUring => "task per connection, our codec, io_uring",
     };
     Ok(Peer {
         name: target.name().to_owned(),

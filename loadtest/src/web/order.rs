@@ -82,7 +82,7 @@ impl Bounds {
             let model = match target {
                 Target::Prefork => limits::processes(),
                 Target::Threads => limits::threads(),
-                Target::Threadpool | Target::Async | Target::AsyncCodec => limits::descriptors()?,
+                Target::Threadpool | Target::Async | Target::AsyncCodec | Target::AsyncUring => limits::descriptors()?,
             };
             let Ceiling { connections, advice, .. } = model;
             // The limits of another machine are not known here.

@@ -121,7 +121,7 @@ fn look(verdict: Verdict) -> Look {
     match verdict {
         Verdict::Holds | Verdict::HoldsInPart => Look { mark: Mark::Circle, ..LOOKS[2] },
         Verdict::Off { .. } | Verdict::DoesNotHold => Look { mark: Mark::Diamond, ..LOOKS[0] },
-        _ => Look { mark: Mark::Square, ..LOOKS[6] },
+        _ => Look { mark: Mark::Square, ..LOOKS[7] },
     }
 }
 

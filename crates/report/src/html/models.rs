@@ -199,6 +199,6 @@ mod tests {
         let results = ["nginx", "async", "go", "prefork"].map(|name| measured(name, 100, 1));
         let looks: Vec<_> = Study::new(&results).models.iter().map(|model| model.look).collect();
         // The project's servers come first, in the order of every table.
-        assert_eq!(looks, [LOOKS[0], LOOKS[3], LOOKS[5], LOOKS[6]]);
+        assert_eq!(looks, [LOOKS[0], LOOKS[3], LOOKS[6], LOOKS[7]]);
     }
 }

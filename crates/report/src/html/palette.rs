@@ -44,13 +44,14 @@ pub(super) enum Mark {
 }
 
 /// The project's servers in the order of `Target::ALL`, then other servers. The colours are those of Okabe and Ito
-/// (<https://jfly.uni-koeln.de/color/>) without yellow, which is too light on white.
-pub(super) const LOOKS: [Look; 7] = [
+/// (<https://jfly.uni-koeln.de/color/>) without yellow, which is too light on white, and a brown and a grey.
+pub(super) const LOOKS: [Look; 8] = [
     Look { colour: RGBColor(0xD5, 0x5E, 0x00), mark: Mark::Circle },
     Look { colour: RGBColor(0x00, 0x72, 0xB2), mark: Mark::Square },
     Look { colour: RGBColor(0x00, 0x9E, 0x73), mark: Mark::Triangle },
     Look { colour: RGBColor(0xCC, 0x79, 0xA7), mark: Mark::Diamond },
     Look { colour: RGBColor(0xE6, 0x9F, 0x00), mark: Mark::Cross },
     Look { colour: RGBColor(0x56, 0xB4, 0xE9), mark: Mark::Plus },
+    Look { colour: RGBColor(0x99, 0x66, 0x33), mark: Mark::Square },
     Look { colour: RGBColor(0x80, 0x80, 0x80), mark: Mark::Circle },
 ];

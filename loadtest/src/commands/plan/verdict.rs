@@ -126,7 +126,9 @@ impl Verdict {
                 let workers = self.workers.unwrap_or(0);
                 vec![("workers", workers, limits::threads()), ("connections", connections, limits::descriptors()?)]
             }
-            Target::Async | Target::AsyncCodec => vec![("connections", connections, limits::descriptors()?)],
+            Target::Async | Target::AsyncCodec | Target::AsyncUring => {
+                vec![("connections", connections, limits::descriptors()?)]
+            }
         };
         for (what, needed, Ceiling { connections: allowed, advice, .. }) in needed {
             if needed > allowed as u64 {
@@ -138,7 +140,7 @@ impl Verdict {
     }
 
     fn judge_cpu(&mut self, cost: &ModelCost, need: &Need, cpus: f64) {
-        let is_async = matches!(cost.target, Target::Async | Target::AsyncCodec);
+        let is_async = matches!(cost.target, Target::Async | Target::AsyncCodec | Target::AsyncUring);
         if is_async && need.cpu_per_request_s > LONG_TASK_S {
             self.cautions.push("computing in a task blocks the others on its thread: use spawn_blocking".into());
         }

@@ -15,7 +15,7 @@ class Play {
   fillForm(bounds) {
     const form = byId('order');
     const boxes = bounds.targets.map(({ name }) => element('label', {},
-      element('input', { type: 'checkbox', name: 'targets', value: name, checked: name !== 'async-codec' }),
+      element('input', { type: 'checkbox', name: 'targets', value: name, checked: !['async-codec', 'async-uring'].includes(name) }),
       ` ${name}`));
     byId('order-targets').replaceChildren(...boxes);
     form.addEventListener('change', () => this.bound());
