@@ -3,11 +3,13 @@
 use std::io::{self, Seek as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
+use load::ThisProcess;
 use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
@@ -212,6 +214,7 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         cpus: None,
         server_flags: Vec::new(),
         round: None,
+        place: Arc::new(ThisProcess),
     }
 }
 
