@@ -69,6 +69,7 @@ impl Connection {
                 Ok(Ok(Some(Ok(Step::Need)))) => Next::ReadOn,
                 Ok(Ok(Some(Err(reject)))) => Next::Reject(reject),
                 Ok(Ok(None)) => return Ok(None),
+                // The server stops, and nothing has come.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Ok(Err(error)) => return Err(error),
                 Err(_) if phase == Phase::Idle => return Ok(None),
