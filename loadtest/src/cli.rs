@@ -14,6 +14,7 @@ use crate::commands::report::ReportArgs;
 use crate::commands::serve::{ServeArgs, ServeOptions};
 use crate::commands::sweep::SweepArgs;
 use crate::commands::url::UrlOptions;
+use crate::commands::worker::WorkerArgs;
 use crate::subject::launch::LaunchArgs;
 
 // Wrapped by hand at 78 columns: clap breaks longer lines once more on a terminal of 80.
@@ -97,7 +98,7 @@ const SIMILAR: f64 = 0.8;
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest doctor -c <N> [--target <TARGET>] [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest doctor -c <N> [--target <TARGET>] [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]\n       loadtest worker --join <HOST:PORT> | --listen <ADDR>"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -137,6 +138,7 @@ enum Command {
 
     Claims(ClaimsArgs),
     Peers(PeersArgs),
+    Worker(WorkerArgs),
 }
 
 /// What to do.
@@ -167,6 +169,8 @@ pub(crate) enum Task {
     Claims(ClaimsArgs),
     /// Compare servers with those of others.
     Peers(PeersArgs),
+    /// Run users for a coordinator.
+    Worker(WorkerArgs),
     /// Measure servers and serve the results.
     Serve(Box<ServeOptions>),
 }
@@ -233,6 +237,7 @@ impl Cli {
             Some(Command::Doctor(args)) => Task::Doctor(args),
             Some(Command::Claims(args)) => Task::Claims(args),
             Some(Command::Peers(args)) => Task::Peers(args),
+            Some(Command::Worker(args)) => Task::Worker(args),
             Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
             None => match self.flags.load()? {
                 Load::Targets(options) => Task::Measure(options),

@@ -294,16 +294,16 @@ impl Subject {
         self.memory_source.cpu_s(self.pid?)
     }
 
-    /// Records the state at the start of the window.
-    pub(crate) fn start_window(&mut self) {
+    /// Records the state at the start of the window. The load generator is this process and those of `client_pids`.
+    pub(crate) fn start_window(&mut self, client_pids: &[i32]) {
         self.memory_source.start_window();
-        self.start = self.cpus.as_ref().map(|cpus| (Usage::now(cpus), self.cpu_s()));
+        self.start = self.cpus.as_ref().map(|cpus| (Usage::now(cpus, client_pids), self.cpu_s()));
     }
 
     /// Records what the server, and the load generator with its `threads`, used within the window.
-    pub(crate) fn end_window(&mut self, threads: usize) {
+    pub(crate) fn end_window(&mut self, threads: usize, client_pids: &[i32]) {
         let Some((cpus, (start, server_before))) = self.cpus.clone().zip(self.start.clone()) else { return };
-        let now = Usage::now(&cpus);
+        let now = Usage::now(&cpus, client_pids);
         self.refresh_memory();
         self.client_cpu_s = now.own_cpu_s_since(&start);
         // Less than before: processes left the tree with what they had used.

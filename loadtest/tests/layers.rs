@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli", "commands", "machine", "subject"]),
     ("cli", &["commands", "subject"]),
-    ("commands", &["experiments", "measure", "output", "web", "wrk", "subject", "machine"]),
+    ("commands", &["experiments", "measure", "output", "web", "fleet", "wrk", "subject", "machine"]),
     ("experiments", &["measure", "subject", "machine"]),
     ("measure", &["subject", "machine"]),
     ("output", &["machine"]),
     ("web", &["subject", "machine"]),
+    ("fleet", &["machine"]),
     ("wrk", &[]),
     ("subject", &["machine"]),
     ("machine", &[]),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
-use results::latency::Latencies;
-use results::run::{ErrorReason, Errors, Rate};
+use results::Warning;
+use results::latency::{Latencies, histogram};
+use results::run::{ClientSummary, ErrorReason, Errors, Fleet, Rate};
+use serde::{Deserialize, Serialize};
 
 /// A load generator.
 ///
@@ -44,6 +46,11 @@ pub trait Generator {
     /// Why all users stopped, if they did.
     fn failure(&mut self) -> Option<String>;
 
+    /// The processes on this machine that its users run in, besides this one.
+    fn pids(&self) -> Vec<i32> {
+        Vec::new()
+    }
+
     /// Announces that the server is about to stop: failures from now on do not count.
     fn stop(&mut self);
 
@@ -52,7 +59,7 @@ pub trait Generator {
 }
 
 /// How far the users are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Users that got a connection.
     pub established: usize,
@@ -63,16 +70,17 @@ pub struct Progress {
 }
 
 /// What users have observed within the window so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The latencies of good answers, in microseconds.
+    #[serde(with = "histogram")]
     pub good_answers: Histogram<u64>,
     /// Failures of all kinds.
     pub errors: u64,
 }
 
 /// Everything that users observed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// The latencies of answers within the window, and the ages of unanswered requests.
     pub latencies: Latencies,
@@ -83,6 +91,7 @@ pub struct Outcome {
     /// With a rate: latencies from when requests were sent, although they were due earlier.
     pub uncorrected: Latencies,
     /// Answers per second of each thread, sampled every tenth of a second.
+    #[serde(with = "histogram")]
     pub rates: Histogram<u64>,
     /// Answers within the window, whatever their status.
     pub answers: u64,
@@ -118,11 +127,25 @@ pub struct Outcome {
     pub is_closed_loop: bool,
     /// Why the load failed, if that was only seen at its end.
     pub failure: Option<String>,
+    /// What is known of the processes that the users ran in, if it was not this one.
+    #[serde(skip)]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// What other processes that users ran in say of themselves.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// The processes.
+    pub fleet: Fleet,
+    /// What they cost together.
+    pub client: ClientSummary,
+    /// Why to doubt what they did.
+    pub warnings: Vec<Warning>,
 }
 
 impl Outcome {
     /// The outcome of a load without users.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
             latencies: Latencies::new(),
             in_flight_time_us: 0.0,
@@ -146,6 +169,7 @@ impl Outcome {
             window: None,
             is_closed_loop: true,
             failure: None,
+            elsewhere: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Generates the load: users with one connection each, what they send and when, and what they observe.
 //!
-//! Measuring code needs only a [`Generator`]; [`GooseGenerator`] is the one that runs in this process.
+//! Measuring code needs only a [`Generator`], from a [`Place`]; [`GooseGenerator`] is the one that runs in this process.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,8 @@ pub mod net;
 mod observations;
 mod pace;
 mod pipelined;
+mod place;
+mod portable;
 mod recorder;
 mod requests;
 mod series;
@@ -22,9 +24,11 @@ mod user;
 mod watch;
 mod window;
 
-pub use generator::{Generator, Outcome, Progress, Snapshot};
+pub use generator::{Elsewhere, Generator, Outcome, Progress, Snapshot};
 pub use goose::GooseGenerator;
 pub use pipelined::count_requests;
+pub use place::{Place, ThisProcess, split};
+pub use portable::PortableSpec;
 pub use requests::{RequestSource, Requests};
 pub use series::Series;
 pub use spec::LoadSpec;

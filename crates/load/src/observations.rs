@@ -298,6 +298,7 @@ impl Observations {
             lag_p99_us: Some(self.lag_us.snapshot().value_at_quantile(0.99)),
             window,
             is_closed_loop,
+            elsewhere: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use console::style;
 use quantity::format::{self, bytes, count, duration, micros};
-use results::run::{AboveWait, Errors, LatencySummary, Memory};
+use results::run::{AboveWait, Errors, Fleet, LatencySummary, Memory};
 use results::{RunResult, Warning};
 
 use crate::bars;
@@ -57,7 +57,21 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     let cpu = cpu.iter().filter_map(|&(who, time_s)| Some(cpu_text(who, time_s?, result.requests)));
     let cpu = cpu.collect::<Vec<_>>().join(", ");
     lines.extend((!cpu.is_empty()).then_some(("CPU", cpu)));
+    lines.extend(result.fleet.as_ref().map(|fleet| ("workers", workers(fleet))));
     lines
+}
+
+fn workers(fleet: &Fleet) -> String {
+    let started = match fleet.start_skew_us.zip(fleet.start_skew_error_us) {
+        Some((skew_us, error_us)) => format!("started within {} (± {})", micros(skew_us), micros(error_us)),
+        None => "did not all start".into(),
+    };
+    let each = fleet.workers.iter().map(|worker| {
+        let lost = if worker.lost.is_some() { ", LOST" } else { "" };
+        let (connections, answered) = (count(worker.connections as f64), count(worker.requests as f64));
+        format!("{} {connections} connections, {answered} answered{lost}", worker.name)
+    });
+    format!("{}, {started}: {}", fleet.workers.len(), each.collect::<Vec<_>>().join("; "))
 }
 
 fn cpu_text(who: &str, time_s: f64, requests: u64) -> String {

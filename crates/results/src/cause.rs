@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Cause {
     /// The user stopped the run.
     Interrupted,
+    /// A worker of the load generator was lost.
+    WorkerLost,
     /// The kernel killed the server because memory ran out.
     OutOfMemory,
     /// The kernel killed some of the server's processes because memory ran out; the others kept running.
@@ -51,6 +53,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Cause::Interrupted => "interrupted",
+            Cause::WorkerLost => "worker lost",
             Cause::OutOfMemory => "RAM limit",
             Cause::ChildrenOutOfMemory => "RAM limit (children)",
             Cause::ForkRefused => "no fork",
@@ -76,6 +79,9 @@ impl Cause {
     pub fn describe(self, oom_kills: u64, failure: Option<&str>) -> String {
         match self {
             Cause::Interrupted => "the run was interrupted".into(),
+            Cause::WorkerLost => {
+                "a worker of the load generator was lost, so the figures are not those of the whole load".into()
+            }
             Cause::OutOfMemory => "the kernel killed the server because memory ran out (OOM)".into(),
             Cause::ChildrenOutOfMemory => {
                 format!(

@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 81] = [
+const FIGURES: [(&str, &str); 84] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -95,6 +95,9 @@ const FIGURES: [(&str, &str); 81] = [
     ("client.cpu_s", ""),
     ("client.rss_peak_bytes", ""),
     ("client.lag_p99_us", "client.lag"),
+    ("fleet.start_skew_us", "start_skew"),
+    ("fleet.start_skew_error_us", ""),
+    ("fleet.workers", "workers"),
     ("warnings", ""),
 ];
 

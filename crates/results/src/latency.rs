@@ -26,6 +26,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use serde::{Deserialize, Deserializer as Read, Serialize, Serializer as Write};
 
 use crate::run::{Histograms, LatencySummary, sum};
 
@@ -58,11 +59,50 @@ impl AddAssign<&Latencies> for Latencies {
     }
 }
 
+impl Serialize for Latencies {
+    fn serialize<S: Write>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encode().map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: Read<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::decode(&Histograms::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A histogram as text within JSON, for `#[serde(with = "histogram")]`.
+pub mod histogram {
+    use hdrhistogram::Histogram;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// Writes it deflated, in base64.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn serialize<S: Serializer>(histogram: &Histogram<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::encode(histogram).map_err(serde::ser::Error::custom)?)
+    }
+
+    /// Reads what [`serialize`] wrote.
+    ///
+    /// # Errors
+    /// It is no histogram.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Histogram<u64>, D::Error> {
+        super::decode(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 impl Latencies {
     /// An empty collection.
     pub fn new() -> Self {
         let [answered, refused, unanswered, left_truncated] = [(); 4].map(|()| Self::empty_histogram());
         Self { answered, refused, unanswered, left_truncated }
+    }
+
+    /// Latencies of which only those of good answers are known.
+    pub fn of_good_answers(answered: Histogram<u64>) -> Self {
+        Self { answered, ..Self::new() }
     }
 
     /// Records an answer after this time: a good one, or a refusal.

@@ -86,6 +86,9 @@ pub struct RunResult {
     pub server: ServerSummary,
     /// The load generator's own cost.
     pub client: ClientSummary,
+    /// The processes that the users ran in, with `--workers`; null if they ran in loadtest itself.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
     /// Reasons to doubt the result.
     pub warnings: Vec<Warning>,
 }
@@ -124,6 +127,7 @@ impl RunResult {
             memory: Memory::default(),
             server: ServerSummary::default(),
             client: ClientSummary::default(),
+            fleet: None,
             warnings: Vec::new(),
         }
     }
@@ -587,4 +591,56 @@ pub struct ClientSummary {
     pub rss_peak_bytes: Option<u64>,
     /// How late its timers fired, and so how late it saw answers: the 99th percentile.
     pub lag_p99_us: Option<u64>,
+}
+
+/// The workers of a run, which loaded the server together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fleet {
+    /// Between the first worker that opened the window and the last; null if one of them did not open it.
+    pub start_skew_us: Option<u64>,
+    /// How far off that can be, because a clock's offset is known to half a round trip.
+    pub start_skew_error_us: Option<u64>,
+    /// Each worker.
+    pub workers: Vec<Worker>,
+}
+
+impl Fleet {
+    /// A fleet of these workers.
+    pub fn new(workers: Vec<Worker>) -> Self {
+        let late: Option<Vec<i64>> = workers.iter().map(|worker| worker.start_late_us).collect();
+        let bounds = late.and_then(|late| Some((*late.iter().min()?, *late.iter().max()?)));
+        let mut errors_us: Vec<u64> = workers.iter().map(|worker| worker.round_trip_us.div_ceil(2)).collect();
+        errors_us.sort_unstable();
+        Self {
+            start_skew_us: bounds.map(|(first, last)| first.abs_diff(last)),
+            start_skew_error_us: bounds.map(|_| sum(errors_us.iter().rev().take(2).copied())),
+            workers,
+        }
+    }
+
+    /// Whether a worker was lost before the run ended.
+    pub fn has_lost(&self) -> bool {
+        self.workers.iter().any(|worker| worker.lost.is_some())
+    }
+}
+
+/// One worker of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Worker {
+    /// Its address.
+    pub name: String,
+    /// Its machine.
+    pub host: Host,
+    /// Its share of the connections.
+    pub connections: usize,
+    /// Good answers that it got within the window.
+    pub requests: u64,
+    /// How far its clock was ahead of the coordinator's: each counts from the start of its process.
+    pub clock_offset_us: i64,
+    /// The quickest round trip to it, from which that was estimated.
+    pub round_trip_us: u64,
+    /// How long after the agreed instant it opened the window; null if it did not.
+    pub start_late_us: Option<i64>,
+    /// Why it was lost; null if it was not.
+    pub lost: Option<String>,
 }

@@ -42,6 +42,8 @@ pub enum WarningKind {
     ClientBound,
     /// The load generator was late to read answers.
     ClientLate,
+    /// The workers of the load generator did not start together.
+    StartSkew,
     /// The load generator is not an optimised build.
     DebugBuild,
     /// Something else used the CPUs of the run.

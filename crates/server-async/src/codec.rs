@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::io::{self, Read as _};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use common::http::{Decoder, Phase, Reject, Request, Response, Step, response};
 use common::linger::{Input, LINGER_TIMEOUT, drop_input};
 use socket2::SockRef;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout_at};
@@ -35,7 +37,6 @@ enum Next {
     Continue,
     ReadOn,
     Reject(Reject),
-    Wait,
 }
 
 impl Connection {
@@ -52,65 +53,66 @@ impl Connection {
         let mut phase = self.decoder.phase();
         let mut phase_start = Instant::now();
         loop {
+            let deadline = phase_start + self.shared.config.timeouts().limit(phase);
+            let step = poll_fn(|cx| match phase {
+                // What has come before the server stops is not left unread: it is looked at once more. Only a body is awaited.
+                Phase::Idle | Phase::Head if draining.as_mut().poll(cx).is_ready() => Poll::Ready(self.try_read()),
+                _ => self.poll_read(cx),
+            });
             // Two matches: what is matched is kept while an arm awaits.
-            let next = match self.try_read() {
-                Ok(Some(Ok(Step::Request(request)))) => {
+            let next = match timeout_at(deadline, step).await {
+                Ok(Ok(Some(Ok(Step::Request(request))))) => {
                     self.request_start = Some(Instant::now());
                     return Ok(Some(request));
                 }
-                Ok(Some(Ok(Step::Continue))) => Next::Continue,
-                Ok(Some(Ok(Step::Need))) => Next::ReadOn,
-                Ok(Some(Err(reject))) => Next::Reject(reject),
-                Ok(None) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait,
-                Err(error) => return Err(error),
+                Ok(Ok(Some(Ok(Step::Continue)))) => Next::Continue,
+                Ok(Ok(Some(Ok(Step::Need)))) => Next::ReadOn,
+                Ok(Ok(Some(Err(reject)))) => Next::Reject(reject),
+                Ok(Ok(None)) => return Ok(None),
+                // The server stops, and nothing has come.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Ok(Err(error)) => return Err(error),
+                Err(_) if phase == Phase::Idle => return Ok(None),
+                Err(_) => Next::Reject(self.decoder.too_slow()),
             };
             match next {
                 Next::Continue => Box::pin(self.write_all(response::CONTINUE)).await?,
                 Next::ReadOn => consume_budget().await,
                 Next::Reject(reject) => return Box::pin(self.reject(reject)).await,
-                Next::Wait if self.is_done() => return Ok(None),
-                Next::Wait => {
-                    if phase != self.decoder.phase() {
-                        phase = self.decoder.phase();
-                        phase_start = Instant::now();
-                    }
-                    let deadline = phase_start + self.shared.config.timeouts().limit(phase);
-                    let readable = poll_fn(|cx| match phase {
-                        // What has come before the server stops is not left unread: it is looked at once more.
-                        Phase::Idle | Phase::Head if draining.as_mut().poll(cx).is_ready() => Poll::Ready(Ok(())),
-                        _ => self.stream.poll_read_ready(cx),
-                    });
-                    match timeout_at(deadline, readable).await {
-                        Ok(result) => result?,
-                        Err(_) if phase == Phase::Idle => return Ok(None),
-                        Err(_) => return Box::pin(self.reject(self.decoder.too_slow())).await,
-                    }
-                }
+            }
+            if phase != self.decoder.phase() {
+                phase = self.decoder.phase();
+                phase_start = Instant::now();
             }
         }
     }
 
     /// What is in the bytes so far, or else in those that can be read now; `None` at the end of the input. Not async: the
     /// buffer must not become a part of the task.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Result<Step, Reject>>>> {
+        match self.decoder.decode(b"") {
+            Ok(Step::Need) => {
+                // Not cleared: that would take as many instructions as all the rest.
+                let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+                let mut bytes = ReadBuf::uninit(&mut bytes);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes))?;
+                let bytes = bytes.filled();
+                Poll::Ready(Ok((!bytes.is_empty()).then(|| self.decoder.decode(bytes))))
+            }
+            found => Poll::Ready(Ok(Some(found))),
+        }
+    }
+
+    /// The same without waiting, by the kernel, which may have what tokio does not know of yet.
     fn try_read(&mut self) -> io::Result<Option<Result<Step, Reject>>> {
         match self.decoder.decode(b"") {
             Ok(Step::Need) => {
                 let mut bytes = [0; READ_BYTES];
-                // tokio may not know yet of what the kernel has.
-                let count = match self.is_done() {
-                    true => (&*SockRef::from(&self.stream)).read(&mut bytes)?,
-                    false => self.stream.try_read(&mut bytes)?,
-                };
+                let count = (&*SockRef::from(&self.stream)).read(&mut bytes)?;
                 Ok((count > 0).then(|| self.decoder.decode(&bytes[..count])))
             }
             found => Ok(Some(found)),
         }
-    }
-
-    /// Whether the server stops and need not wait for the client: it is not in the middle of a body.
-    fn is_done(&self) -> bool {
-        self.shared.draining.is_cancelled() && self.decoder.phase() != Phase::Body
     }
 
     async fn reject(&mut self, reject: Reject) -> io::Result<Option<Request>> {

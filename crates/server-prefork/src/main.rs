@@ -1,5 +1,6 @@
 //! A process per connection, forked before it is needed.
 
+mod database;
 mod process;
 mod ram;
 mod server;

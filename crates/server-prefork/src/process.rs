@@ -1,10 +1,11 @@
-//! What needs `unsafe`: fork, the memory that parent and children share, and a signal handler.
-#![expect(unsafe_code, reason = "fork, shared memory and signal handlers have no safe interface")]
+//! What needs `unsafe`: fork, the memory that parent and children share and wait for changes of, and a signal handler.
+#![expect(unsafe_code, reason = "fork, shared memory, futexes and signal handlers have no safe interface")]
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use nix::Result;
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 /// Forks a child that runs `work` and exits; returns its pid. The child dies with its parent, however that dies.
@@ -94,4 +96,17 @@ fn shared_memory(bytes: usize) -> Result<*mut libc::c_void> {
     let memory =
         unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
     Ok(memory.as_ptr())
+}
+
+/// Blocks while a word in shared memory is `seen`, for `timeout` at most. A signal or nothing at all may end it earlier.
+pub(crate) fn wait_for_change(word: &AtomicU32, seen: u32, timeout: Duration) {
+    let timeout = TimeSpec::from(timeout);
+    // SAFETY: word and timeout live as long as the call. Errors mean that there is nothing to wait for.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, timeout.as_ref()) };
+}
+
+/// Wakes one of the processes that wait for `word`.
+pub(crate) fn wake_one(word: &AtomicU32) {
+    // SAFETY: the word lives as long as the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }

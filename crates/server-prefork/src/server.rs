@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use common::admin::Admin;
 use common::app::{self, Plan, Work};
 use common::blocking::Connection;
@@ -18,11 +18,13 @@ use common::http::{Persistence, Request, Response, head};
 use common::limits;
 use common::listener::{self, AcceptError};
 use common::log;
+use common::postgres::{self, Question};
 use common::shutdown::Shutdown;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
 
+use crate::database::Database;
 use crate::shared::{Child, Flags, Scoreboard, Shared};
 use crate::supervisor::Supervisor;
 use crate::{Cli, process};
@@ -35,7 +37,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Starts the server, and runs it until it is asked to stop.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let config = cli.config.clone();
-    ensure!(config.database.db.is_none(), "--db: this server does not ask a real database yet; the others do");
     let max_connections = limits::max_connections(config.max_connections, &[limits::processes()])?;
     // The connections are the children's. The supervisor only needs some for those that it refuses: as many as there are.
     limits::descriptors()?;
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     };
     let flags = || process::share_slice(Flags::words(max_connections.count)).map(Flags);
     let shared = Shared {
+        postgres: Database::open(&config.database, max_connections.count)?,
         config,
         max_connections: max_connections.count,
         listener,
@@ -154,10 +156,19 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
     let Plan { work, response } = app::plan(request, child.shared.config.allows_chaos());
     match work {
         Work::Nothing => {}
-        Work::Query(wait, _) => {
+        Work::Query(wait, query) => {
             let _waiting = child.wait();
             let _held = Held::new(&child.shared.config);
-            child.shared.scoreboard.database.query(wait);
+            let simulated = &child.shared.scoreboard.database;
+            match &child.shared.postgres {
+                None => simulated.query(wait),
+                // It blocks twice: until there is a connection, and until the answer is there.
+                Some(database) => {
+                    let question = Question { query, body: &response.body, sleep: simulated.latency(wait) };
+                    let answer = database.query(&question, child);
+                    return postgres::respond(response, answer);
+                }
+            }
         }
         Work::Burn(duration) => app::burn(duration),
         Work::Chaos(chaos) => chaos.strike(),

@@ -1,12 +1,16 @@
 //! What the supervisor and its children share.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use common::config::Config;
 use common::counters::Counters;
 use common::db::Database;
+use common::postgres::session::Session;
 use nix::sys::eventfd::EventFd;
 use socket2::Socket;
+
+use crate::database;
 
 /// What the supervisor and all children have: every child has a copy, and its references point to the same memory.
 pub(crate) struct Shared {
@@ -20,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) serving: Flags,
     /// ...and which of those wait for the database.
     pub(crate) waiting: Flags,
+    /// A real database, if there is one.
+    pub(crate) postgres: Option<database::Database>,
     /// Written to by a child that became busy: fewer are idle now.
     pub(crate) wakeup: EventFd,
 }
@@ -47,6 +53,9 @@ impl Shared {
     pub(crate) fn forget(&self, index: usize) {
         self.serving.clear(index);
         self.waiting.clear(index);
+        if let Some(database) = &self.postgres {
+            database.forget(index);
+        }
         self.pids[index].store(0, Relaxed);
         self.scoreboard.children.fetch_sub(1, Relaxed);
     }
@@ -63,11 +72,11 @@ impl Flags {
         flags.div_ceil(64)
     }
 
-    fn set(self, index: usize) {
+    pub(crate) fn set(self, index: usize) {
         self.0[index / 64].fetch_or(1 << (index % 64), Relaxed);
     }
 
-    fn clear(self, index: usize) {
+    pub(crate) fn clear(self, index: usize) {
         self.0[index / 64].fetch_and(!(1 << (index % 64)), Relaxed);
     }
 
@@ -81,6 +90,8 @@ impl Flags {
 pub(crate) struct Child<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) index: usize,
+    /// Its own connection to a real database.
+    pub(crate) session: Cell<Option<Session>>,
 }
 
 impl Child<'_> {
@@ -110,7 +121,7 @@ pub(crate) struct Raised {
 }
 
 impl Raised {
-    fn new(flags: Flags, index: usize) -> Self {
+    pub(crate) fn new(flags: Flags, index: usize) -> Self {
         flags.set(index);
         Self { flags, index }
     }

@@ -1,5 +1,6 @@
 //! Forks children ahead of demand, reaps and respawns them, and answers 503 and `/metrics` itself. It has one thread.
 
+use std::cell::Cell;
 use std::net::{self, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
@@ -109,6 +110,11 @@ impl<'a> Supervisor<'a> {
         let counters = &self.shared.scoreboard.counters;
         counters.open.store(self.shared.serving.count(), Relaxed);
         counters.waiting.store(self.shared.waiting.count(), Relaxed);
+        if let Some(database) = &self.shared.postgres {
+            let (waiting, asking) = database.counts();
+            counters.database.waiting.store(waiting, Relaxed);
+            counters.database.in_use.store(asking, Relaxed);
+        }
     }
 
     fn turn_admin(&mut self) {
@@ -163,7 +169,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn spawn(&mut self, index: usize) -> nix::Result<()> {
-        let child = Child { shared: self.shared, index };
+        let child = Child { shared: self.shared, index, session: Cell::new(None) };
         let (admin, refused, ram, accept) = (&mut self.admin, &mut self.refused, &self.ram, self.accept);
         let pid = process::spawn(|| {
             ram.offer_this_process();

@@ -1,15 +1,18 @@
 //! The flags of a run, with a target or with a URL.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args};
 use common::db::Latency;
+use load::ThisProcess;
 use load::net::Url;
 use results::target::ARTICLE_CONNECTIONS;
 
 use super::measure::MeasureOptions;
+use super::place::PlaceArgs;
 use super::slo::{STEP_DURATION, SloArgs};
 use super::target_choice::TargetChoice;
 use super::url::UrlOptions;
@@ -84,7 +87,7 @@ pub(crate) struct Flags {
     threads: usize,
 
     /// A Lua script as in wrk, which makes the requests and sees the answers
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["target", "slo"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["target", "slo", "workers"])]
     script: Option<PathBuf>,
 
     /// Let the script use LuaJIT's ffi and debug libraries, as wrk always does: a mistake in it can then crash loadtest
@@ -125,6 +128,9 @@ pub(crate) struct Flags {
     /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
     ram_limit: Option<u64>,
+
+    #[command(flatten)]
+    place: PlaceArgs,
 
     #[command(flatten)]
     slo: SloArgs,
@@ -198,7 +204,9 @@ impl Flags {
                 cpus: self.cpus,
                 server_flags: self.rest,
                 round: None,
+                place: Arc::new(ThisProcess),
             },
+            place: self.place,
             remotes: if self.remote.is_empty() { from_environment()? } else { self.remote },
             slo: self.slo,
             outputs: self.outputs,
@@ -235,6 +243,7 @@ impl Flags {
             url: self.url,
             server,
             cpus: self.cpus,
+            place: self.place,
             slo: self.slo,
             outputs: self.outputs,
             events: self.events,

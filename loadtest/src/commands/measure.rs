@@ -6,9 +6,9 @@ use anyhow::Result;
 use report::text;
 use results::{RunResult, Target};
 
+use super::place::PlaceArgs;
 use super::slo::{self, SloArgs};
 use super::target_choice::{self, TargetChoice};
-use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{columns, print, warn};
 use crate::measure::target::{self, Location, TargetSpec};
@@ -25,6 +25,8 @@ pub(crate) struct MeasureOptions {
     pub(crate) choices: Vec<TargetChoice>,
     /// How to measure each.
     pub(crate) spec: TargetSpec,
+    /// Where the users are.
+    pub(crate) place: PlaceArgs,
     /// The targets that run elsewhere.
     pub(crate) remotes: Vec<Remote>,
     /// What to find the highest rate for.
@@ -82,10 +84,11 @@ pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
 /// # Errors
 /// This machine's limits are too low, a server cannot be built, or a file cannot be written.
 pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
-    host::prepare_for(options.spec.connections, &options.local())?.iter().for_each(warn);
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = options.events.sinks(&outputs)?;
+    let place = options.place.open(options.spec.connections, &options.local(), interrupt)?;
+    let spec = TargetSpec { place, ..options.spec.clone() };
     let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(Vec::new()) };
     let mut results = Vec::new();
     let mut printed = Ok(());
@@ -94,7 +97,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
             break;
         }
         let location = options.location(target, &executables);
-        results.push(target::run(target, location, &options.spec, interrupt, &mut sinks));
+        results.push(target::run(target, location, &spec, interrupt, &mut sinks));
         // Write before printing: stdout may block or be closed. A failed write is retried with the next run.
         let written = outputs.write(&results);
         // What cannot be printed is in the files all the same, and so are the runs to come.
@@ -114,14 +117,15 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
 /// Finds the highest rate of every requested target, and returns the exit status.
 fn search(options: &MeasureOptions, interrupt: &Interrupt) -> Result<ExitCode> {
     options.slo.ensure_possible(options.spec.fixed_wait().unwrap_or_default())?;
-    host::prepare_for(options.spec.connections, &options.local())?.iter().for_each(warn);
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let mut bench = slo::Bench::new(&options.slo, options.spec.duration, &options.outputs, interrupt)?;
     let mut sinks = options.events.sinks(bench.outputs())?;
+    let place = options.place.open(options.spec.connections, &options.local(), interrupt)?;
     let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(EXIT_STATUS.into()) };
     for target in options.targets() {
         bench.search(|step| {
-            let spec = TargetSpec { rate: step.rate, duration: step.duration, ..options.spec.clone() };
+            let place = place.clone();
+            let spec = TargetSpec { rate: step.rate, duration: step.duration, place, ..options.spec.clone() };
             target::run(target, options.location(target, &executables), &spec, interrupt, &mut sinks)
         });
     }

@@ -171,7 +171,8 @@ fn run_once(out: &Path, mut measure: MeasureOptions) -> Result<ExitCode> {
 
 /// Whether there is a result, which includes a server that failed for a known cause.
 fn is_measured(result: &RunResult) -> bool {
-    let is_fault = matches!(result.cause, Some(Cause::NotStarted | Cause::Impossible | Cause::Other));
+    let is_fault =
+        matches!(result.cause, Some(Cause::WorkerLost | Cause::NotStarted | Cause::Impossible | Cause::Other));
     result.is_sound() || !is_fault
 }
 

@@ -1,18 +1,20 @@
 //! `loadtest URL`: loads a URL as wrk does, with the same options and the same output, line by line.
 
+use std::iter;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::slice;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use load::net::Url;
-use load::{GooseGenerator, LoadSpec, Outcome, Requests};
+use load::net::{Endpoint, Url};
+use load::{Generator, GooseGenerator, LoadSpec, Outcome, Place, Requests, split};
 use report::text;
 use results::RunResult;
 use results::run::{Errors, Wait};
 use results::settings::{self, LoadSettings};
 
+use super::place::PlaceArgs;
 use super::slo::{self, SloArgs};
 use crate::machine::command_line::{self, without_secret};
 use crate::machine::cpus::Split;
@@ -42,6 +44,8 @@ pub(crate) struct UrlOptions {
     pub(crate) server: MeteredServer,
     /// The CPUs of the server and of the load generator.
     pub(crate) cpus: Option<Split>,
+    /// Where the users are.
+    pub(crate) place: PlaceArgs,
     /// What to find the highest rate for.
     pub(crate) slo: SloArgs,
     /// Where to write the result.
@@ -74,18 +78,19 @@ pub(crate) struct UrlOptions {
 
 /// Loads the URL and prints wrk's output, and on stderr what wrk does not report.
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
-    host::prepare_for(options.connections, &[])?.iter().for_each(warn);
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    let place = options.place.open(options.connections, &[], &interrupt)?;
     if options.slo.is_given() {
-        return search(options, &interrupt);
+        return search(options, &*place, &interrupt);
     }
     let outputs = Outputs::prepare(&options.outputs, false)?;
     let mut sinks = options.events.sinks(&outputs)?;
-    let (ready, url, setup) = options.open(&interrupt)?;
-    print(&printout::heading(url.as_str(), options.duration, options.threads, options.connections))?;
+    let (ready, url, setup) = options.open(&*place, &interrupt)?;
+    let threads = options.threads * place.processes();
+    print(&printout::heading(url.as_str(), options.duration, threads, options.connections))?;
 
-    let spec = options.run_spec(url.as_str());
+    let spec = options.run_spec(url.as_str(), &*place);
     let result = run::start(&spec, &mut sinks);
     let (result, outcome) = run::run(&spec, result, ready, &interrupt, &mut sinks);
     let results = slice::from_ref(&result);
@@ -100,15 +105,15 @@ pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
 }
 
 /// Finds the highest rate of the URL, and returns the exit status.
-fn search(options: &UrlOptions, interrupt: &Interrupt) -> Result<ExitCode> {
+fn search(options: &UrlOptions, place: &dyn Place, interrupt: &Interrupt) -> Result<ExitCode> {
     let mut bench = slo::Bench::new(&options.slo, options.duration, &options.outputs, interrupt)?;
     let mut sinks = options.events.sinks(bench.outputs())?;
     bench.search(|step| {
         let rate = step.rate.map(|rate| rate as usize);
         let options = UrlOptions { rate, duration: step.duration, ..options.clone() };
-        let spec = options.run_spec(options.url.as_ref().map_or("the null server", Url::as_str));
+        let spec = options.run_spec(options.url.as_ref().map_or("the null server", Url::as_str), place);
         let result = run::start(&spec, &mut sinks);
-        match options.open(interrupt) {
+        match options.open(place, interrupt) {
             Ok((ready, ..)) => run::run(&spec, result, ready, interrupt, &mut sinks).0,
             Err(error) => run::not_started(result, &error, interrupt, &mut sinks),
         }
@@ -127,30 +132,53 @@ fn exit_code(result: &RunResult, summary: &ScriptSummary, interrupt: &Interrupt,
 }
 
 impl UrlOptions {
-    /// Users per thread. As in wrk, the remainder of the division is dropped.
-    fn users_per_thread(&self) -> usize {
-        self.connections / self.threads
-    }
-
+    /// The users of all threads. As in wrk, the remainder of the division is dropped; workers share all.
     fn users(&self) -> usize {
-        self.users_per_thread() * self.threads
+        match self.place.is_elsewhere() {
+            true => self.connections,
+            false => self.connections / self.threads * self.threads,
+        }
     }
 
     /// Starts or finds the server, and prepares a load for it. Also returns its URL, and with a script its setup state.
-    fn open(&self, interrupt: &Interrupt) -> Result<(Ready, Url, Option<Script>)> {
+    fn open(&self, place: &dyn Place, interrupt: &Interrupt) -> Result<(Ready, Url, Option<Script>)> {
         let server_cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
         let (subject, url) = match &self.url {
             Some(url) => (Subject::open(&self.server, url, server_cpus, interrupt)?, url.clone()),
             None => Subject::null(server_cpus, interrupt)?,
         };
         let address = url.connectable_address()?;
-        let threads: Vec<_> = std::iter::repeat_with(|| Thread::new(address)).take(self.threads).collect();
-        let (setup, load_specs) = prepare(self, &url, &threads)?;
-        let generator = Box::new(GooseGenerator::new(load_specs)?);
+        let (generator, setup) = self.generator(&url, address, place)?;
         Ok((Ready { subject, generator, own: None }, url, setup))
     }
 
-    fn run_spec(&self, name: &str) -> RunSpec {
+    /// The users, and with a script its setup state.
+    fn generator(
+        &self,
+        url: &Url,
+        address: SocketAddr,
+        place: &dyn Place,
+    ) -> Result<(Box<dyn Generator>, Option<Script>)> {
+        if let Some(file) = &self.script {
+            let (setup, specs) = prepare(self, file, url, address)?;
+            return Ok((Box::new(GooseGenerator::new(specs)?), Some(setup)));
+        }
+        let request = url.request(&self.headers).into_bytes();
+        let specs = |users| {
+            let spec = |users| Ok(self.load_spec(url.endpoint(address)?, users, Requests::Same(request.clone())));
+            split(users, self.threads).filter(|users| *users > 0).map(spec).collect()
+        };
+        Ok((place.generator(self.users(), &specs)?, None))
+    }
+
+    /// The load of a thread with so many of the users.
+    fn load_spec(&self, endpoint: Endpoint, users: usize, requests: Requests) -> LoadSpec {
+        let interval = self.rate.map(|rate| LoadSpec::interval_at(rate as u64, self.users()));
+        let (greeting, spread) = (None, Duration::ZERO);
+        LoadSpec { endpoint, greeting, requests, users, threads: 1, timeout: None, spread, interval }
+    }
+
+    fn run_spec(&self, name: &str, place: &dyn Place) -> RunSpec {
         RunSpec {
             name: name.to_owned(),
             command: subject::command(&self.server),
@@ -158,18 +186,18 @@ impl UrlOptions {
             duration: self.duration,
             cpus: self.cpus.clone(),
             wait: Wait::default(),
-            load: self.load_settings(),
+            load: self.load_settings(place),
             round: None,
             late_after: Some(self.timeout),
             stop_timeout: STOP_TIMEOUT,
         }
     }
 
-    fn load_settings(&self) -> LoadSettings {
+    fn load_settings(&self, place: &dyn Place) -> LoadSettings {
         LoadSettings {
             duration_ms: self.duration.as_millis() as u64,
             rate: self.rate.map(|rate| rate as u64),
-            threads: self.threads,
+            threads: self.threads * place.processes(),
             timeout_ms: self.timeout.as_millis() as u64,
             headers: self.headers.iter().map(|header| without_secret(header)).collect(),
             script: self.script.as_ref().map(|ScriptFile { path, .. }| settings::Script {
@@ -218,24 +246,14 @@ impl UrlOptions {
     }
 }
 
-/// The load of each thread, and with a script its setup state.
-fn prepare(options: &UrlOptions, url: &Url, threads: &[Arc<Thread>]) -> Result<(Option<Script>, Vec<LoadSpec>)> {
-    let interval = options.rate.map(|rate| LoadSpec::interval_at(rate as u64, options.users()));
-    let load_spec = |thread: &Thread, requests| {
-        let (endpoint, users) = (url.endpoint(thread.address())?, options.users_per_thread());
-        let (greeting, spread) = (None, Duration::ZERO);
-        anyhow::Ok(LoadSpec { endpoint, greeting, requests, users, threads: 1, timeout: None, spread, interval })
-    };
-    let Some(file) = &options.script else {
-        let request = url.request(&options.headers).into_bytes();
-        let specs = threads.iter().map(|thread| load_spec(thread, Requests::Same(request.clone())));
-        return Ok((None, specs.collect::<Result<_>>()?));
-    };
+/// The load of each thread when a script makes the requests, and the script's setup state.
+fn prepare(options: &UrlOptions, file: &ScriptFile, url: &Url, address: SocketAddr) -> Result<(Script, Vec<LoadSpec>)> {
+    let threads: Vec<_> = iter::repeat_with(|| Thread::new(address)).take(options.threads).collect();
     let new_script = |thread| Script::load(file, url, &options.headers, thread);
     let setup = new_script(&threads[0])?;
     let mut requests_at_once = None;
     let mut specs = Vec::new();
-    for thread in threads {
+    for thread in &threads {
         let mut script = new_script(thread)?;
         setup.set_up(&script)?;
         script.start(url, &options.arguments)?;
@@ -244,9 +262,11 @@ fn prepare(options: &UrlOptions, url: &Url, threads: &[Arc<Thread>]) -> Result<(
             None => script.count_requests_at_once()?,
         };
         script.requests_at_once = *requests_at_once.insert(counted);
-        specs.push(load_spec(thread, Requests::From(Box::new(script)))?);
+        let endpoint = url.endpoint(thread.address())?;
+        let users = options.users() / options.threads;
+        specs.push(options.load_spec(endpoint, users, Requests::From(Box::new(script))));
     }
-    Ok((Some(setup), specs))
+    Ok((setup, specs))
 }
 
 fn print_printout(printout: &Printout, setup: Option<&Script>) -> Result<()> {

@@ -3,11 +3,13 @@
 use std::io::{self, Seek as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
+use load::ThisProcess;
 use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
@@ -15,6 +17,7 @@ use results::{RunResult, Target};
 
 use crate::machine::host;
 use crate::machine::interrupt::{Interrupt, kill_group};
+use crate::machine::walls::Asked;
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::subject::admin::ServerCounters;
 use crate::subject::build::{self, Executables};
@@ -192,7 +195,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// See [`run`](Self::run).
     pub(crate) fn run_watched(&self, target: Target, spec: &TargetSpec, sink: &mut dyn Sink) -> Result<RunResult> {
-        host::prepare_for(spec.connections, &[target])?;
+        host::prepare_for(&Asked::new(spec.connections, &[target]))?;
         let location = Location::Local(&self.executables[&target]);
         let result = target::run(target, location, spec, self.interrupt, sink);
         self.check_interrupt()?;
@@ -212,6 +215,7 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         cpus: None,
         server_flags: Vec::new(),
         round: None,
+        place: Arc::new(ThisProcess),
     }
 }
 

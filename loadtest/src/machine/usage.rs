@@ -50,23 +50,25 @@ pub(crate) struct Usage {
     at: Instant,
     cpu: Option<CpuTicks>,
     quota: Option<CpuQuota>,
-    /// CPU time of this process, in seconds.
+    /// CPU time of the load generator, in seconds.
     own_cpu_s: Option<f64>,
 }
 
 impl Usage {
-    /// Usage of these CPUs up to now.
-    pub(crate) fn now(cpus: &RunCpus) -> Self {
-        let own_cpu = meter::cpu_time(std::process::id() as i32);
+    /// Usage of these CPUs up to now. The load generator is this process and those of `client_pids`.
+    pub(crate) fn now(cpus: &RunCpus, client_pids: &[i32]) -> Self {
+        let own = std::process::id() as i32;
+        let times = client_pids.iter().chain([&own]).map(|pid| meter::cpu_time(*pid).ok());
+        let own_cpu: Option<Duration> = times.sum();
         Self {
             at: Instant::now(),
             cpu: meter::machine::cpu_ticks(|cpu| cpus.all.contains(cpu)),
             quota: meter::cpu_quota(),
-            own_cpu_s: own_cpu.ok().map(|time| time.as_secs_f64()),
+            own_cpu_s: own_cpu.map(|time| time.as_secs_f64()),
         }
     }
 
-    /// CPU time of this process since `earlier`, in seconds.
+    /// CPU time of the load generator since `earlier`, in seconds.
     pub(crate) fn own_cpu_s_since(&self, earlier: &Self) -> Option<f64> {
         Some(self.own_cpu_s? - earlier.own_cpu_s?)
     }

@@ -1,5 +1,6 @@
 //! Finds what kept a server from holding all connections.
 
+use results::run::Fleet;
 use results::{Cause, RunResult, WarningKind};
 
 /// How a run ended.
@@ -59,6 +60,7 @@ pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<
     // Causes come before their symptoms: a server killed because memory ran out also loses connections.
     let causes = [
         (Cause::Interrupted, *ending == Ending::Interrupted),
+        (Cause::WorkerLost, result.fleet.as_ref().is_some_and(Fleet::has_lost)),
         (Cause::OutOfMemory, was_oom_killed && was_killed),
         (Cause::OutOfMemory, is_gone_near_limit),
         (Cause::ChildrenOutOfMemory, was_oom_killed),

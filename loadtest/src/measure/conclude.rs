@@ -45,6 +45,11 @@ pub(super) fn conclude(outcome: &Outcome, late_after: Option<Duration>, result: 
     result.latency_us = outcome.latencies.distribution().map(|distribution| distribution.summary());
     result.above_wait_us = result.latency_us.as_ref().zip(fixed_wait).map(|(latency, wait)| latency.above(wait));
     check_ceiling(fixed_wait, result);
+    if let Some(elsewhere) = &outcome.elsewhere {
+        result.client = elsewhere.client;
+        result.fleet = Some(elsewhere.fleet.clone());
+        result.warnings.extend(elsewhere.warnings.iter().cloned());
+    }
     result.histograms = outcome.latencies.encode().ok();
     // Without an own limit on answers, the users wait for every one; slower ones are counted afterwards.
     let premises = Premises { fixed_wait, users_give_up: late_after.is_none() };

@@ -16,6 +16,8 @@ const OPT_LEVEL: &str = env!("OPT_LEVEL");
 const LITTLE_TOLERANCE: f64 = 0.1;
 /// The share of the requests due that must be sent.
 const RATE_TOLERANCE: f64 = 0.99;
+/// How far apart the workers of a run may start.
+const START_SKEW_US: u64 = 10_000;
 const REASONS_IN_WARNING: usize = 3;
 
 /// What is known of the run apart from its figures.
@@ -29,7 +31,8 @@ pub(super) struct Premises {
 
 /// The reasons to doubt a result whose figures are computed.
 pub(super) fn find(outcome: &Outcome, premises: Premises, result: &RunResult) -> Vec<Warning> {
-    [of_load(premises, result), of_latency(premises, result), of_client(outcome, result)].concat()
+    let skew = start_skew(result).into_iter().collect();
+    [of_load(premises, result), of_latency(premises, result), of_client(outcome, result), skew].concat()
 }
 
 /// Doubtful counts of connections and answers.
@@ -150,6 +153,20 @@ fn of_client(outcome: &Outcome, result: &RunResult) -> Vec<Warning> {
         warnings.push(Warning::new(WarningKind::DebugBuild, text));
     }
     warnings
+}
+
+/// Workers that did not start together measured different seconds.
+fn start_skew(result: &RunResult) -> Option<Warning> {
+    let fleet = result.fleet.as_ref()?;
+    let (skew_us, error_us) = (fleet.start_skew_us?, fleet.start_skew_error_us.unwrap_or_default());
+    (skew_us + error_us > START_SKEW_US).then(|| {
+        let text = format!(
+            "the workers started {} apart, give or take {}: let nothing else run on them, and use a nearer network",
+            format::micros(skew_us),
+            format::micros(error_us)
+        );
+        Warning::new(WarningKind::StartSkew, text)
+    })
 }
 
 /// In a closed loop every connection has a request in flight at any time, but for the moments between an answer and the

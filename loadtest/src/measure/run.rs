@@ -263,8 +263,9 @@ impl Run<'_> {
             self.settle()?;
         }
         self.enter(RunPhase::Measuring);
-        self.subject.start_window();
+        // A generator on other machines returns at the instant that they agreed on.
         self.generator.start_window(self.spec.duration);
+        self.subject.start_window(&self.generator.pids());
         self.measure(result)?;
         self.record_held(own, result)
     }
@@ -272,8 +273,9 @@ impl Run<'_> {
     /// Opens the window, then lets all users connect and send.
     fn drive_as_wrk(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Measuring);
-        self.subject.start_window();
+        // A generator on other machines returns at the instant that they agreed on.
         self.generator.start_window(self.spec.duration);
+        self.subject.start_window(&self.generator.pids());
         self.generator.go();
         self.generator.permit(self.spec.connections);
         self.generator.start().map_err(failed)?;
@@ -363,7 +365,7 @@ impl Run<'_> {
     fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         let watched = self.watch(result);
         self.generator.end_window();
-        self.subject.end_window(self.spec.load.threads);
+        self.subject.end_window(self.spec.load.threads, &self.generator.pids());
         watched
     }
 

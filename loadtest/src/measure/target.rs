@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use anyhow::Result;
 use common::db::Latency;
 use common::limits::DEFAULT_MAX_CONNECTIONS;
 use load::net::Endpoint;
-use load::{GooseGenerator, LoadSpec, Requests};
+use load::{LoadSpec, Place, Requests};
 use results::event::Sink;
 use results::run::Wait;
 use results::settings::LoadSettings;
@@ -47,6 +48,8 @@ pub(crate) struct TargetSpec {
     pub(crate) server_flags: Vec<String>,
     /// The round of the sweep, counted from 1.
     pub(crate) round: Option<u32>,
+    /// Where the users are.
+    pub(crate) place: Arc<dyn Place>,
 }
 
 /// Where the server is.
@@ -81,7 +84,7 @@ pub(crate) fn run(
         load: LoadSettings {
             duration_ms: spec.duration.as_millis() as u64,
             rate: spec.rate,
-            threads: threads(),
+            threads: threads() * spec.place.processes(),
             timeout_ms: spec.timeout.as_millis() as u64,
             command: command_line::own(),
             ..LoadSettings::default()
@@ -100,7 +103,7 @@ pub(crate) fn run(
     }
 }
 
-/// Threads of the load generator: one per CPU.
+/// Threads of each process of the load generator: one per CPU.
 pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
@@ -129,7 +132,8 @@ impl TargetSpec {
             }
         };
         let is_remote = matches!(location, Location::Remote(_));
-        let generator = Box::new(GooseGenerator::new([self.load_spec(address, is_remote)])?);
+        let specs = |users| Ok(vec![self.load_spec(address, is_remote, users)]);
+        let generator = self.place.generator(self.connections, &specs)?;
         Ok(Ready {
             subject,
             generator,
@@ -137,7 +141,8 @@ impl TargetSpec {
         })
     }
 
-    fn load_spec(&self, address: SocketAddr, is_remote: bool) -> LoadSpec {
+    /// What a process with so many of the users is to do.
+    fn load_spec(&self, address: SocketAddr, is_remote: bool, users: usize) -> LoadSpec {
         // A remote server has its own wait, so each request overrides it.
         let wait = self.fixed_wait().filter(|_| is_remote);
         let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
@@ -146,7 +151,7 @@ impl TargetSpec {
             endpoint: Endpoint::tcp(address),
             greeting: Some(get("health")),
             requests: Requests::Same(get(&query)),
-            users: self.connections,
+            users,
             threads: threads(),
             timeout: Some(self.timeout),
             // A rate spreads them from the start.

@@ -50,7 +50,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// `host` is not a valid name for TLS.
-    pub(super) fn tls(address: SocketAddr, host: &str) -> Result<Self> {
+    pub(crate) fn tls(address: SocketAddr, host: &str) -> Result<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = Arc::new(AcceptAnyCertificate(provider.clone()));
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -58,6 +58,11 @@ impl Endpoint {
         let name =
             ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is not a valid name for TLS"))?;
         Ok(Self { address, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+    }
+
+    /// The host's name that TLS asks for; `None` without TLS.
+    pub(crate) fn tls_host(&self) -> Option<String> {
+        self.tls.as_ref().map(|(_, name)| name.to_str().into_owned())
     }
 
     /// Connects.

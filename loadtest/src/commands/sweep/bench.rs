@@ -1,9 +1,11 @@
 //! Measures the cells of a sweep and keeps the results.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use common::db::Latency;
+use load::ThisProcess;
 use quantity::format;
 use results::event::{self, Event, Sink as _, Sinks};
 use results::run::SweepPlan;
@@ -124,6 +126,7 @@ impl<'a> Bench<'a> {
             cpus: None,
             server_flags: self.plan.server_flags.clone(),
             round: Some(cell.round),
+            place: Arc::new(ThisProcess),
         }
     }
 

@@ -7,7 +7,14 @@ use results::{Cause, RunResult};
 pub(super) fn is_finished(result: &RunResult, plan: &SweepPlan) -> bool {
     let is_fault = matches!(
         result.cause,
-        Some(Cause::Interrupted | Cause::NotStarted | Cause::Impossible | Cause::Other | Cause::Unknown)
+        Some(
+            Cause::Interrupted
+                | Cause::WorkerLost
+                | Cause::NotStarted
+                | Cause::Impossible
+                | Cause::Other
+                | Cause::Unknown
+        )
     );
     result.is_sound() || (plan.ram_limit_bytes.is_some() && !is_fault)
 }
