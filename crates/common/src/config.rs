@@ -27,7 +27,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
 
     /// How often to add up the memory of all processes for /metrics, at most; costs 100 µs and 9 kB of kernel memory for each
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = timeout, env = "C10K_LEDGER_INTERVAL")]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = quantity::timeout, env = "C10K_LEDGER_INTERVAL")]
     pub ledger_interval: Duration,
 
     /// How long a database query takes: 100ms, uniform:50ms..150ms, exp:100ms (mean), or lognormal:100ms,p99=1s (median)
@@ -55,23 +55,23 @@ pub struct Config {
     pub backlog: u32,
 
     /// How long a client may take to send the head of a request, from its first byte to its last
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_HEADER_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::timeout, env = "C10K_HEADER_TIMEOUT")]
     pub header_timeout: Duration,
 
     /// How long a client may take to send the body of a request
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout, env = "C10K_BODY_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::timeout, env = "C10K_BODY_TIMEOUT")]
     pub body_timeout: Duration,
 
     /// How long a client may take to take an answer
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_WRITE_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::timeout, env = "C10K_WRITE_TIMEOUT")]
     pub write_timeout: Duration,
 
     /// How long a connection may stay open without a request
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout, env = "C10K_IDLE_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = quantity::timeout, env = "C10K_IDLE_TIMEOUT")]
     pub idle_timeout: Duration,
 
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, env = "C10K_DRAIN_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::timeout, env = "C10K_DRAIN_TIMEOUT")]
     pub drain_timeout: Duration,
 
     /// The longest head of a request (request line and fields): 16K, 16384
@@ -255,17 +255,6 @@ pub fn boolean(text: &str) -> Result<bool, String> {
         "yes" | "y" | "true" | "t" | "on" | "1" => Ok(true),
         "no" | "n" | "false" | "f" | "off" | "0" => Ok(false),
         _ => Err("write yes or no".into()),
-    }
-}
-
-/// More is a mistake, and beyond what can be added to the time of day.
-const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// A timeout: not zero, which a socket would take for none.
-pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
-    match quantity::positive_duration(text)? {
-        duration if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
-        duration => Ok(duration),
     }
 }
 

@@ -110,6 +110,20 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// More is a mistake, and beyond what can be added to the time of day.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A timeout: not zero, which a socket would take for none, and at most a year.
+///
+/// # Errors
+/// It is not one: the message says what to write.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        duration if duration > MAX_TIMEOUT => Err("it must be at most a year".into()),
+        duration => Ok(duration),
+    }
+}
+
 /// Parses a time above zero; a bare number is seconds, as in wrk: `10`, `10s`, `2m`.
 ///
 /// # Errors

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let json = args.json.as_deref().map(|path| OutputFile::prepare("--json", path)).transpose()?;
     let targets = chosen(&args.target);
     let (servers, ram_source) = args.servers(&targets)?;
-    let asked = Asked { connections: args.connections, servers };
+    let asked = Asked { servers, ..Asked::new(args.connections, &targets) };
     let diagnosis = diagnosis(&targets, walls(&asked, &Readings::now(), may), args.connections, ram_source);
     if let Some(json) = json {
         json.write(&serde_json::to_vec_pretty(&diagnosis)?)?;

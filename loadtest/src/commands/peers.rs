@@ -21,6 +21,7 @@ use super::slo::{self, STEP_DURATION, SloArgs};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say, warn};
+use crate::machine::walls::Asked;
 use crate::measure::peer::{self, PeerSpec};
 use crate::output::events::EventArgs;
 use crate::output::files::{self, OutputArgs, Outputs};
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     }
     let interrupt = Interrupt::install()?;
     let most = args.connections.iter().copied().max().unwrap_or(1);
-    host::prepare_for(most, &[])?.iter().for_each(warn);
+    host::prepare_for(&Asked::new(most, &[]))?.iter().for_each(warn);
     if args.slo.is_given() {
         return search(args, choice, most, &interrupt);
     }

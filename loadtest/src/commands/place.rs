@@ -11,6 +11,7 @@ use crate::fleet::{Fleet, TokenArgs, Workers};
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
 use crate::machine::terminal::warn;
+use crate::machine::walls::Asked;
 
 /// The flags for users in other processes.
 #[derive(Args, Clone, Debug, Default)]
@@ -31,19 +32,13 @@ impl PlaceArgs {
         self.workers.is_some()
     }
 
-    /// Makes sure that this process can have its connections, and these servers here theirs, and gathers the workers.
+    /// Makes sure that this machine can hold the connections to each of these servers in turn, and gathers the workers.
     ///
     /// # Errors
     /// This machine's limits are too low, or a worker does not join.
-    pub(crate) fn open(
-        &self,
-        connections: usize,
-        targets: &[Target],
-        interrupt: &Interrupt,
-    ) -> Result<Arc<dyn Place>> {
-        // The limits of other machines are not known here; what a server here cannot hold, it says itself.
-        let (connections, targets) = if self.is_elsewhere() { (0, &[][..]) } else { (connections, targets) };
-        host::prepare_for(connections, targets)?.iter().for_each(warn);
+    pub(crate) fn open(&self, connections: usize, targets: &[Target], interrupt: &Interrupt) -> Result<Arc<dyn Place>> {
+        let asked = Asked { has_users: !self.is_elsewhere(), ..Asked::new(connections, targets) };
+        host::prepare_for(&asked)?.iter().for_each(warn);
         Ok(match &self.workers {
             None => Arc::new(ThisProcess),
             Some(workers) => Arc::new(Fleet::assemble(workers, &self.token, interrupt)?),

@@ -27,6 +27,7 @@ use super::sweep::bench::{Bench, SweepCell};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say, warn};
+use crate::machine::walls::Asked;
 use crate::output::events::EventArgs;
 use crate::output::file::OutputFile;
 use crate::output::files::{OutputArgs, Outputs};
@@ -182,7 +183,7 @@ fn measure(args: &PlanArgs) -> Result<Option<Vec<RunResult>>> {
         server_flags: Vec::new(),
         ram_limit_bytes: None,
     };
-    host::prepare_for(most, &Target::ALL)?.iter().for_each(warn);
+    host::prepare_for(&Asked::new(most, &Target::ALL))?.iter().for_each(warn);
     let interrupt = Interrupt::install()?;
     let Some(executables) = build::build(&Target::ALL, &interrupt)? else { return Ok(None) };
     say("no --from: measuring a small sweep");

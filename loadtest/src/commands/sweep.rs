@@ -28,6 +28,7 @@ use super::target_choice::{TargetChoice, chosen};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, warn};
+use crate::machine::walls::Asked;
 use crate::output::events::EventArgs;
 use crate::output::files::{OutputArgs, Outputs};
 use crate::subject::build;
@@ -102,7 +103,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
     let db_wait: Latency = plan.wait.parse().map_err(|error| anyhow!("database wait {:?}: {error}", plan.wait))?;
     let targets: Vec<_> = plan.targets.iter().filter_map(|name| Target::from_name(name)).collect();
     let most = *plan.connections.last().unwrap_or(&1);
-    host::prepare_for(most, &targets)?.iter().for_each(warn);
+    host::prepare_for(&Asked::new(most, &targets))?.iter().for_each(warn);
     // Fail now if there is no cgroup, not in each cell.
     MemorySource::open().limit(plan.ram_limit_bytes)?;
     // By default, continue in the resumed file.

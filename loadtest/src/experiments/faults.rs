@@ -11,6 +11,8 @@ use results::statistics::Estimate;
 
 use super::crowd::{Client, Crowd};
 use super::lab::{Lab, Started};
+use crate::machine::host;
+use crate::machine::walls::Asked;
 
 const TARGETS: [Target; 3] = [Target::Prefork, Target::Threads, Target::Async];
 const FAULTS: [&str; 3] = ["panic", "abort", "segv"];
@@ -21,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Tries every fault under every model.
 pub(super) fn run(lab: &mut Lab<'_>) -> Result<()> {
     let others = lab.quick_or(100, 10_000);
-    crate::machine::host::prepare_for(others, &TARGETS)?;
+    host::prepare_for(&Asked::new(others, &TARGETS))?;
     for target in TARGETS {
         for fault in FAULTS {
             strike(lab, target, fault, others)?;

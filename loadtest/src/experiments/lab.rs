@@ -17,6 +17,7 @@ use results::{RunResult, Target};
 
 use crate::machine::host;
 use crate::machine::interrupt::{Interrupt, kill_group};
+use crate::machine::walls::Asked;
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::subject::admin::ServerCounters;
 use crate::subject::build::{self, Executables};
@@ -194,7 +195,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// See [`run`](Self::run).
     pub(crate) fn run_watched(&self, target: Target, spec: &TargetSpec, sink: &mut dyn Sink) -> Result<RunResult> {
-        host::prepare_for(spec.connections, &[target])?;
+        host::prepare_for(&Asked::new(spec.connections, &[target]))?;
         let location = Location::Local(&self.executables[&target]);
         let result = target::run(target, location, spec, self.interrupt, sink);
         self.check_interrupt()?;

@@ -12,6 +12,8 @@ use results::sweep::holds;
 
 use super::crowd::{Crowd, Fates};
 use super::lab::{Lab, NO_QUOTIENT, quotient, spec};
+use crate::machine::host;
+use crate::machine::walls::Asked;
 use crate::measure::target::TargetSpec;
 use crate::subject::memory::MemorySource;
 
@@ -84,7 +86,7 @@ fn climb(lab: &Lab<'_>, target: Target, ladder: &[usize]) -> Result<Climb> {
 /// A spike of requests on tasks, without a cap and with one.
 pub(super) fn spike(lab: &mut Lab<'_>) -> Result<()> {
     let clients = lab.quick_or(2_000, 5_000);
-    crate::machine::host::prepare_for(clients, &[Target::Async])?;
+    host::prepare_for(&Asked::new(clients, &[Target::Async]))?;
     if let Err(error) = MemorySource::open().limit(Some(SPIKE_RAM)) {
         lab.record_missing("spike", format!("{error:#}; root could limit the RAM"));
         return Ok(());

@@ -20,8 +20,9 @@ use super::token::{Token, TokenArgs};
 use super::wire::{Finished, FromWorker, SILENCE, ToWorker};
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
-use crate::machine::terminal::{say, warn};
+use crate::machine::terminal::say;
 use crate::machine::usage::{RunCpus, Usage};
+use crate::machine::walls::Asked;
 
 /// How often to say how far the users are.
 const SEEN_INTERVAL: Duration = Duration::from_millis(50);
@@ -196,7 +197,7 @@ impl Users {
         if let Some(before) = self.generator.take() {
             before.finish();
         }
-        host::prepare_for(specs.iter().map(|spec| spec.users).sum(), &[])?.iter().for_each(warn);
+        host::prepare_for(&Asked::new(specs.iter().map(|spec| spec.users).sum(), &[]))?.iter().for_each(warn);
         // Resets the peak of our own RSS. Without permission, it stays the peak of all runs so far.
         let _ = fs::write("/proc/self/clear_refs", "5");
         let specs: Vec<LoadSpec> = specs.into_iter().map(LoadSpec::try_from).collect::<Result<_>>()?;

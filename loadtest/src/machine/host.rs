@@ -33,18 +33,19 @@ pub(crate) fn describe(split: Option<&Split>) -> Host {
     }
 }
 
-/// Raises the limit of open files, and refuses so many connections to each of these servers in turn if this machine cannot
-/// hold them, before anything is built or started. Without a server, it is one elsewhere. Returns what may go wrong all the
+/// Raises the limit of open files, and refuses what is asked if this machine cannot hold it, before anything is built or
+/// started. Returns what may go wrong all the
 /// same, in words: what only some of the servers hit, and what is only an estimate.
 ///
 /// # Errors
 /// A limit is too low for all of them: the message says which comes first, and what to do.
-pub(crate) fn prepare_for(connections: usize, targets: &[Target]) -> Result<Vec<String>> {
+pub(crate) fn prepare_for(asked: &Asked) -> Result<Vec<String>> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the open-file limit")?;
     // Only the first call sees it.
     let _ = SOFT_NOFILE_AT_START.set(soft);
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the open-file limit")?;
-    check(&walls::walls(&Asked::new(connections, targets), &Readings::now(), readings::may), connections, targets)
+    let targets: Vec<_> = asked.targets().collect();
+    check(&walls::walls(asked, &Readings::now(), readings::may), asked.connections, &targets)
 }
 
 fn check(walls: &[Wall], connections: usize, targets: &[Target]) -> Result<Vec<String>> {
@@ -149,7 +150,7 @@ mod tests {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
         let before = describe(None).nofile;
-        prepare_for(1, &[]).unwrap();
+        prepare_for(&Asked::new(1, &[])).unwrap();
         assert_eq!((before, describe(None).nofile), (Some(hard), Some(hard)));
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Asked {
     /// The servers that are to run here, one at a time, and the RAM of each, if that was ever measured; none if the server is
     /// elsewhere.
     pub(crate) servers: Vec<(Target, Option<RamCost>)>,
+    /// Whether the users run in this process. Workers see to their own limits.
+    pub(crate) has_users: bool,
 }
 
 /// What a server takes.
@@ -81,7 +83,12 @@ impl Asked {
     /// So many connections to each of these servers in turn, which take the RAM that is recorded.
     pub(crate) fn new(connections: usize, targets: &[Target]) -> Self {
         let servers = targets.iter().map(|&target| (target, RamCost::recorded(target))).collect();
-        Self { connections, servers }
+        Self { connections, servers, has_users: true }
+    }
+
+    /// The servers.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
+        self.servers.iter().map(|(target, _)| *target)
     }
 
     /// How many ends of each connection are on this machine.
@@ -97,7 +104,7 @@ impl Asked {
 /// All walls: first those of the load generator, then of both ends, then of the servers. `may` says whether this user may
 /// move one, and why not.
 pub(crate) fn walls(asked: &Asked, readings: &Readings, may: impl Fn(&Knob) -> Result<(), String>) -> Vec<Wall> {
-    let drafts = [client(readings), shared(asked, readings), servers(asked, readings)].concat();
+    let drafts = [client(asked, readings), shared(asked, readings), servers(asked, readings)].concat();
     drafts.into_iter().map(|draft| draft.finish(asked.connections, &may)).collect()
 }
 
@@ -194,7 +201,10 @@ impl Moves {
 }
 
 /// What limits the load generator.
-fn client(readings: &Readings) -> Vec<Draft> {
+fn client(asked: &Asked, readings: &Readings) -> Vec<Draft> {
+    if !asked.has_users {
+        return Vec::new();
+    }
     let draft = |name: &str, limit: usize, unit, besides: usize, moves| Draft {
         name: name.to_owned(),
         side: Side::Client,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 
 use super::target::{Target, Url};
-use crate::config::timeout;
 
 /// The connections of a pool if nobody says how many.
 pub const DEFAULT_POOL: usize = 10;
@@ -28,11 +27,11 @@ pub struct DatabaseFlags {
     pub db_queue: usize,
 
     /// How long a request waits for a connection to it, before it is answered with 503
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = timeout, env = "C10K_DB_POOL_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = quantity::timeout, env = "C10K_DB_POOL_TIMEOUT")]
     pub db_pool_timeout: Duration,
 
     /// How long it may take to let a connection in, and to answer; then the connection is closed, and 503 answered
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout, env = "C10K_DB_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::timeout, env = "C10K_DB_TIMEOUT")]
     pub db_timeout: Duration,
 }
 
