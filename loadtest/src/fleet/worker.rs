@@ -20,7 +20,7 @@ use super::token::{Token, TokenArgs};
 use super::wire::{Finished, FromWorker, SILENCE, ToWorker};
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
-use crate::machine::terminal::say;
+use crate::machine::terminal::{say, warn};
 use crate::machine::usage::{RunCpus, Usage};
 use crate::machine::walls::Asked;
 
