@@ -23,3 +23,4 @@ pub mod metrics;
 pub mod postgres;
 pub mod program;
 pub mod shutdown;
+pub mod tally;

@@ -1,11 +1,13 @@
 //! Connections to a real database. Processes cannot hand them to each other: each child has one of its own and keeps it, or with
 //! `--db-pool` connects for each query, when it is its turn.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use common::postgres::counters::DatabaseCounters;
 use common::postgres::error::Error;
 use common::postgres::outage::Outage;
 use common::postgres::pool::check;
@@ -13,11 +15,25 @@ use common::postgres::session::Session;
 use common::postgres::settings::{DatabaseFlags, Settings};
 use common::postgres::{Answer, Question};
 
+use crate::flags::{Flags, Raised};
 use crate::process;
-use crate::shared::{Child, Flags, Raised};
 
 /// Who waits for his turn looks as often as this whether a turn is free: a child that was woken may be killed before it takes it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a child has of the database for itself.
+pub(crate) struct Client {
+    /// The child's place among the others.
+    index: usize,
+    session: Cell<Option<Session>>,
+}
+
+impl Client {
+    /// A child's, which is not connected yet.
+    pub(crate) fn new(index: usize) -> Self {
+        Self { index, session: Cell::default() }
+    }
+}
 
 /// What all children share of the database: every child has a copy, and its references point to the same memory.
 pub(crate) struct Database {
@@ -68,23 +84,31 @@ impl Database {
     /// already.
     // Not inlined: its frame would be there in each of 10,000 processes, also without a database.
     #[inline(never)]
-    pub(crate) fn query(&self, question: &Question<'_>, child: &Child<'_>) -> Result<Answer, Error> {
-        let counters = &child.shared.scoreboard.counters.database;
-        self.try_query(question, child).inspect_err(|error| counters.failed(error))
+    pub(crate) fn query(
+        &self,
+        question: &Question<'_>,
+        client: &Client,
+        counters: &DatabaseCounters,
+    ) -> Result<Answer, Error> {
+        self.try_query(question, client, counters).inspect_err(|error| counters.failed(error))
     }
 
-    fn try_query(&self, question: &Question<'_>, child: &Child<'_>) -> Result<Answer, Error> {
-        let counters = &child.shared.scoreboard.counters.database;
+    fn try_query(
+        &self,
+        question: &Question<'_>,
+        client: &Client,
+        counters: &DatabaseCounters,
+    ) -> Result<Answer, Error> {
         let timeout = self.settings.timeout;
         let start = Instant::now();
-        let kept = child.session.take().filter(Session::is_fresh);
+        let kept = client.session.take().filter(Session::is_fresh);
         let _turn = match kept {
             Some(_) => None,
-            None => self.turn(child.index)?,
+            None => self.turn(client.index)?,
         };
-        let mut session = kept.map_or_else(|| self.connect(child), Ok)?;
+        let mut session = kept.map_or_else(|| self.connect(counters), Ok)?;
         counters.got_connection(start.elapsed());
-        let _asking = Raised::new(self.asking, child.index);
+        let _asking = Raised::new(self.asking, client.index);
         let asked = Instant::now();
         // After an error it is dropped: what comes over it later would be the answer to somebody else's question.
         let answer = session.ask(question, timeout)?;
@@ -92,7 +116,7 @@ impl Database {
         match self.turns {
             // The next may find no room if this one was still on its way out.
             Some(_) => session.close(timeout),
-            None => child.session.set(Some(session)),
+            None => client.session.set(Some(session)),
         }
         answer
     }
@@ -110,9 +134,9 @@ impl Database {
         turns.wait(index, self.settings.pool_timeout).map(Some)
     }
 
-    fn connect(&self, child: &Child<'_>) -> Result<Session, Error> {
+    fn connect(&self, counters: &DatabaseCounters) -> Result<Session, Error> {
         self.outage.check()?;
-        child.shared.scoreboard.counters.database.connect();
+        counters.connect();
         let connected = Session::connect(&self.settings.target, self.settings.timeout);
         match &connected {
             Ok(_) => self.outage.end(),

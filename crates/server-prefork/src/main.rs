@@ -1,6 +1,7 @@
 //! A process per connection, forked before it is needed.
 
 mod database;
+mod flags;
 mod process;
 mod ram;
 mod server;

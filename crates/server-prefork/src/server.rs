@@ -25,7 +25,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
 
 use crate::database::Database;
-use crate::shared::{Child, Flags, Scoreboard, Shared};
+use crate::flags::Flags;
+use crate::shared::{Child, Scoreboard, Shared};
 use crate::supervisor::Supervisor;
 use crate::{Cli, process};
 
@@ -165,7 +166,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
                 // It blocks twice: until there is a connection, and until the answer is there.
                 Some(database) => {
                     let question = Question { query, body: &response.body, sleep: simulated.latency(wait) };
-                    let answer = database.query(&question, child);
+                    let answer = database.query(&question, &child.database, &child.shared.scoreboard.counters.database);
                     return postgres::respond(response, answer);
                 }
             }

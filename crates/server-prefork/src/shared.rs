@@ -1,16 +1,15 @@
 //! What the supervisor and its children share.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 
 use common::config::Config;
 use common::counters::Counters;
 use common::db::Database;
-use common::postgres::session::Session;
 use nix::sys::eventfd::EventFd;
 use socket2::Socket;
 
 use crate::database;
+use crate::flags::{Flags, Raised};
 
 /// What the supervisor and all children have: every child has a copy, and its references point to the same memory.
 pub(crate) struct Shared {
@@ -61,37 +60,12 @@ impl Shared {
     }
 }
 
-/// A flag for each child, in shared memory, as the [`Scoreboard`] is. How many are set is counted and kept nowhere: a child
-/// may be killed between any two instructions, and whatever it had to write twice would not agree.
-#[derive(Clone, Copy)]
-pub(crate) struct Flags(pub(crate) &'static [AtomicU64]);
-
-impl Flags {
-    /// How many words have room for so many flags.
-    pub(crate) fn words(flags: usize) -> usize {
-        flags.div_ceil(64)
-    }
-
-    pub(crate) fn set(self, index: usize) {
-        self.0[index / 64].fetch_or(1 << (index % 64), Relaxed);
-    }
-
-    pub(crate) fn clear(self, index: usize) {
-        self.0[index / 64].fetch_and(!(1 << (index % 64)), Relaxed);
-    }
-
-    /// How many are set: for 12,000 flags, this looks at 188 words.
-    pub(crate) fn count(self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum()
-    }
-}
-
 /// One child.
 pub(crate) struct Child<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) index: usize,
     /// Its own connection to a real database.
-    pub(crate) session: Cell<Option<Session>>,
+    pub(crate) database: database::Client,
 }
 
 impl Child<'_> {
@@ -111,24 +85,5 @@ impl Child<'_> {
     /// Takes one of the places of idle children that may leave.
     pub(crate) fn may_leave(&self) -> bool {
         self.shared.scoreboard.surplus.try_update(Relaxed, Relaxed, |surplus| surplus.checked_sub(1)).is_ok()
-    }
-}
-
-/// A flag that is set until this is dropped.
-pub(crate) struct Raised {
-    flags: Flags,
-    index: usize,
-}
-
-impl Raised {
-    pub(crate) fn new(flags: Flags, index: usize) -> Self {
-        flags.set(index);
-        Self { flags, index }
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        self.flags.clear(self.index);
     }
 }

@@ -1,6 +1,5 @@
 //! Forks children ahead of demand, reaps and respawns them, and answers 503 and `/metrics` itself. It has one thread.
 
-use std::cell::Cell;
 use std::net::{self, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::database::Client;
 use crate::process;
 use crate::ram::Ram;
 use crate::shared::{Child, Shared};
@@ -169,7 +169,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn spawn(&mut self, index: usize) -> nix::Result<()> {
-        let child = Child { shared: self.shared, index, session: Cell::new(None) };
+        let child = Child { shared: self.shared, index, database: Client::new(index) };
         let (admin, refused, ram, accept) = (&mut self.admin, &mut self.refused, &self.ram, self.accept);
         let pid = process::spawn(|| {
             ram.offer_this_process();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use common::app::{self, Plan, Work};
 use common::config::Config;
-use common::counters::{Counters, Held};
+use common::counters::Counters;
 use common::http::{Decoder, Persistence, Phase, Request, Response, Status, Step, response};
 use common::linger::{Input, LINGER_TIMEOUT, drop_input};
+use common::tally::Held;
 use mio::net::TcpStream;
 
 use crate::jobs::Ticket;

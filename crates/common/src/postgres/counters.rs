@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::error::{Error, Kind};
-use crate::counters::{Durations, Held};
 use crate::log::{self, RateLimit};
 use crate::metrics::{Metrics, name};
+use crate::tally::{Durations, Held};
 
 /// What a server counts of its database. Plain atomics, so that they also work in memory that processes share.
 #[derive(Debug, Default)]
