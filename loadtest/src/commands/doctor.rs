@@ -13,7 +13,7 @@ use super::plan::cost::ModelCost;
 use super::target_choice::{TargetChoice, chosen};
 use crate::machine::readings::may;
 use crate::machine::terminal::print;
-use crate::machine::walls::{Asked, RamCost, Readings, walls};
+use crate::machine::walls::{Asked, RamCost, Readings, Server, walls};
 use crate::output::file::OutputFile;
 
 /// Say whether this machine can hold a number of connections, and which of its limits comes first
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 
 impl DoctorArgs {
     /// The servers with the RAM of each, and where that is from.
-    fn servers(&self, targets: &[Target]) -> Result<(Vec<(Target, Option<RamCost>)>, String)> {
+    fn servers(&self, targets: &[Target]) -> Result<(Vec<Server>, String)> {
         let recorded = format!("the sweep loadtest/record/{RECORDED_SWEEP}");
         let Some(path) = &self.from else {
             return Ok((targets.iter().map(|&target| (target, RamCost::recorded(target))).collect(), recorded));

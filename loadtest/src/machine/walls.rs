@@ -25,10 +25,13 @@ pub(crate) struct Asked {
     pub(crate) connections: usize,
     /// The servers that are to run here, one at a time, and the RAM of each, if that was ever measured; none if the server is
     /// elsewhere.
-    pub(crate) servers: Vec<(Target, Option<RamCost>)>,
+    pub(crate) servers: Vec<Server>,
     /// Whether the users run in this process. Workers see to their own limits.
     pub(crate) has_users: bool,
 }
+
+/// A server, and the RAM that it takes, if that was ever measured.
+pub(crate) type Server = (Target, Option<RamCost>);
 
 /// What a server takes.
 #[derive(Clone, Copy, Debug)]
