@@ -241,7 +241,7 @@ fn a_run_is_started_watched_in_two_tabs_and_agrees_with_its_json() {
     let page = Page::start(out.path(), "127.0.0.1:0", &[]);
     let mut tabs = [Browser::start(), Browser::start()];
     tabs.iter_mut().for_each(|tab| tab.show(&page.url, 1280, "light"));
-    wait_for("the form", || tabs[0].evaluate("document.querySelectorAll('[name=targets]').length") == 5);
+    wait_for("the form", || tabs[0].evaluate("document.querySelectorAll('[name=targets]').length") != 0);
     tabs[0].evaluate(
         "for (const box of document.querySelectorAll('[name=targets]')) box.checked = ['threads', 'async'].includes(box.value);
          const { elements } = document.getElementById('order');
