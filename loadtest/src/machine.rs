@@ -6,6 +6,7 @@ pub(crate) mod descent;
 pub(crate) mod hash;
 pub(crate) mod host;
 pub(crate) mod interrupt;
+pub(crate) mod random;
 pub(crate) mod readings;
 pub(crate) mod terminal;
 pub(crate) mod usage;

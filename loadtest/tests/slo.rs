@@ -77,7 +77,10 @@ fn the_limit_of_a_server_is_found_and_printed_again() {
 fn a_server_that_dies_in_every_step_holds_no_rate() {
     let directory = TempDir::new().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = format!("{LOADTEST} null-server --port {port} & sleep 0.4; kill -9 $!");
+    // Killed only once all are connected, however slow the machine: before that, nothing would be measured.
+    let connected = format!("[ $(grep -c '^ *[0-9]*: 0100007F:{port:04X} [^ ]* 01 ' /proc/net/tcp) -ge 5 ]");
+    let server =
+        format!("{LOADTEST} null-server --port {port} & until {connected}; do sleep 0.02; done; sleep 0.2; kill -9 $!");
     let url = format!("http://127.0.0.1:{port}/");
     let arguments = ["--slo", "p90 < 1s", "-c", "5", "-t", "1", "-d", "1s", "--exec", &server, &url];
     let (file, output) = search(&directory, &arguments);

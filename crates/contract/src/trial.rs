@@ -6,4 +6,4 @@ pub mod crowd;
 pub mod subject;
 
 pub use crowd::Crowd;
-pub use subject::Subject;
+pub use subject::{ServerArgs, Subject};

@@ -248,7 +248,10 @@ fn is_client_bound(run: &RunResult) -> bool {
         WarningKind::ShortOfDescriptors,
         WarningKind::ShortOfPorts,
     ];
-    run.warnings.iter().any(|warning| KINDS.contains(&warning.kind))
+    const DEATHS: [Cause; 2] = [Cause::ServerDied, Cause::OutOfMemory];
+    // A death is the server's, however busy the load generator is.
+    run.cause.is_none_or(|cause| !DEATHS.contains(&cause))
+        && run.warnings.iter().any(|warning| KINDS.contains(&warning.kind))
 }
 
 impl RateSummary {
@@ -412,6 +415,9 @@ mod tests {
         let (search, _) =
             searched(|rate, steps| if rate > 700 { died(step(Some(rate), 0)) } else { up_to(700)(rate, steps) });
         assert_eq!((search.ended_by, search.because.as_deref()), (Ending::Found, Some("the server died")));
+        let busy = Warning::new(WarningKind::ClientBound, "busy");
+        let (search, _) = searched(|rate, _| RunResult { warnings: vec![busy.clone()], ..died(step(Some(rate), 0)) });
+        assert_eq!(search.ended_by, Ending::Lowest, "however busy the load generator was");
         let (search, runs) = searched(|rate, steps| match steps {
             4 => RunResult { failure: Some("refused".into()), cause: Some(Cause::NotStarted), ..step(Some(rate), 0) },
             _ => up_to(700)(rate, steps),

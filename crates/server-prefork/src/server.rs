@@ -104,7 +104,7 @@ fn warm_up(config: &Config) {
 /// stays in the backlog.
 pub(crate) fn accept(child: &Child<'_>) {
     loop {
-        // Blocks, except in the drain; the kernel wakes one child for each connection.
+        // Blocks; the kernel wakes one child for each connection.
         match child.shared.listener.accept() {
             Ok((socket, _)) => {
                 // It fails only on a connection that has failed, which shows soon.

@@ -50,7 +50,6 @@ pub(crate) struct Supervisor<'a> {
     ended: SignalFd,
     refused: Lingerers,
     ram: Ram,
-    is_draining: bool,
     /// Connections may be in the backlog that nobody has taken: so until the drain has looked.
     has_backlog: bool,
     /// The children that end now have been killed by this process.
@@ -81,7 +80,6 @@ impl<'a> Supervisor<'a> {
             ended: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             refused: Lingerers::default(),
             ram: Ram::find(),
-            is_draining: false,
             has_backlog: true,
             is_killing: false,
             crashes: Backoff::default(),
@@ -279,8 +277,8 @@ impl<'a> Supervisor<'a> {
             Ok(()) => self.shared.listener.accept(),
             Err(error) => Err(error),
         };
-        // The flag belongs to the socket, which the children share. In the drain none of them is to block any more.
-        let _ = self.shared.listener.set_nonblocking(self.is_draining);
+        // The flag belongs to the socket, which the children share.
+        let _ = self.shared.listener.set_nonblocking(false);
         match accepted {
             Ok((socket, _)) => {
                 self.shared.scoreboard.counters.refuse();
@@ -301,7 +299,6 @@ impl<'a> Supervisor<'a> {
     /// Answers 503 to all connections that no child has taken, then closes the port. If descriptors run out before, it stays
     /// as it is: a child that has finished may take them, or the next call.
     pub(crate) fn refuse_backlog(&mut self) {
-        self.is_draining = true;
         while self.has_backlog {
             match self.refuse_one() {
                 Ok(()) | Err(AcceptError::TryNext) => {}

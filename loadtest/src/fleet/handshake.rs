@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::lines::{self, LineReader};
-use super::token::{self, Token};
+use super::token::Token;
+use crate::machine::random;
 
 /// The protocol and its version.
 pub(super) const PROTOCOL: &str = "c10k-fleet/1";
@@ -57,7 +58,7 @@ enum Proof {
 /// It does not, speaks something else, or is too slow.
 pub(super) fn shake(stream: &TcpStream, role: Role, side: Side, token: &Token) -> Result<LineReader> {
     let mut reader = LineReader::of_stranger(stream)?;
-    let own = Hello { protocol: PROTOCOL.into(), role, nonce: token::nonce()? };
+    let own = Hello { protocol: PROTOCOL.into(), role, nonce: random::hex_128()? };
     lines::write(stream, &own)?;
     let other: Hello = reader.read(TIMEOUT).context("it does not speak loadtest's protocol")?;
     ensure!(other.protocol == PROTOCOL, "it speaks {:?}, and this loadtest {PROTOCOL}", other.protocol);

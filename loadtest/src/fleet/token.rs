@@ -2,14 +2,15 @@
 
 use std::env;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
+
+use crate::machine::random;
 
 /// The environment variable that holds the token.
 pub(super) const VARIABLE: &str = "C10K_TOKEN";
@@ -67,7 +68,7 @@ impl Token {
     /// # Errors
     /// The system gives no random bytes.
     pub(super) fn random() -> Result<(Self, String)> {
-        let text = nonce()?;
+        let text = random::hex_128()?;
         Ok((Self(text.clone().into_bytes()), text))
     }
 
@@ -87,17 +88,6 @@ impl Token {
         mac.update(message.as_bytes());
         mac
     }
-}
-
-/// 128 random bits, as text, for one use.
-///
-/// # Errors
-/// The system gives none.
-pub(super) fn nonce() -> Result<String> {
-    let mut bytes = [0; 16];
-    let mut random = File::open("/dev/urandom").context("there are no random numbers")?;
-    random.read_exact(&mut bytes).context("there are no random numbers")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
     }
     // Build all servers, so that each binary is the same no matter which others are measured.
     let packages = if cargo_and_workspace().is_ok() { &Target::ALL } else { targets };
-    let packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
+    let mut packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
+    packages.dedup();
     let Some(built) = build_packages(&packages, interrupt)? else { return Ok(None) };
     let executable = |&target: &Target| Ok((target, named(&built, package(target))?));
     targets.iter().map(executable).collect::<Result<_>>().map(Some)

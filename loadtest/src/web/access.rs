@@ -1,7 +1,5 @@
 //! Who may do what: no other site can read or start anything, and beyond loopback starting needs a token.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,6 +13,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use subtle::ConstantTimeEq as _;
+
+use crate::machine::random;
 
 /// What the page may load: its own files, and nothing in line.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -41,7 +41,7 @@ impl Access {
     /// # Errors
     /// The system gives no random token.
     pub(crate) fn to(address: SocketAddr) -> Result<Self> {
-        let token = (!address.ip().is_loopback()).then(new_token).transpose()?;
+        let token = (!address.ip().is_loopback()).then(random::hex_128).transpose().context("cannot make a token")?;
         Ok(Self { token })
     }
 
@@ -77,14 +77,6 @@ impl Access {
         }
         None
     }
-}
-
-/// 128 bits of the system's randomness.
-fn new_token() -> Result<String> {
-    let mut bytes = [0; 16];
-    let mut random = File::open("/dev/urandom").context("cannot make a token")?;
-    random.read_exact(&mut bytes).context("cannot make a token")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Whether a Host is an address: a name that resolves to here may belong to another site (DNS rebinding).
@@ -157,7 +149,7 @@ mod tests {
         assert!(refusal("0.0.0.0:9000", Method::POST, &[host]).is_some());
         assert!(refusal("0.0.0.0:9000", Method::POST, &[host, ("authorization", "Bearer secreT")]).is_some());
         assert_eq!(refusal("0.0.0.0:9000", Method::POST, &[host, ("authorization", "Bearer secret")]), None);
-        let tokens = [new_token().unwrap(), new_token().unwrap()];
+        let tokens = [random::hex_128().unwrap(), random::hex_128().unwrap()];
         assert!(tokens[0] != tokens[1] && tokens[0].len() == 32);
     }
 }

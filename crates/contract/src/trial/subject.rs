@@ -6,12 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::server::processes_of_group;
 use anyhow::{Context as _, bail};
+use clap::Args;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::crowd::ask_once;
+use crate::server::processes_of_group;
 
 /// How long a server may take to start, to recover, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,6 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const WATCH: Duration = Duration::from_secs(2);
 /// More than this share of one CPU is a busy loop.
 const BUSY_SHARE: f64 = 0.2;
+
+/// The flags that say which server it is.
+#[derive(Args, Debug)]
+pub struct ServerArgs {
+    /// What the server is called in the output
+    #[arg(long, value_name = "NAME")]
+    pub label: String,
+
+    /// The port of 127.0.0.1 that it listens on; {port} in the command stands for it
+    #[arg(long, value_name = "PORT", default_value_t = 18_090)]
+    port: u16,
+
+    /// The command that starts the server in the foreground
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
 
 /// A started server, in a process group of its own.
 pub struct Subject {
@@ -31,7 +48,11 @@ pub struct Subject {
 
 impl Subject {
     /// Starts the command, in which `{port}` is the port, and waits until it answers.
-    pub fn start(command: &[String], port: u16) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// It cannot be started, or does not answer.
+    pub fn start(server: &ServerArgs) -> anyhow::Result<Self> {
+        let &ServerArgs { port, ref command, .. } = server;
         let arguments: Vec<String> = command.iter().map(|word| word.replace("{port}", &port.to_string())).collect();
         let (program, arguments) = arguments.split_first().context("no command")?;
         let mut command = Command::new(program);

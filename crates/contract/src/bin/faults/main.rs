@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use contract::trial::{Crowd, Subject};
+use contract::trial::{Crowd, ServerArgs, Subject};
 
 use crate::fault::Fault;
 
@@ -25,17 +25,8 @@ struct Cli {
     #[arg(long, value_name = "FAULT", value_enum)]
     only: Vec<Fault>,
 
-    /// What the server is called in the output
-    #[arg(long, value_name = "NAME")]
-    label: String,
-
-    /// The port of 127.0.0.1 that it listens on; {port} in the command stands for it
-    #[arg(long, value_name = "PORT", default_value_t = 18_090)]
-    port: u16,
-
-    /// The command that starts the server in the foreground
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 fn main() -> ExitCode {
@@ -46,12 +37,12 @@ fn main() -> ExitCode {
         match meet(&cli, fault) {
             Ok(Some(outcome)) => {
                 is_all_well &= outcome.is_well();
-                println!("{}", outcome.line(&cli.label, fault));
+                println!("{}", outcome.line(&cli.server.label, fault));
             }
-            Ok(None) => println!("{}\t{}\tnot tried: {}", cli.label, fault.name(), fault.why_not()),
+            Ok(None) => println!("{}\t{}\tnot tried: {}", cli.server.label, fault.name(), fault.why_not()),
             Err(error) => {
                 is_all_well = false;
-                println!("{}\t{}\tfailed: {error}", cli.label, fault.name());
+                println!("{}\t{}\tfailed: {error}", cli.server.label, fault.name());
             }
         }
     }
@@ -77,7 +68,7 @@ struct Outcome {
 
 /// Starts the server, lets the fault happen, and looks. `None` if the fault cannot happen to this server, or not here.
 fn meet(cli: &Cli, fault: Fault) -> anyhow::Result<Option<Outcome>> {
-    let mut subject = Subject::start(&cli.command, cli.port)?;
+    let mut subject = Subject::start(&cli.server)?;
     let descriptors_before = subject.descriptors();
     let mut crowd = Crowd::connect(subject.address, cli.connections)?;
     let Some(effect) = fault.cause(&mut subject, &mut crowd)? else { return Ok(None) };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use contract::trial::{Crowd, Subject};
+use contract::trial::{Crowd, ServerArgs, Subject};
 
 use crate::attack::Attack;
 use crate::neighbours::Seen;
@@ -39,21 +39,12 @@ struct Cli {
     #[arg(long, value_name = "ATTACK", value_enum)]
     only: Vec<Attack>,
 
-    /// What the server is called in the output
-    #[arg(long, value_name = "NAME")]
-    label: String,
-
-    /// The port of 127.0.0.1 that it listens on; {port} in the command stands for it
-    #[arg(long, value_name = "PORT", default_value_t = 18_090)]
-    port: u16,
-
     /// Where the command leaves its RAM when it ends, as `ramledger --json -o FILE -- SERVER` does
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
 
-    /// The command that starts the server in the foreground
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 fn main() -> ExitCode {
@@ -64,11 +55,11 @@ fn main() -> ExitCode {
         match meet(&cli, attack) {
             Ok(outcome) => {
                 is_all_well &= outcome.is_well();
-                println!("{}", outcome.line(&cli.label, attack));
+                println!("{}", outcome.line(&cli.server.label, attack));
             }
             Err(error) => {
                 is_all_well = false;
-                println!("{}\t{}\tfailed: {error:#}", cli.label, attack.name());
+                println!("{}\t{}\tfailed: {error:#}", cli.server.label, attack.name());
             }
         }
     }
@@ -90,7 +81,7 @@ struct Outcome {
 
 /// Starts the server, lets everybody come, and looks.
 fn meet(cli: &Cli, attack: Attack) -> anyhow::Result<Outcome> {
-    let mut subject = Subject::start(&cli.command, cli.port)?;
+    let mut subject = Subject::start(&cli.server)?;
     let neighbours = (0..NEIGHBOURS).map(|_| Crowd::connect(subject.address, 1));
     let neighbours = neighbours.collect::<anyhow::Result<Vec<_>>>()?;
     let (is_over, address) = (AtomicBool::new(false), subject.address);
