@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::claims::ClaimsArgs;
+use crate::commands::db::DbArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::flags::{Flags, Load};
 use crate::commands::measure::MeasureOptions;
@@ -98,7 +99,7 @@ const SIMILAR: f64 = 0.8;
 #[derive(Parser, Debug)]
 #[command(version, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest doctor -c <N> [--target <TARGET>] [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]\n       loadtest worker --join <HOST:PORT> | --listen <ADDR>"
+    override_usage = "loadtest --target <TARGET> [OPTIONS] [-- SERVER-FLAGS]\n       loadtest [OPTIONS] <URL> [-- SCRIPT-ARGUMENTS]\n       loadtest report [OPTIONS] <FILE>...\n       loadtest sweep [OPTIONS] [-- SERVER-FLAGS]\n       loadtest plan -c <N> -w <TIME> -r <BYTES> [OPTIONS]\n       loadtest doctor -c <N> [--target <TARGET>] [OPTIONS]\n       loadtest claims [OPTIONS]\n       loadtest peers [OPTIONS]\n       loadtest db [OPTIONS] [-- SERVER-FLAGS]\n       loadtest serve [--target <TARGET>] [OPTIONS] [-- SERVER-FLAGS]\n       loadtest worker --join <HOST:PORT> | --listen <ADDR>"
 )]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples, and how to read the result.")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -138,6 +139,7 @@ enum Command {
 
     Claims(ClaimsArgs),
     Peers(PeersArgs),
+    Db(DbArgs),
     Worker(WorkerArgs),
 }
 
@@ -169,6 +171,8 @@ pub(crate) enum Task {
     Claims(ClaimsArgs),
     /// Compare servers with those of others.
     Peers(PeersArgs),
+    /// Find how many connections to a database are enough.
+    Db(DbArgs),
     /// Run users for a coordinator.
     Worker(WorkerArgs),
     /// Measure servers and serve the results.
@@ -237,6 +241,7 @@ impl Cli {
             Some(Command::Doctor(args)) => Task::Doctor(args),
             Some(Command::Claims(args)) => Task::Claims(args),
             Some(Command::Peers(args)) => Task::Peers(args),
+            Some(Command::Db(args)) => Task::Db(args),
             Some(Command::Worker(args)) => Task::Worker(args),
             Some(Command::Serve(args)) => Task::Serve(Box::new(args.options()?)),
             None => match self.flags.load()? {

@@ -1,6 +1,7 @@
 //! A file or folder for each subcommand, and the flags that several share.
 
 pub(crate) mod claims;
+pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod flags;
 pub(crate) mod measure;

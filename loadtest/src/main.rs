@@ -17,7 +17,7 @@ mod wrk;
 use std::process::ExitCode;
 
 use crate::cli::Task;
-use crate::commands::{claims, doctor, measure as targets, peers, plan, report, serve, sweep, url, worker};
+use crate::commands::{claims, db, doctor, measure as targets, peers, plan, report, serve, sweep, url, worker};
 use crate::machine::terminal;
 use crate::subject::{launch, null};
 
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Task::Doctor(args) => doctor::run(&args),
         Task::Claims(args) => claims::run(&args),
         Task::Peers(args) => peers::run(&args),
+        Task::Db(args) => db::run(&args),
         Task::Worker(args) => worker::run(&args),
         Task::Serve(options) => serve::run(*options),
     };

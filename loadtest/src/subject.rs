@@ -7,6 +7,7 @@ pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod null;
 pub(crate) mod peer;
+pub(crate) mod postgres;
 mod process;
 pub(crate) mod remote;
 
@@ -70,13 +71,15 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts one of this project's servers. Returns its address and that of its admin port.
+    /// Starts one of this project's servers, which asks this database if there is one. Returns its address and that of its
+    /// admin port.
     ///
     /// # Errors
     /// It cannot be started, or exits.
     pub(crate) fn launch(
         name: &'static str,
         argv: &[String],
+        database_url: Option<&str>,
         cpus: Option<&Cpus>,
         ram_limit_bytes: Option<u64>,
         interrupt: &Interrupt,
@@ -84,7 +87,9 @@ impl Subject {
         let memory_source = MemorySource::open();
         memory_source.limit(ram_limit_bytes)?;
         let start = || {
-            let mut server = ServerProcess::spawn(name, argv, &memory_source.join_paths(), cpus, interrupt)?;
+            let secrets: Vec<_> = database_url.iter().map(|url| ("C10K_DB", *url)).collect();
+            let join_paths = memory_source.join_paths();
+            let mut server = ServerProcess::spawn_with(name, argv, &secrets, &join_paths, cpus, interrupt)?;
             let address = server.read_address("listening on http://")?;
             let admin = server.read_address("admin on http://")?;
             Ok((server, address, admin))

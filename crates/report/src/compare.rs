@@ -111,7 +111,7 @@ impl Comparison {
     }
 }
 
-fn html_table(title: &str, cells: &Cells) -> Markup {
+pub(crate) fn html_table(title: &str, cells: &Cells) -> Markup {
     let mut rows = cells.iter();
     let plain = |cell: &String| console::strip_ansi_codes(cell).into_owned();
     html! {

@@ -12,6 +12,7 @@ mod live;
 mod models;
 mod page;
 mod palette;
+mod pools;
 mod sweep;
 mod words;
 
@@ -19,18 +20,22 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::compare::Comparison;
 use results::claim::Judgement;
+use results::pools::PoolStudy;
 use results::run::RunResult;
 use results::slo;
 
 use models::Study;
 
-/// The page for one run, several servers or a sweep.
+/// The page for one run, several servers, a sweep, or pools of connections to a database.
 ///
 /// # Errors
 /// A chart cannot be drawn, or the runs are steps of a search for the highest rate.
 pub fn page(results: &[RunResult]) -> Result<String> {
     let is_search = results.iter().any(slo::is_step);
     ensure!(!is_search, "--report has no charts of a search of --slo: take --markdown, --csv or --json");
+    if let Some(study) = PoolStudy::new(results) {
+        return Ok(pools::page(&study, results)?.into_string());
+    }
     Ok(page::page(&Study::new(results), results)?.into_string())
 }
 
@@ -63,18 +68,22 @@ pub fn comparison(comparison: &Comparison) -> String {
     comparison.html().into_string()
 }
 
-/// The page's first chart as an SVG image: RAM beside what the article says.
+/// The page's first chart as an SVG image: RAM beside what the article says, or what each pool of connections to a database
+/// brings.
 ///
 /// # Errors
-/// No run has RAM to draw, or the chart cannot be drawn.
-pub fn ram_chart(results: &[RunResult]) -> Result<String> {
+/// No run has what it draws, or the chart cannot be drawn.
+pub fn first_chart(results: &[RunResult]) -> Result<String> {
+    if let Some(study) = PoolStudy::new(results) {
+        return pools::image(&study)?.context("--chart draws requests/s, and no run answered any");
+    }
     cost::ram_image(&Study::new(results))?.context("--chart draws RAM, and no run measured it")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use results::samples::{empty, failed, measured};
+    use results::samples::{empty, failed, measured, with_pool};
     use results::{Warning, WarningKind};
 
     fn rendered(results: &[RunResult]) -> String {
@@ -91,8 +100,22 @@ mod tests {
     }
 
     #[test]
+    fn pools_have_a_page_and_a_chart_of_their_own() {
+        let runs = [with_pool("async", 10, 900.0), with_pool("async", 100, 4_000.0), with_pool("threads", 10, 800.0)];
+        let page = rendered(&runs);
+        for expected in
+            ["How many connections to PostgreSQL?", "100 for async", "10 for threads", "for a connection</li>"]
+        {
+            assert!(page.contains(expected), "{expected}: {page}");
+        }
+        assert_eq!(page.matches("<figure>").count(), 2);
+        let image = first_chart(&runs).unwrap();
+        assert!(image.contains("Requests answered per second") && image.contains(">threads</text>"), "{image}");
+    }
+
+    #[test]
     fn the_standalone_chart_has_a_title_and_a_legend() {
-        let image = ram_chart(&[measured("threads", 10_000, 377)]).unwrap();
+        let image = first_chart(&[measured("threads", 10_000, 377)]).unwrap();
         for expected in ["RAM with 10,000 connections</text>", ">measured here</text>", ">the article, and its ratio"] {
             assert!(image.contains(expected), "{expected}: {image}");
         }

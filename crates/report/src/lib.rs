@@ -15,6 +15,7 @@ pub mod live;
 pub mod markdown;
 mod notes;
 pub mod peers;
+pub mod pools;
 pub mod slo;
 pub mod sweep;
 mod table;

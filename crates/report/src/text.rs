@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use console::style;
-use quantity::format::{self, bytes, count, duration, micros};
+use quantity::format::{self, UNKNOWN, bytes, count, duration, micros};
+use results::database::Database;
 use results::run::{AboveWait, Errors, Fleet, LatencySummary, Memory};
 use results::{RunResult, Warning};
 
@@ -46,6 +47,7 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
         lines.push(("latency", latency_text(latency)));
         lines.extend(result.above_wait_us.map(|above| ("above wait", percentiles(latency, above))));
     }
+    lines.extend(result.database.as_ref().map(|database| ("database", database_text(database))));
     if let Some(rps) = result.rps {
         lines.push(("throughput", throughput(result, rps)));
     }
@@ -59,6 +61,23 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     lines.extend((!cpu.is_empty()).then_some(("CPU", cpu)));
     lines.extend(result.fleet.as_ref().map(|fleet| ("workers", workers(fleet))));
     lines
+}
+
+/// The two waits of a request that asks a real database.
+fn database_text(database: &Database) -> String {
+    let mean = |wait_us: Option<f64>| wait_us.map_or(UNKNOWN.to_owned(), |wait_us| micros(wait_us as u64));
+    let pool = database.pool.map_or_else(String::new, |pool| format!(" of {}", count(pool as f64)));
+    let errors = database.errors.iter().map(|(kind, errors)| format!("{kind} {}", count(*errors as f64)));
+    let errors: Vec<_> = errors.collect();
+    let errors = if errors.is_empty() { String::new() } else { format!("; without an answer: {}", errors.join(", ")) };
+    let postgres =
+        database.postgres_bytes.map_or_else(String::new, |size| format!("; PostgreSQL {}", bytes(Some(size))));
+    let answers = database.answers.map_or(UNKNOWN.to_owned(), |answers| count(answers as f64));
+    format!(
+        "on average {} for a connection{pool}, then {} for the answer; {answers} answers{errors}{postgres}",
+        mean(database.connection_wait_us),
+        mean(database.answer_wait_us)
+    )
 }
 
 fn workers(fleet: &Fleet) -> String {

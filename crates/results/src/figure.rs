@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 84] = [
+const FIGURES: [(&str, &str); 92] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -92,6 +92,14 @@ const FIGURES: [(&str, &str); 84] = [
     ("memory.cgroup.kernel_stacks_bytes", ""),
     ("server.cpu_s", ""),
     ("server.oom_kills", "oom_kills"),
+    ("database.pool", "pool"),
+    ("database.answers", ""),
+    ("database.connection_wait_us", "connection_wait"),
+    ("database.answer_wait_us", "answer_wait"),
+    ("database.connects", ""),
+    ("database.errors", ""),
+    ("database.postgres_bytes", ""),
+    ("database.postgres_processes", "backends"),
     ("client.cpu_s", ""),
     ("client.rss_peak_bytes", ""),
     ("client.lag_p99_us", "client.lag"),
@@ -209,11 +217,20 @@ impl FigureValues {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::Database;
     use crate::samples::sample;
 
     #[test]
     fn every_number_of_the_json_is_a_figure() {
-        let figures = FigureValues::new(&sample("threads"));
+        let database = Database {
+            pool: Some(100),
+            connection_wait_us: Some(1_234.5),
+            answer_wait_us: Some(10_456.25),
+            postgres_bytes: Some(231_000_000),
+            postgres_processes: Some(106),
+            ..Database::default()
+        };
+        let figures = FigureValues::new(&RunResult { database: Some(database), ..sample("threads") });
         let mut numbers = Vec::new();
         collect_numbers("", &figures.json, &mut numbers);
         assert!(numbers.len() > 50, "{numbers:?}");

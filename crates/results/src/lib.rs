@@ -8,6 +8,7 @@
 pub mod cause;
 pub mod claim;
 pub mod condition;
+pub mod database;
 pub mod event;
 pub mod figure;
 pub mod file;
@@ -15,6 +16,7 @@ pub mod latency;
 pub mod merge;
 pub mod objective;
 pub mod peers;
+pub mod pools;
 pub mod replay;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]

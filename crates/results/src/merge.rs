@@ -105,6 +105,8 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
             rss_peak_bytes: sum_of_all(runs.iter().map(|run| run.client.rss_peak_bytes)),
             lag_p99_us: runs.iter().filter_map(|run| run.client.lag_p99_us).max(),
         },
+        // The server's count, and so that of all of them together.
+        database: runs.iter().filter_map(|run| run.database.clone()).max_by_key(|database| database.answers),
         // Each run had an instant of its own to start at.
         fleet: None,
         warnings: warnings(runs),

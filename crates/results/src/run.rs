@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::database::Database;
 use crate::settings::LoadSettings;
 use crate::target::Target;
 use crate::warning::Warning;
@@ -84,6 +85,9 @@ pub struct RunResult {
     pub memory: Memory,
     /// The server apart from its RAM.
     pub server: ServerSummary,
+    /// The real database behind it; null without `--db`.
+    #[serde(default)]
+    pub database: Option<Database>,
     /// The load generator's own cost.
     pub client: ClientSummary,
     /// The processes that the users ran in, with `--workers`; null if they ran in loadtest itself.
@@ -126,6 +130,7 @@ impl RunResult {
             series: Vec::new(),
             memory: Memory::default(),
             server: ServerSummary::default(),
+            database: None,
             client: ClientSummary::default(),
             fleet: None,
             warnings: Vec::new(),

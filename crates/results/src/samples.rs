@@ -1,5 +1,6 @@
 //! Runs to test with: from a real file with 10,000 connections, and made-up ones.
 
+use crate::database::Database;
 use crate::file::Source;
 use crate::run::{Host, RunResult, SweepPlan};
 
@@ -46,6 +47,20 @@ pub fn measured(target: &str, connections: usize, peak_megabytes: u64) -> RunRes
     result.memory.peak_bytes = Some(peak_megabytes * 1_000_000);
     (result.rps, result.rps_ceiling) = (Some(connections as f64 * 0.99), Some(connections as f64));
     result
+}
+
+/// A run against a server with a pool of so many connections to a database, which answered so many requests a second.
+pub fn with_pool(target: &str, pool: usize, rps: f64) -> RunResult {
+    let database = Database {
+        pool: Some(pool),
+        answers: Some(100),
+        connection_wait_us: Some(1_234_000.0),
+        answer_wait_us: Some(10_400.0),
+        postgres_bytes: Some(231_000_000),
+        postgres_processes: Some(106),
+        ..Database::default()
+    };
+    RunResult { requests: 100, rps: Some(rps), database: Some(database), ..measured(target, 10_000, 120) }
 }
 
 /// A run that failed.

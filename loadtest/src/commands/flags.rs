@@ -199,6 +199,7 @@ impl Flags {
                 duration,
                 rate: None,
                 db_wait: self.db_wait,
+                database: None,
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
                 ram_limit_bytes: self.ram_limit,
                 cpus: self.cpus,

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use report::compare::Comparison;
-use report::{peers, slo, sweep, text};
+use report::{peers, pools, slo, sweep, text};
 use results::RunResult;
 use results::file::{Source, read};
 use results::merge::merge;
 use results::peers::PeerComparison;
+use results::pools::PoolStudy;
 use results::slo::Searches;
 use results::sweep::Sweep;
 
@@ -67,6 +68,9 @@ fn as_printed(results: &[RunResult], is_list: bool) -> String {
     }
     if let Some(comparison) = PeerComparison::new(results) {
         return peers::text(&comparison);
+    }
+    if let Some(study) = PoolStudy::new(results) {
+        return pools::text(&study);
     }
     let answer = report::answer(results);
     if let Some(sweep) = Sweep::new(results) {

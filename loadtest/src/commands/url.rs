@@ -185,6 +185,7 @@ impl UrlOptions {
             duration: self.duration,
             cpus: self.cpus.clone(),
             wait: Wait::default(),
+            database: None,
             load: self.load_settings(place),
             round: None,
             late_after: Some(self.timeout),

@@ -178,7 +178,8 @@ impl<'a> Lab<'a> {
         let mut command = build::command(target, &self.executables[&target], Latency::Fixed(wait));
         command.extend(flags.iter().map(ToString::to_string));
         let package = build::package(target);
-        let (subject, address, admin) = Subject::launch(package, &command, None, ram_limit_bytes, self.interrupt)?;
+        let (subject, address, admin) =
+            Subject::launch(package, &command, None, None, ram_limit_bytes, self.interrupt)?;
         Ok(Started { subject, address, admin })
     }
 
@@ -210,6 +211,7 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         duration,
         rate: None,
         db_wait: Latency::Fixed(wait),
+        database: None,
         timeout: Duration::from_secs(30),
         ram_limit_bytes: None,
         cpus: None,

@@ -89,6 +89,7 @@ impl PeerSpec {
             connections: self.connections,
             duration: self.duration,
             cpus: None,
+            database: None,
             wait: Wait { spec: Latency::Fixed(Duration::from_millis(self.wait_ms)).to_string() },
             load: LoadSettings {
                 duration_ms: self.duration.as_millis() as u64,

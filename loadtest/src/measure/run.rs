@@ -10,18 +10,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
+use results::database::Database;
 use results::event::{Event, Observation, RunPhase, Sink};
-use results::run::{Second, Wait};
+use results::run::{Memory, Second, Wait};
 use results::settings::LoadSettings;
 use results::{Cause, RunResult, Warning};
 
 use super::cause::{self, Circumstances, Ending};
 use super::conclude;
+use crate::machine::command_line::without_secret;
 use crate::machine::cpus::Split;
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
 use crate::subject::admin::ServerCounters;
-use crate::subject::{OomKilled, Subject};
+use crate::subject::postgres::AskedDatabase;
+use crate::subject::{self, OomKilled, Subject};
 
 /// How often to poll the server while it accepts. Often, because the users connect at that pace; not more often,
 /// because polling costs RAM: a supervisor that forks leaves the pages that it writes for each answer in its latest
@@ -39,6 +42,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the users may take to fall out of step, on top of three waits.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same if each connection of the server has to log in at PgBouncer first: that is no part of the window.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a remote server may take to come back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -62,6 +67,8 @@ pub(crate) struct RunSpec {
     pub(crate) cpus: Option<Split>,
     /// The server's simulated database.
     pub(crate) wait: Wait,
+    /// The real database that the server asks in its place.
+    pub(crate) database: Option<AskedDatabase>,
     /// What the load generator is asked to do.
     pub(crate) load: LoadSettings,
     /// The round of the sweep, counted from 1.
@@ -115,12 +122,13 @@ pub(crate) fn start(spec: &RunSpec, sink: &mut dyn Sink) -> RunResult {
     sink.take(&Event::Started { target, connections, round, started_at: started, wait, duration_s });
     let mut result = RunResult::new(
         &spec.name,
-        spec.command.clone(),
+        spec.command.iter().map(|word| without_secret(word)).collect(),
         spec.connections,
         host::describe(spec.cpus.as_ref()),
         started_at,
     );
     (result.wait, result.round) = (spec.wait.clone(), spec.round);
+    result.database = spec.database.as_ref().map(AskedDatabase::unmeasured);
     result.load = Some(spec.load.clone());
     result
 }
@@ -247,7 +255,17 @@ impl Run<'_> {
         self.enter(RunPhase::Ledger);
         self.pause(if self.own.is_some() { ADMIN_LINGER } else { Duration::ZERO })?;
         self.subject.read_ledger();
+        self.read_database_ledger(result);
         self.pause(Duration::ZERO)
+    }
+
+    /// Reads what PostgreSQL's own processes take, while the load goes on.
+    fn read_database_ledger(&self, result: &mut RunResult) {
+        let pid = self.spec.database.as_ref().and_then(|database| database.pid);
+        let (Some(pid), Some(database)) = (pid, &mut result.database) else { return };
+        let memory = subject::memory::of_tree(pid);
+        database.postgres_bytes = memory.as_ref().and_then(Memory::ledger_total_bytes);
+        database.postgres_processes = memory.and_then(|memory| memory.processes);
     }
 
     /// Holds all connections, then opens the window. At a rate the requests are never all in flight at once, and never in
@@ -266,8 +284,13 @@ impl Run<'_> {
         // A generator on other machines returns at the instant that they agreed on.
         self.generator.start_window(self.spec.duration);
         self.subject.start_window(&self.generator.pids());
-        self.measure(result)?;
-        self.record_held(own, result)
+        let before = self.poll_server(own)?.database;
+        let measured = self.measure(result).and_then(|()| self.record_held(own, result));
+        if let Some((before, after)) = before.zip(self.counters.database) {
+            let Database { pool, through_pgbouncer, .. } = result.database.take().unwrap_or_default();
+            result.database = Some(Database { pool, through_pgbouncer, ..after.since(&before) });
+        }
+        measured
     }
 
     /// Opens the window, then lets all users connect and send.
@@ -337,7 +360,9 @@ impl Run<'_> {
     /// them anyway.
     fn settle(&mut self) -> Result<(), Stopped> {
         self.enter(RunPhase::Settling);
-        let deadline = Instant::now() + SETTLE_TIMEOUT + 3 * self.spec.wait.duration().unwrap_or_default();
+        let logs_in = self.spec.database.as_ref().is_some_and(|database| database.through_pgbouncer);
+        let timeout = if logs_in { LOGIN_TIMEOUT } else { SETTLE_TIMEOUT };
+        let deadline = Instant::now() + timeout + 3 * self.spec.wait.duration().unwrap_or_default();
         loop {
             let progress = self.generator.progress();
             self.report(progress.settled, progress.established);

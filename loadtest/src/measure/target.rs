@@ -21,6 +21,7 @@ use crate::machine::command_line;
 use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::interrupt::Interrupt;
+use crate::subject::postgres::AskedDatabase;
 use crate::subject::remote::Remote;
 use crate::subject::{Subject, build};
 
@@ -38,6 +39,8 @@ pub(crate) struct TargetSpec {
     pub(crate) rate: Option<u64>,
     /// How long a database query takes in the server, for its `--db-wait`.
     pub(crate) db_wait: Latency,
+    /// The real database that it asks in place of the simulated one.
+    pub(crate) database: Option<AskedDatabase>,
     /// When to give up on a request, count it as a timeout, and replace its connection.
     pub(crate) timeout: Duration,
     /// The limit on the server's RAM.
@@ -81,6 +84,7 @@ pub(crate) fn run(
         duration: spec.duration,
         cpus: spec.cpus.clone(),
         wait: Wait { spec: spec.db_wait.to_string() },
+        database: spec.database.clone(),
         load: LoadSettings {
             duration_ms: spec.duration.as_millis() as u64,
             rate: spec.rate,
@@ -124,7 +128,8 @@ impl TargetSpec {
                 // Warm the page cache: the first reader of the file is charged for it, and that must not be the server.
                 let _ = std::fs::read(executable);
                 let cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
-                Subject::launch(build::package(target), command, cpus, self.ram_limit_bytes, interrupt)?
+                let url = self.database.as_ref().map(|database| database.url.as_str());
+                Subject::launch(build::package(target), command, url, cpus, self.ram_limit_bytes, interrupt)?
             }
             Location::Remote(remote) => {
                 let (address, admin) = remote.addresses()?;

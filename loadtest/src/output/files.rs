@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result, ensure};
 use clap::Args;
 
-use report::{csv, html, markdown, peers, slo, sweep};
+use report::{csv, html, markdown, peers, pools, slo, sweep};
 use results::peers::PeerComparison;
+use results::pools::PoolStudy;
 use results::slo::Searches;
 use results::sweep::Sweep;
 use results::{RunResult, file};
@@ -169,7 +170,7 @@ impl Outputs {
                 Format::CsvSeries => csv::series(results)?,
                 Format::Markdown => markdown.as_bytes().to_vec(),
                 Format::Page => html::page(results)?.into_bytes(),
-                Format::Chart => html::ram_chart(results)?.into_bytes(),
+                Format::Chart => html::first_chart(results)?.into_bytes(),
             };
             file.write(&content)
         };
@@ -187,6 +188,9 @@ fn markdown_of(results: &[RunResult]) -> String {
     }
     if let Some(comparison) = PeerComparison::new(results) {
         return peers::markdown(&comparison);
+    }
+    if let Some(study) = PoolStudy::new(results) {
+        return pools::markdown(&study);
     }
     Sweep::new(results).map_or_else(|| markdown::runs(results), |sweep| sweep::markdown(&sweep))
 }

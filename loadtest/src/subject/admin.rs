@@ -7,9 +7,13 @@ use std::time::Duration;
 use common::http::reply::Reply;
 use common::limits::LimitedBy;
 use common::metrics::{name, part};
+use common::postgres::Kind;
+use results::database::Database;
 
 /// The server answers even while every worker is busy: a longer silence is a fault.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The names of all that a server counts of its database begin so.
+const DATABASE_PREFIX: &str = "c10k_db_";
 /// A server of ours answers with some kilobytes; another one could answer without end.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
@@ -36,6 +40,25 @@ pub(crate) struct ServerCounters {
     pub(crate) is_limited_by_open_files: bool,
     /// Its RAM.
     pub(crate) memory: ServerMemory,
+    /// Its database, if it has a real one.
+    pub(crate) database: Option<DatabaseCounters>,
+}
+
+/// What a server counts of its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DatabaseCounters {
+    connects: u64,
+    /// In the order of [`Kind::ALL`].
+    errors: [u64; Kind::ALL.len()],
+    connection_waits: Waits,
+    answer_waits: Waits,
+}
+
+/// How often something was waited for, and how long in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Waits {
+    count: u64,
+    sum_us: u64,
 }
 
 /// The RAM that a server reports. A figure that it does not report is `None`.
@@ -86,8 +109,12 @@ impl ServerCounters {
         for line in text.lines() {
             let Some((series, value)) = line.split_once(' ') else { continue };
             let Some(value) = value.split(' ').next().and_then(|value| value.parse::<f64>().ok()) else { continue };
-            let value = value as u64;
             let (name, label) = name_and_label(series);
+            if name.starts_with(DATABASE_PREFIX) {
+                counters.database.get_or_insert_default().parse(name, label, value);
+                continue;
+            }
+            let value = value as u64;
             match name {
                 name::CONNECTIONS_OPEN => counters.open = value,
                 name::CONNECTIONS_ACCEPTED => counters.accepted = value,
@@ -141,6 +168,56 @@ fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
     }
 }
 
+impl DatabaseCounters {
+    fn parse(&mut self, name: &str, label: &str, value: f64) {
+        let kind = || Kind::ALL.iter().position(|kind| kind.name() == label);
+        match name {
+            name::DB_CONNECTS => self.connects = value as u64,
+            name::DB_ERRORS => kind().into_iter().for_each(|kind| self.errors[kind] = value as u64),
+            _ => {
+                for (histogram, waits) in [
+                    (name::DB_CONNECTION_WAIT, &mut self.connection_waits),
+                    (name::DB_ANSWER_WAIT, &mut self.answer_waits),
+                ] {
+                    match name.strip_prefix(histogram) {
+                        Some("_count") => waits.count = value as u64,
+                        Some("_sum") => waits.sum_us = (value * 1e6) as u64,
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has happened since these `earlier` counts.
+    pub(crate) fn since(&self, earlier: &Self) -> Database {
+        let errors = Kind::ALL.iter().zip(self.errors).zip(earlier.errors).filter_map(|((kind, now), before)| {
+            let count = now.saturating_sub(before);
+            (count > 0).then(|| (kind.name().to_owned(), count))
+        });
+        let answers = self.answer_waits.since(earlier.answer_waits);
+        Database {
+            answers: Some(answers.count),
+            connection_wait_us: self.connection_waits.since(earlier.connection_waits).mean_us(),
+            answer_wait_us: answers.mean_us(),
+            connects: Some(self.connects.saturating_sub(earlier.connects)),
+            errors: errors.collect(),
+            ..Database::default()
+        }
+    }
+}
+
+impl Waits {
+    fn since(self, earlier: Self) -> Self {
+        let Self { count, sum_us } = self;
+        Self { count: count.saturating_sub(earlier.count), sum_us: sum_us.saturating_sub(earlier.sum_us) }
+    }
+
+    fn mean_us(self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum_us as f64 / self.count as f64)
+    }
+}
+
 impl ServerMemory {
     fn parse(&mut self, name: &str, label: &str, value: u64) {
         let figure = match (name, label) {
@@ -179,6 +256,28 @@ mod tests {
         let error = ServerCounters::fetch(address).unwrap_err().to_string();
         assert!(error.contains("the answer is too long"), "{error}");
         server.join().unwrap();
+    }
+
+    #[test]
+    fn the_database_is_what_has_happened_since() {
+        let text = |connects: u64, waited: f64| {
+            format!(
+                "c10k_db_connects_total {connects}\nc10k_db_errors_total{{kind=\"pool_timeout\"}} {connects}\n\
+                 c10k_db_errors_total{{kind=\"timeout\"}} 7\nc10k_db_connection_wait_seconds_bucket{{le=\"0.001\"}} 5\n\
+                 c10k_db_connection_wait_seconds_sum 0.5\nc10k_db_connection_wait_seconds_count 4\n\
+                 c10k_db_answer_wait_seconds_sum {waited}\nc10k_db_answer_wait_seconds_count {connects}\n"
+            )
+        };
+        let [earlier, now] = [text(2, 1.5), text(5, 4.5)].map(|text| ServerCounters::parse(&text).database.unwrap());
+        let expected = Database {
+            answers: Some(3),
+            answer_wait_us: Some(1_000_000.0),
+            connects: Some(3),
+            errors: [("pool_timeout".to_owned(), 3)].into(),
+            ..Database::default()
+        };
+        assert_eq!(now.since(&earlier), expected);
+        assert_eq!(ServerCounters::parse("c10k_connections_open 12\n").database, None);
     }
 
     #[test]

@@ -81,6 +81,10 @@ pub(crate) fn start(
     set_child_subreaper(true).context("cannot become the reaper of the server's processes")?;
     let (mut lifeline, theirs) = UnixStream::pair().context("no socket pair for the server's guard")?;
     let mut command = args.command("guard");
+    // The result records the server's flags, so none may come from loadtest's environment.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("C10K_")) {
+        command.env_remove(name);
+    }
     // A process group of its own: Ctrl-C on the terminal goes to loadtest alone, which then stops the server.
     command.process_group(0).stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
     prepare(&mut command);
@@ -107,10 +111,6 @@ impl LaunchArgs {
             command.arg("--nofile").arg(limit.to_string());
         }
         command.arg("--").args(&self.argv);
-        // The result records the server's flags, so none may come from the environment.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("C10K_")) {
-            command.env_remove(name);
-        }
         command
     }
 }

@@ -34,6 +34,11 @@ pub(crate) enum MemorySource {
     Nothing,
 }
 
+/// What `/proc` shows of the process tree at `pid`; `None` if it is gone.
+pub(crate) fn of_tree(pid: i32) -> Option<Memory> {
+    meter::ledger(pid).ok().map(|ledger| with_ledger(&Memory::default(), &ledger))
+}
+
 impl MemorySource {
     /// Creates a cgroup, if this machine allows it.
     pub(crate) fn open() -> Self {
@@ -155,8 +160,7 @@ impl MemorySource {
                      ended threads is missing"
                 );
                 warnings.push(Warning::new(WarningKind::Meter, text));
-                pid.and_then(|pid| meter::ledger(pid).ok())
-                    .and_then(|ledger| with_ledger(&Memory::default(), &ledger).ledger_total_bytes())
+                pid.and_then(of_tree).and_then(|memory| memory.ledger_total_bytes())
             }
             MemorySource::Remote(remote) => remote.current_bytes(),
             MemorySource::Nothing => None,

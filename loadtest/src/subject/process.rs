@@ -71,8 +71,23 @@ impl ServerProcess {
         cpus: Option<&Cpus>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
+        Self::spawn_with(name, argv, &[], join_paths, cpus, interrupt)
+    }
+
+    /// Starts `argv` with these variables in its environment, where other users cannot read them.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn spawn_with(
+        name: &'static str,
+        argv: &[String],
+        secrets: &[(&str, &str)],
+        join_paths: &[PathBuf],
+        cpus: Option<&Cpus>,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let piped = |command: &mut Command| {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.envs(secrets.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
         };
         let started = launch::start(argv, join_paths, cpus, piped);
         let mut guarded = started.with_context(|| format!("{name} cannot be started"))?;

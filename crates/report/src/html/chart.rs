@@ -113,13 +113,13 @@ fn mark_places(marks: &[LegendMark]) -> impl Iterator<Item = i32> {
 pub(super) struct LegendMark {
     /// As SVG, [`SAMPLE`] in size.
     drawing: String,
-    meaning: &'static str,
+    meaning: String,
 }
 
 impl LegendMark {
     /// A mark as drawn by `content`.
-    pub(super) fn new(meaning: &'static str, content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Self> {
-        Ok(Self { drawing: draw(SAMPLE, content)?.2, meaning })
+    pub(super) fn new(meaning: impl Into<String>, content: impl Fn(&Canvas<'_>) -> Result<()>) -> Result<Self> {
+        Ok(Self { drawing: draw(SAMPLE, content)?.2, meaning: meaning.into() })
     }
 
     /// These marks as a list for the page.

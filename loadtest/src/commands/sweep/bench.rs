@@ -121,6 +121,7 @@ impl<'a> Bench<'a> {
             duration: Duration::from_millis(self.plan.duration_ms),
             rate: None,
             db_wait: self.db_wait,
+            database: None,
             timeout: Duration::from_millis(self.plan.timeout_ms),
             ram_limit_bytes: self.plan.ram_limit_bytes,
             cpus: None,

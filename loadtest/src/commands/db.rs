@@ -1,0 +1,228 @@
+//! `loadtest db`: how many connections to a real database are enough, with each server, and what they cost.
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use common::db::Latency;
+use load::ThisProcess;
+use quantity::format;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+use results::event::{self, Event, Sink as _};
+use results::pools::PoolStudy;
+use results::{RunResult, Target};
+
+use super::flags::time;
+use super::target_choice::{TargetChoice, chosen};
+use crate::machine::host;
+use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
+use crate::machine::terminal::{print, say, warn};
+use crate::machine::walls::Asked;
+use crate::measure::target::{self, Location, TargetSpec};
+use crate::output::events::EventArgs;
+use crate::output::files::{self, OutputArgs, Outputs};
+use crate::subject::build;
+use crate::subject::postgres::{AskedDatabase, Postgres};
+
+/// The variable with the URL of a database of the user's own. Not a flag: others can read a command line.
+const VARIABLE: &str = "C10K_DB";
+/// How long a request may wait for its connection: with a pool of 1 longer than any run, and that is what is measured.
+const POOL_TIMEOUT: &str = "10m";
+/// How long to start, hold, stop and meter takes, beside the window.
+const OVERHEAD: Duration = Duration::from_secs(9);
+/// Connections that PostgreSQL lets in beside the pool: for who looks at it.
+const SPARE: usize = 5;
+
+/// Find how many connections to a real PostgreSQL are enough for many clients, and which server does best with them
+///
+/// Each run starts a PostgreSQL of its own in a temporary folder (Debian: apt-get install postgresql pgbouncer) and a
+/// fresh server with a pool of one size, holds all clients' connections, and measures how long requests wait for a
+/// connection and how long for the answer. prefork is also measured with PgBouncer between, which then has the pool: its
+/// processes cannot share connections, and alone they connect for each query.
+///
+/// To ask a database of your own, put its URL into the variable C10K_DB, and make the tables of scripts/people.sql there.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The tables are on stdout, with what is enough. Exit status: 0 measured; 1 a run failed; 130 interrupted: \
+                        the tables have what was measured."
+)]
+pub(crate) struct DbArgs {
+    /// The servers to measure, separated by commas [default: all that can ask a database]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    target: Option<Vec<TargetChoice>>,
+
+    /// Numbers of connections to the database, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count, default_value = "1,10,50,100,500,1k")]
+    pool: Vec<usize>,
+
+    /// How many clients the server has
+    #[arg(short, long, value_name = "N", value_parser = quantity::positive_count, default_value = "10k")]
+    connections: usize,
+
+    /// How long each query takes in the database besides (pg_sleep); 0s for its own time alone
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration, default_value = "10ms")]
+    db_wait: Duration,
+
+    /// How many times to measure each
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
+    rounds: u32,
+
+    /// How long each run takes: 10, 10s, 2m, 500ms
+    #[arg(short, long, value_name = "TIME", value_parser = time, default_value = "5s")]
+    duration: Duration,
+
+    /// When to give up on a request
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    timeout: Duration,
+
+    /// The seed of the random order [default: the time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    #[command(flatten)]
+    outputs: OutputArgs,
+
+    #[command(flatten)]
+    events: EventArgs,
+
+    /// Flags for the servers
+    #[arg(last = true, value_name = "FLAGS")]
+    server_flags: Vec<String>,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cell {
+    target: Target,
+    pool: usize,
+    through_pgbouncer: bool,
+    round: u32,
+}
+
+/// Measures all cells, and prints the tables.
+pub(crate) fn run(args: &DbArgs) -> Result<ExitCode> {
+    let targets = args.targets()?;
+    host::prepare_for(&Asked::new(args.connections, &targets))?.iter().for_each(warn);
+    let given = env::var(VARIABLE).ok().filter(|url| !url.is_empty());
+    let outputs = Outputs::prepare(&args.outputs, true)?;
+    let interrupt = Interrupt::install()?;
+    let mut sinks = args.events.sinks(&outputs)?;
+    if given.is_none() {
+        // What is missing shows before anything is built or measured.
+        drop(Postgres::start(SPARE, None, &interrupt)?);
+    }
+    let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    let cells = args.order(&targets, given.is_none());
+    let time = (args.duration + OVERHEAD) * cells.len() as u32;
+    say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
+    let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
+    sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });
+    let mut results: Vec<RunResult> = Vec::new();
+    for cell in cells {
+        if interrupt.is_raised() {
+            break;
+        }
+        let location = Location::Local(&executables[&cell.target]);
+        // Each run has a fresh database: no backend of the run before is left, and none has grown.
+        let own = match given {
+            Some(_) => None,
+            None => match cell.start_database(&interrupt) {
+                Err(_) if interrupt.is_raised() => break,
+                own => Some(own?),
+            },
+        };
+        let database = cell.asked(own.as_ref(), given.as_deref());
+        let result = target::run(cell.target, location, &args.spec(cell, database), &interrupt, &mut sinks);
+        result.failure.iter().for_each(say);
+        results.push(result);
+        // The last write repeats one that fails.
+        let _ = outputs.write(&results);
+    }
+    let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
+    let printed = print(&PoolStudy::new(&results).map_or_else(String::new, |study| report::pools::text(&study)));
+    written.and(printed)?;
+    Ok(match interrupt.is_raised() {
+        true => ExitCode::from(EXIT_STATUS),
+        false if results.iter().all(RunResult::is_sound) => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+impl DbArgs {
+    /// The servers that can ask a database.
+    fn targets(&self) -> Result<Vec<Target>> {
+        let chosen = chosen(self.target.as_deref().unwrap_or(&[TargetChoice::All]));
+        let targets: Vec<_> = chosen.into_iter().filter(|target| *target != Target::AsyncUring).collect();
+        ensure!(
+            !targets.is_empty(),
+            "async-uring cannot ask a database: its own driver waits for sockets of clients only"
+        );
+        Ok(targets)
+    }
+
+    /// All cells, round after round, each round in its own random order.
+    fn order(&self, targets: &[Target], has_bouncer: bool) -> Vec<Cell> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut random = SmallRng::seed_from_u64(self.seed.unwrap_or(u64::from(since_1970.subsec_micros())));
+        let mut order = Vec::new();
+        for round in 1..=self.rounds {
+            let cells = targets.iter().flat_map(|&target| {
+                let ways = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
+                let sized = move |through_pgbouncer| {
+                    self.pool.iter().map(move |&pool| Cell { target, pool, through_pgbouncer, round })
+                };
+                ways.iter().copied().flat_map(sized)
+            });
+            let mut cells: Vec<_> = cells.collect();
+            cells.shuffle(&mut random);
+            order.extend(cells);
+        }
+        order
+    }
+
+    fn spec(&self, cell: Cell, database: AskedDatabase) -> TargetSpec {
+        let mut flags = vec!["--db-pool-timeout".to_owned(), POOL_TIMEOUT.to_owned()];
+        flags.extend(["--db-timeout".to_owned(), POOL_TIMEOUT.to_owned()]);
+        flags.extend(["--db-queue".to_owned(), self.connections.to_string()]);
+        // Behind PgBouncer each process keeps a connection of its own.
+        if !cell.through_pgbouncer {
+            flags.extend(["--db-pool".to_owned(), cell.pool.to_string()]);
+        }
+        flags.extend(self.server_flags.iter().cloned());
+        TargetSpec {
+            connections: self.connections,
+            duration: self.duration,
+            rate: None,
+            db_wait: Latency::Fixed(self.db_wait),
+            database: Some(database),
+            timeout: self.timeout,
+            ram_limit_bytes: None,
+            cpus: None,
+            server_flags: flags,
+            round: Some(cell.round),
+            place: Arc::new(ThisProcess),
+        }
+    }
+}
+
+impl Cell {
+    fn start_database(self, interrupt: &Interrupt) -> Result<Postgres> {
+        let bouncer = self.through_pgbouncer.then_some(self.pool);
+        Postgres::start(self.pool + SPARE, bouncer, interrupt)
+    }
+
+    /// What the server asks: loadtest's own database, or the one that was given.
+    fn asked(self, own: Option<&Postgres>, given: Option<&str>) -> AskedDatabase {
+        AskedDatabase {
+            url: own.map_or(given.unwrap_or_default(), |own| &own.url).to_owned(),
+            pool: self.pool,
+            through_pgbouncer: self.through_pgbouncer,
+            pid: own.and_then(Postgres::pid),
+        }
+    }
+}
