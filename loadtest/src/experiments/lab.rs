@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
 use load::ThisProcess;
+use load::net::Sources;
 use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
@@ -216,6 +217,8 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         server_flags: Vec::new(),
         round: None,
         place: Arc::new(ThisProcess),
+        processes: 1,
+        sources: Sources::default(),
     }
 }
 

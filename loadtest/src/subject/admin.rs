@@ -80,6 +80,28 @@ impl ServerCounters {
         }
     }
 
+    /// Fetches those of all processes of a server, one after the other, and adds them up. What several processes use is read
+    /// from outside: the memory is that of the first.
+    pub(crate) fn fetch_all(admins: &[SocketAddr]) -> io::Result<Self> {
+        let all = admins.iter().map(|&admin| Self::fetch(admin));
+        all.reduce(|sum, next| Ok(sum?.plus(next?))).unwrap_or_else(|| Ok(Self::default()))
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            answered: self.answered + other.answered,
+            waiting: self.waiting + other.waiting,
+            waiting_peak: self.waiting_peak + other.waiting_peak,
+            queued: self.queued + other.queued,
+            spawn_failures: self.spawn_failures + other.spawn_failures,
+            is_limited_by_open_files: self.is_limited_by_open_files || other.is_limited_by_open_files,
+            memory: self.memory,
+        }
+    }
+
     /// Parses Prometheus' text format.
     fn parse(text: &str) -> Self {
         let mut counters = Self::default();
