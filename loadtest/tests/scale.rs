@@ -166,7 +166,7 @@ fn several_processes_are_one_server() {
     assert_eq!((&result["memory"]["processes"], &result["server"]["exit"]), (&2.into(), &"exit status 0".into()));
     assert!(result["memory"]["pss_bytes"].is_u64() && result["server"]["cpu_s"].as_f64() > Some(0.0), "{result}");
     // A part, a tenth of it, and 64.
-    let command: Vec<_> = result["server"]["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let command: Vec<_> = result["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(command.join(" ").contains("--max-connections 284 --reuse-port"), "{command:?}");
 }
 

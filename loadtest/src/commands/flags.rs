@@ -127,7 +127,8 @@ pub(crate) struct Flags {
 
     /// With --target: so many processes of each server, which share its port (SO_REUSEPORT) and are metered as one. Each has
     /// descriptors of its own
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = quantity::positive_count, requires = "target", conflicts_with = "remote")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = quantity::positive_count, requires = "target",
+        conflicts_with_all = ["remote", "url", "null"])]
     processes: usize,
 
     /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root

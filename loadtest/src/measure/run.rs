@@ -39,6 +39,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the users may take to fall out of step, on top of three waits.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often, and how long in between, to look whether a server that does not answer has died.
+const DEATH_POLLS: u32 = 10;
+const DEATH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a remote server may take to come back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -425,8 +428,10 @@ impl Run<'_> {
                 Ok(counters)
             }
             Err(error) => {
-                // If the server has just died, that is the cause.
-                self.pause(Duration::from_millis(100))?;
+                // If the server has just died, that is the cause. On a busy machine its end is seen only after a moment.
+                for _ in 0..DEATH_POLLS {
+                    self.pause(DEATH_POLL_INTERVAL)?;
+                }
                 let silence = format!("the server does not answer on its admin port: {error}");
                 Err(self.explain_silence(own).unwrap_or(Stopped::Failed(silence)))
             }
