@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,15 +36,41 @@ const SHARED: [&str; 12] = [
     "3s",
 ];
 
-fn start(arguments: &[&str]) -> Child {
-    // Whoever runs the tests in the background of a shell ignores SIGINT, and so would loadtest.
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_loadtest")]).args(arguments);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A running loadtest, which ends with the test.
+struct Loadtest(Option<Child>);
+
+impl Loadtest {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        Self(Some(command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.as_ref().unwrap().id() as i32
+    }
+
+    fn output(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+
+    fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.as_mut().unwrap().stdout.take().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Loadtest {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn run(arguments: &[&str]) -> Output {
-    start(arguments).wait_with_output().unwrap()
+    Loadtest::start(arguments).output()
 }
 
 /// All that was printed.
@@ -66,12 +95,12 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The servers that a loadtest has started.
-fn servers_of(loadtest: &Child) -> Vec<i32> {
+fn servers_of(loadtest: &Loadtest) -> Vec<i32> {
     let is_server = |pid: &i32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         name.starts_with("server-") && !is_gone(*pid)
     };
-    meter::process_tree(loadtest.id() as i32).into_iter().filter(is_server).collect()
+    meter::process_tree(loadtest.pid()).into_iter().filter(is_server).collect()
 }
 
 fn is_gone(pid: i32) -> bool {
@@ -120,7 +149,7 @@ fn all_addresses_are_used_and_all_processes_and_a_signal_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (json, events) = (json_in(&directory), directory.path().join("events.jsonl"));
     let files = ["-d", "10m", "--json", json.to_str().unwrap(), "--events", events.to_str().unwrap()];
-    let loadtest = start(&[&SHARED[..], &files].concat());
+    let loadtest = Loadtest::start(&[&SHARED[..], &files].concat());
     let of_clients = |port: u16| {
         let mut counts = BTreeMap::<Ipv4Addr, usize>::new();
         let clients = established().into_iter().filter(|connection| connection.remote.1 == port);
@@ -133,9 +162,8 @@ fn all_addresses_are_used_and_all_processes_and_a_signal_leaves_nothing() {
         port.is_some_and(|port| of_clients(port).values().sum::<usize>() == CONNECTIONS)
     });
     let port = port.unwrap();
-    // Each worker takes the three in turn for its 200.
-    let expected = [134, 134, 132].into_iter().zip(1..).map(|(count, last)| (Ipv4Addr::new(127, 0, 0, last), count));
-    assert_eq!(of_clients(port), expected.collect());
+    let counts = of_clients(port);
+    assert!(counts.len() == 3 && counts.values().all(|count| *count > CONNECTIONS / 4), "{counts:?}");
     let servers = servers_of(&loadtest);
     let held = |pid: &i32| {
         let inodes = socket_inodes(*pid);
@@ -145,9 +173,9 @@ fn all_addresses_are_used_and_all_processes_and_a_signal_leaves_nothing() {
     let counts: Vec<_> = servers.iter().map(held).collect();
     assert!(counts.len() == 2 && counts.iter().all(|count| *count > CONNECTIONS / 4), "{counts:?}");
 
-    let tree = meter::process_tree(loadtest.id() as i32);
-    kill(Pid::from_raw(loadtest.id() as i32), Signal::SIGTERM).unwrap();
-    let output = loadtest.wait_with_output().unwrap();
+    let tree = meter::process_tree(loadtest.pid());
+    kill(Pid::from_raw(loadtest.pid()), Signal::SIGTERM).unwrap();
+    let output = loadtest.output();
     assert_eq!(output.status.code(), Some(130), "{}", printed(&output));
     assert_eq!(read_json(&json)["complete"], false);
     wait_until("nothing is left", || tree.iter().all(|pid| is_gone(*pid)));
@@ -174,10 +202,12 @@ fn several_processes_are_one_server() {
 fn every_model_shares_a_port() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_in(&directory);
-    let arguments = ["--target", "prefork,threads,threadpool", "-c", "60", "--processes", "3", "-d", "1s"];
+    let arguments = ["--target", "all", "-c", "60", "--processes", "3", "-d", "1s"];
     let output = run(&[&arguments[..], &["--db-wait", "1s", "--json", json.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", printed(&output));
-    for result in read_json(&json).as_array().unwrap() {
+    let results = read_json(&json);
+    assert_eq!(results.as_array().map(Vec::len), Some(6), "{results}");
+    for result in results.as_array().unwrap() {
         assert_eq!((&result["connections"]["open_peak"], &result["complete"]), (&60.into(), &true.into()), "{result}");
         assert!(result["memory"]["processes"].as_u64() >= Some(3), "{result}");
     }
@@ -187,19 +217,92 @@ fn every_model_shares_a_port() {
 fn a_process_that_dies_is_said_and_the_others_are_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let json = json_in(&directory);
-    let loadtest = start(&[&SHARED[..], &["-d", "10m", "--json", json.to_str().unwrap()]].concat());
+    let loadtest = Loadtest::start(&[&SHARED[..], &["-d", "10m", "--json", json.to_str().unwrap()]].concat());
     wait_until("both processes run", || servers_of(&loadtest).len() == 2);
-    let tree = meter::process_tree(loadtest.id() as i32);
+    let tree = meter::process_tree(loadtest.pid());
     let servers = servers_of(&loadtest);
     wait_until("one has connections", || socket_inodes(servers[1]).len() > CONNECTIONS / 4);
     kill(Pid::from_raw(servers[1]), Signal::SIGKILL).unwrap();
-    let output = loadtest.wait_with_output().unwrap();
+    let output = loadtest.output();
     assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
     let result = read_json(&json);
     assert_eq!((&result["complete"], &result["cause"]), (&false.into(), &"server_died".into()), "{result}");
     let failure = result["failure"].as_str().unwrap();
     assert!(failure.contains("one of 2 processes ended") && failure.contains("SIGKILL"), "{failure}");
     wait_until("nothing is left", || tree.iter().all(|pid| is_gone(*pid)));
+}
+
+/// Writes a program.
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_process_that_does_not_start_is_said_and_the_others_are_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let artifact = format!(
+        r#"{{"reason":"compiler-artifact","target":{{"name":"server-async","kind":["bin"]}},"executable":"{}"}}"#,
+        path("server")
+    );
+    script(Path::new(&path("cargo")), &format!("echo '{artifact}'"));
+    // Only the first can make the folder.
+    let lines = "echo listening on http://127.0.0.1:1; echo admin on http://127.0.0.1:2";
+    let server = format!("mkdir {0} && {{ echo $$ > {0}/pid; {lines}; exec sleep 600; }}", path("first"));
+    script(Path::new(&path("server")), &format!("{server}\necho no second >&2\nexit 1"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--target", "async", "-c", "4", "--processes", "2"]).env("CARGO", path("cargo"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    let said = printed(&output);
+    assert!(said.contains("process 2 of 2: server-async died: exit status 1") && said.contains("no second"), "{said}");
+    let first = fs::read_to_string(path("first/pid")).unwrap().trim().parse().unwrap();
+    wait_until("the first is gone", || is_gone(first));
+}
+
+/// A server that never answers, and where its connections come from.
+fn silent_server() -> (SocketAddr, Arc<Mutex<BTreeSet<IpAddr>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<BTreeSet<IpAddr>>>::default());
+    let peers = seen.clone();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        while let Ok((stream, peer)) = listener.accept() {
+            open.push(stream);
+            peers.lock().unwrap().insert(peer.ip());
+        }
+    });
+    (address, seen)
+}
+
+/// Loads a silent server until its connections come from these addresses of 127.0.0.0/24, and from no others.
+fn load_from(expected: &[&str], arguments: &[&str]) {
+    let (address, seen) = silent_server();
+    let url = format!("http://{address}/");
+    let loadtest = Loadtest::start(&[&["-c", "4", "-d", "10m", &url], arguments].concat());
+    let last = || -> Vec<String> {
+        seen.lock().unwrap().iter().map(|address| address.to_string().replace("127.0.0.", "")).collect()
+    };
+    wait_until("all addresses are used", || last().len() >= expected.len());
+    kill(Pid::from_raw(loadtest.pid()), Signal::SIGTERM).unwrap();
+    let output = loadtest.output();
+    assert_eq!(last(), expected, "{}", printed(&output));
+}
+
+#[test]
+fn a_url_is_loaded_from_the_addresses_of_this_process_or_of_the_worker() {
+    // The first is that of a look whether somebody listens.
+    load_from(&["1", "5", "7", "8"], &["--bind", "127.0.0.5,127.0.0.7-127.0.0.8"]);
+
+    let token = tempfile::NamedTempFile::new().unwrap();
+    fs::write(token.path(), "a token of the tests").unwrap();
+    let token = ["--token-file", token.path().to_str().unwrap()];
+    let arguments = ["worker", "--listen", "127.0.0.1:0", "--bind", "127.0.0.9-127.0.0.10"];
+    let mut worker = Loadtest::start(&[&arguments[..], &token].concat());
+    let line = worker.first_line();
+    let address = line.trim().strip_prefix("listening on ").unwrap();
+    load_from(&["1", "9", "10"], &["--workers", address, token[0], token[1]]);
 }
 
 #[test]
