@@ -39,6 +39,10 @@ Examples:
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
 
+  More connections than a process has files, and an address has ports:
+    loadtest --target async-codec -c 100k --processes 7 --workers 7 \\
+        --bind 127.0.0.1-127.0.0.8 --db-wait 10s
+
   Like wrk: 200 connections on 2 threads for half a minute against a running
   server, with percentiles:
     loadtest -c 200 -t 2 -d 30s --latency http://127.0.0.1:8084/

@@ -13,6 +13,7 @@ pub(crate) mod remote;
 
 use std::env;
 use std::fs;
+use std::mem;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -51,11 +52,30 @@ pub(crate) enum MeteredServer {
 #[error("too little memory to start (OOM)")]
 pub(crate) struct OomKilled(pub(crate) u64);
 
+/// How to start one of this project's servers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launch<'a> {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Its program and its flags.
+    pub(crate) argv: &'a [String],
+    /// How many processes share its port, and are metered as one server.
+    pub(crate) processes: usize,
+    /// The URL of the database that it asks, for its environment, which other users cannot read.
+    pub(crate) database_url: Option<&'a str>,
+    /// The CPUs that it may use.
+    pub(crate) cpus: Option<&'a Cpus>,
+    /// The limit on its RAM.
+    pub(crate) ram_limit_bytes: Option<u64>,
+}
+
 /// A server and the source of its RAM figures.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    server: Option<ServerProcess>,
-    pid: Option<i32>,
+    /// Those that loadtest started: one, or several that share a port.
+    servers: Vec<ServerProcess>,
+    /// The roots of their process trees.
+    pids: Vec<i32>,
     memory_source: MemorySource,
     memory: Memory,
     warnings: Vec<Warning>,
@@ -71,36 +91,40 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts one of this project's servers, which asks this database if there is one. Returns its address and that of its
-    /// admin port.
+    /// Starts one of this project's servers. Returns its address and those of its processes' admin ports.
     ///
     /// # Errors
-    /// It cannot be started, or exits.
-    pub(crate) fn launch(
-        name: &'static str,
-        argv: &[String],
-        database_url: Option<&str>,
-        cpus: Option<&Cpus>,
-        ram_limit_bytes: Option<u64>,
-        interrupt: &Interrupt,
-    ) -> Result<(Self, SocketAddr, SocketAddr)> {
+    /// One of the processes cannot be started, or exits.
+    pub(crate) fn launch(launch: &Launch<'_>, interrupt: &Interrupt) -> Result<(Self, SocketAddr, Vec<SocketAddr>)> {
+        let &Launch { name, argv, processes, database_url, cpus, ram_limit_bytes } = launch;
         let memory_source = MemorySource::open();
         memory_source.limit(ram_limit_bytes)?;
-        let start = || {
-            let secrets: Vec<_> = database_url.iter().map(|url| ("C10K_DB", *url)).collect();
-            let join_paths = memory_source.join_paths();
+        let join_paths = memory_source.join_paths();
+        let secrets: Vec<_> = database_url.iter().map(|url| ("C10K_DB", *url)).collect();
+        let start = |argv: &[String]| -> Result<_> {
             let mut server = ServerProcess::spawn_with(name, argv, &secrets, &join_paths, cpus, interrupt)?;
             let address = server.read_address("listening on http://")?;
             let admin = server.read_address("admin on http://")?;
             Ok((server, address, admin))
         };
-        let (server, address, admin) = start().map_err(|error: Error| match memory_source.oom_kills() {
+        let start_all = || {
+            let (first, address, admin) = start(argv)?;
+            let (mut servers, mut admins) = (vec![first], vec![admin]);
+            for number in 2..=processes {
+                let started = start(&listening_at(argv, address));
+                let (server, _, admin) = started.with_context(|| format!("process {number} of {processes}"))?;
+                servers.push(server);
+                admins.push(admin);
+            }
+            Ok((servers, address, admins))
+        };
+        let (servers, address, admins) = start_all().map_err(|error: Error| match memory_source.oom_kills() {
             Some(kills @ 1..) => error.context(OomKilled(kills)),
             _ => error,
         })?;
-        let mut subject = Self::new(Some(server.pid()), Some(server), memory_source, cpus);
+        let mut subject = Self::started(servers, memory_source, cpus);
         subject.memory.limit_bytes = ram_limit_bytes;
-        Ok((subject, address, admin))
+        Ok((subject, address, admins))
     }
 
     /// Starts the server if `choice` says so, and waits until `url` accepts a connection.
@@ -109,11 +133,11 @@ impl Subject {
     /// The server cannot be started, exits or does not listen, or there is no such process.
     pub(crate) fn open(choice: &MeteredServer, url: &Url, cpus: Option<&Cpus>, interrupt: &Interrupt) -> Result<Self> {
         match choice {
-            MeteredServer::Unknown => Ok(Self::new(None, None, MemorySource::Nothing, None)),
+            MeteredServer::Unknown => Ok(Self::new(Vec::new(), MemorySource::Nothing, None)),
             MeteredServer::Admin(url) => Self::remote(url.connectable_address()?),
             MeteredServer::Pid(pid) => {
                 meter::ledger(*pid).with_context(|| format!("--pid {pid} cannot be metered"))?;
-                let subject = Self::new(Some(*pid), None, MemorySource::running(), Cpus::allowed(*pid).as_ref());
+                let subject = Self::new(vec![*pid], MemorySource::running(), Cpus::allowed(*pid).as_ref());
                 Ok(subject.with_owner_checked(url))
             }
             MeteredServer::Exec(command) => {
@@ -124,7 +148,7 @@ impl Subject {
                 let argv = ["sh", "-c", command].map(String::from);
                 let mut server = ServerProcess::spawn("--exec", &argv, &memory_source.join_paths(), cpus, interrupt)?;
                 server.wait_until_listening(|| url.connectable_address().is_ok())?;
-                Ok(Self::new(Some(server.pid()), Some(server), memory_source, cpus).with_owner_checked(url))
+                Ok(Self::started(vec![server], memory_source, cpus).with_owner_checked(url))
             }
         }
     }
@@ -132,7 +156,7 @@ impl Subject {
     /// With a warning if others listen at the URL's port than those who are metered, such as a container behind its client.
     fn with_owner_checked(mut self, url: &Url) -> Self {
         let in_cgroup = self.memory_source.cgroup().and_then(|cgroup| cgroup.pids().ok());
-        let metered = in_cgroup.unwrap_or_else(|| self.pid.map(meter::process_tree).unwrap_or_default());
+        let metered = in_cgroup.unwrap_or_else(|| self.pids.iter().flat_map(|&pid| meter::process_tree(pid)).collect());
         if meter::listens_at(&metered, url.port()) == Some(false) {
             let text = format!(
                 "none of the metered processes listens at port {}: RAM and CPU time are not those of the server that answers",
@@ -148,7 +172,7 @@ impl Subject {
     /// # Errors
     /// It does not answer.
     pub(crate) fn remote(admin: SocketAddr) -> Result<Self> {
-        Ok(Self::new(None, None, MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?)), None))
+        Ok(Self::new(Vec::new(), MemorySource::Remote(Box::new(RemoteMemory::fetch(admin)?)), None))
     }
 
     /// Starts a program that is no server, and waits until it says `ready`.
@@ -160,12 +184,12 @@ impl Subject {
         let mut program = ServerProcess::spawn(name, argv, &memory_source.join_paths(), None, interrupt)?;
         let line = program.read_line()?;
         ensure!(line == ready, "{name} printed {line:?} instead of {ready:?}");
-        Ok(Self::new(Some(program.pid()), Some(program), memory_source, None))
+        Ok(Self::started(vec![program], memory_source, None))
     }
 
-    /// The pid of the root of its process tree.
+    /// The pid of the root of its process tree, or of the first.
     pub(crate) fn pid(&self) -> Option<i32> {
-        self.pid
+        self.pids.first().copied()
     }
 
     /// What it costs now in bytes, kernel memory included: the charge of its cgroup, or what `/proc` shows of it.
@@ -196,17 +220,23 @@ impl Subject {
         let mut server = ServerProcess::spawn("the null server", &argv, &memory_source.join_paths(), cpus, interrupt)?;
         let url = format!("http://{}/", server.read_address("listening on http://")?);
         let url = Url::parse(&url).map_err(|error| anyhow!(error))?;
-        Ok((Self::new(Some(server.pid()), Some(server), memory_source, cpus), url))
+        Ok((Self::started(vec![server], memory_source, cpus), url))
+    }
+
+    /// These processes, as one server.
+    fn started(servers: Vec<ServerProcess>, memory_source: MemorySource, cpus: Option<&Cpus>) -> Self {
+        let pids = servers.iter().map(ServerProcess::pid).collect();
+        Self { servers, ..Self::new(pids, memory_source, cpus) }
     }
 
     /// A server that listens and has no connections yet, and may use these CPUs; with `None`, those of this thread.
-    fn new(pid: Option<i32>, server: Option<ServerProcess>, memory_source: MemorySource, cpus: Option<&Cpus>) -> Self {
+    fn new(pids: Vec<i32>, memory_source: MemorySource, cpus: Option<&Cpus>) -> Self {
         let (mut memory, mut warnings) = (Memory::default(), Vec::new());
-        memory_source.read_idle(pid, &mut memory, &mut warnings);
+        memory_source.read_idle(&pids, &mut memory, &mut warnings);
         let overflows_before = meter::machine::listen_overflows();
         Self {
-            server,
-            pid,
+            servers: Vec::new(),
+            pids,
             memory_source,
             memory,
             warnings,
@@ -219,26 +249,28 @@ impl Subject {
         }
     }
 
-    /// Whether the server is gone: one that loadtest started, or one that it only meters.
+    /// Whether the server is gone, or one of its processes: of those that loadtest started, or that it only meters.
     pub(crate) fn is_gone(&mut self) -> bool {
-        match (&mut self.server, self.pid) {
-            (Some(server), _) => server.exit().is_some(),
-            (None, Some(pid)) => meter::threads(pid).is_err() || meter::rss_peak_bytes(pid).is_err(),
-            (None, None) => false,
-        }
+        let is_gone = |pid: &i32| meter::threads(*pid).is_err() || meter::rss_peak_bytes(*pid).is_err();
+        if self.servers.is_empty() { self.pids.iter().any(is_gone) } else { self.exit().is_some() }
     }
 
-    /// The exit status of a server that loadtest started, once it has exited.
+    /// The exit status of a server that loadtest started, once it has exited; of several, of the first that has.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
-        self.server.as_mut()?.exit()
+        self.servers.iter_mut().find_map(ServerProcess::exit)
     }
 
     /// Describes the death of a server that loadtest did not stop.
     pub(crate) fn describe_death(&mut self) -> String {
-        let exit = self.exit();
-        match (&self.server, self.pid) {
-            (Some(server), _) => server.describe_death(exit),
-            (None, pid) => format!("the process {} ended", pid.unwrap_or_default()),
+        let processes = self.servers.len();
+        let dead = self.servers.iter_mut().position(|server| server.exit().is_some()).unwrap_or_default();
+        match self.servers.get_mut(dead) {
+            Some(server) => {
+                let exit = server.exit();
+                let death = server.describe_death(exit);
+                if processes > 1 { format!("one of {processes} processes ended: {death}") } else { death }
+            }
+            None => format!("the process {} ended", self.pid().unwrap_or_default()),
         }
     }
 
@@ -296,7 +328,7 @@ impl Subject {
     }
 
     fn cpu_s(&self) -> Option<f64> {
-        self.memory_source.cpu_s(self.pid?)
+        self.memory_source.cpu_s(&self.pids)
     }
 
     /// Records the state at the start of the window. The load generator is this process and those of `client_pids`.
@@ -327,29 +359,13 @@ impl Subject {
 
     /// Reads the ledger, while the connections are still open.
     pub(crate) fn read_ledger(&mut self) {
-        self.memory_source.read_ledger(self.pid, &mut self.memory, &mut self.warnings);
+        self.memory_source.read_ledger(&self.pids, &mut self.memory, &mut self.warnings);
     }
 
     /// Stops a server that loadtest started, within `timeout`, and fills in the result. After an interrupt, answers cut
     /// off in flight are not worth a warning.
     pub(crate) fn close(mut self, timeout: Duration, is_interrupted: bool, result: &mut RunResult) {
-        if let Some(mut server) = self.server.take() {
-            let had_died = server.exit().is_some();
-            server.terminate();
-            let exit = server.wait(Instant::now() + timeout);
-            result.server.exit = Some(exit.map_or("killed by loadtest".into(), describe_exit));
-            let stop_problem = match exit {
-                Some(status) if !status.success() && !had_died && !died_of_sigterm(status) => {
-                    Some(format!("after SIGTERM, the server ended with {}", describe_exit(status)))
-                }
-                Some(_) => None,
-                None => Some(format!("after SIGTERM, the server did not exit within {timeout:?}: killed")),
-            };
-            server.kill();
-            self.warnings
-                .extend(stop_problem.filter(|_| !is_interrupted).map(|text| Warning::new(WarningKind::Server, text)));
-            self.warnings.extend(warnings_of_server(&server));
-        }
+        self.stop(timeout, is_interrupted, result);
         if let MemorySource::Remote(_) = self.memory_source {
             // Even a server that died leaves its last report.
             self.memory_source.read_end(&mut self.memory, &mut self.warnings);
@@ -373,6 +389,25 @@ impl Subject {
         result.warnings.append(&mut self.warnings);
     }
 
+    /// Stops the processes that loadtest started, all at the same time. The result has the exit of the one that died, or else
+    /// of the first that did not end well.
+    fn stop(&mut self, timeout: Duration, is_interrupted: bool, result: &mut RunResult) {
+        let mut servers = mem::take(&mut self.servers);
+        let death = servers.iter_mut().find_map(ServerProcess::exit);
+        let running: Vec<_> =
+            servers.iter_mut().filter_map(|server| server.exit().is_none().then_some(server)).collect();
+        running.iter().for_each(|server| server.terminate());
+        let deadline = Instant::now() + timeout;
+        let exits: Vec<_> = running.into_iter().map(|server| server.wait(deadline)).collect();
+        let is_bad = |exit: &&Option<ExitStatus>| !exit.is_some_and(|status| status.success());
+        let told = death.map(Some).or(exits.iter().find(is_bad).or(exits.first()).copied());
+        result.server.exit = told.map(|exit| exit.map_or("killed by loadtest".into(), describe_exit));
+        let problems = exits.into_iter().filter_map(|exit| stop_problem(exit, timeout)).filter(|_| !is_interrupted);
+        self.warnings.extend(problems.map(|text| Warning::new(WarningKind::Server, text)));
+        servers.iter_mut().for_each(ServerProcess::kill);
+        self.warnings.extend(servers.iter().flat_map(warnings_of_server));
+    }
+
     /// Kills what is left of the server: only an empty cgroup can be removed.
     fn kill_stragglers(&mut self, oom_kills: Option<u64>) {
         if let Some(kills @ 1..) = oom_kills {
@@ -383,6 +418,25 @@ impl Subject {
             self.warnings
                 .push(Warning::new(WarningKind::Left, format!("server processes may still be running: {error}")));
         }
+    }
+}
+
+/// The same command line, listening at `address` instead of at a free port.
+fn listening_at(argv: &[String], address: SocketAddr) -> Vec<String> {
+    let mut argv = argv.to_vec();
+    let value = argv.iter().position(|flag| flag == "--listen").and_then(|flag| argv.get_mut(flag + 1));
+    value.into_iter().for_each(|value| *value = address.to_string());
+    argv
+}
+
+/// What went wrong as a server was stopped.
+fn stop_problem(exit: Option<ExitStatus>, timeout: Duration) -> Option<String> {
+    match exit {
+        Some(status) if !status.success() && !died_of_sigterm(status) => {
+            Some(format!("after SIGTERM, the server ended with {}", describe_exit(status)))
+        }
+        Some(_) => None,
+        None => Some(format!("after SIGTERM, the server did not exit within {timeout:?}: killed")),
     }
 }
 

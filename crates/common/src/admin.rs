@@ -65,7 +65,7 @@ impl Admin {
     /// Those of [`listener::bind`].
     pub fn bind(config: &Config, server: &'static str, max_connections: MaxConnections) -> Result<Option<Self>> {
         let Some(address) = config.admin else { return Ok(None) };
-        let listener = listener::bind("--admin", address, BACKLOG)?;
+        let listener = listener::bind("--admin", address, BACKLOG, false)?;
         listener.set_nonblocking(true)?;
         Ok(Some(Self {
             listener,

@@ -54,6 +54,10 @@ pub struct Config {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BACKLOG, value_parser = backlog, env = "C10K_BACKLOG")]
     pub backlog: u32,
 
+    /// Share the port with other processes that say so too: the kernel spreads new connections over them (SO_REUSEPORT)
+    #[arg(long, value_parser = boolean, env = "C10K_REUSE_PORT")]
+    pub reuse_port: bool,
+
     /// How long a client may take to send the head of a request, from its first byte to its last
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::timeout, env = "C10K_HEADER_TIMEOUT")]
     pub header_timeout: Duration,

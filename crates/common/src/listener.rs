@@ -17,11 +17,12 @@ pub const DEFAULT_BACKLOG: u32 = 4096;
 /// How long to leave `accept` alone after it failed because descriptors or memory ran out.
 pub const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds and listens, as the flag says. The backlog is `backlog` connections, or what the kernel clips it to.
+/// Binds and listens, as the flag says. The backlog is `backlog` connections, or what the kernel clips it to. With
+/// `reuse_port`, other processes that say so too may listen there, and the kernel spreads the connections over them.
 ///
 /// # Errors
 /// The address is in use or not ours: the message says what to do.
-pub fn bind(flag: &str, address: SocketAddr, backlog: u32) -> Result<TcpListener> {
+pub fn bind(flag: &str, address: SocketAddr, backlog: u32, reuse_port: bool) -> Result<TcpListener> {
     let with_advice = |error: io::Error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => "stop whatever listens there, or choose another",
@@ -33,6 +34,7 @@ pub fn bind(flag: &str, address: SocketAddr, backlog: u32) -> Result<TcpListener
     };
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
     socket.bind(&address.into()).map_err(with_advice)?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(with_advice)?;
     warn_if_clipped(backlog);

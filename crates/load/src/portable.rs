@@ -1,12 +1,12 @@
 //! What a load is asked to do, in a form that another process can be told.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Sources};
 use crate::requests::Requests;
 use crate::spec::LoadSpec;
 
@@ -17,6 +17,8 @@ pub struct PortableSpec {
     pub address: SocketAddr,
     /// How many users.
     pub users: usize,
+    /// Where connections come from; with none, the kernel chooses.
+    pub sources: Vec<Ipv4Addr>,
     tls_host: Option<String>,
     greeting: Option<Vec<u8>>,
     request: Vec<u8>,
@@ -34,6 +36,7 @@ impl TryFrom<LoadSpec> for PortableSpec {
         Ok(Self {
             address: spec.endpoint.address,
             users: spec.users,
+            sources: spec.endpoint.sources().addresses().to_vec(),
             tls_host: spec.endpoint.tls_host(),
             greeting: spec.greeting,
             request,
@@ -54,7 +57,7 @@ impl TryFrom<PortableSpec> for LoadSpec {
             None => Endpoint::tcp(spec.address),
         };
         Ok(Self {
-            endpoint,
+            endpoint: endpoint.from_sources(Sources::new(spec.sources))?,
             greeting: spec.greeting,
             requests: Requests::Same(spec.request),
             users: spec.users,

@@ -60,9 +60,9 @@ pub enum Event {
     },
     /// The server listens, and has no connections yet: who wants to watch it can.
     Listening {
-        /// The root of its process tree; null if it does not run here, or is unknown.
+        /// The root of its process tree, of several processes the first's; null if it does not run here, or is unknown.
         pid: Option<i32>,
-        /// The address of its admin port, if it is one of this project's servers.
+        /// The address of its admin port, of several processes the first's, if it is one of this project's servers.
         admin: Option<String>,
         /// The address that it serves, if it is one of this project's servers.
         #[serde(default)]

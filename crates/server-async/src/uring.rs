@@ -63,7 +63,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     limits::check_threads("--threads", threads)?;
     let ring = Ring::new().map_err(with_advice)?;
     let shutdown = Shutdown::install()?;
-    let listener = listener::bind("--listen", config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog, config.reuse_port)?;
     let address = listener.local_addr()?;
     // Those that are accepted have it from the listener.
     SockRef::from(&listener).set_tcp_nodelay(true)?;

@@ -42,7 +42,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     // The connections are the children's. The supervisor only needs some for those that it refuses: as many as there are.
     limits::descriptors()?;
     let shutdown = Shutdown::install()?;
-    let listener = listener::bind("--listen", config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog, config.reuse_port)?;
     let address = listener.local_addr()?;
     let listener = Socket::from(listener);
     listener.set_read_timeout(Some(IDLE_CHILD_TIMEOUT))?;

@@ -72,7 +72,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let max_connections = limits::max_connections(config.max_connections, &[limits::descriptors()?])?;
     limits::check_threads("--workers", cli.workers)?;
     let mut shutdown = UnixStream::from_std(Shutdown::install()?.into_stream());
-    let listener = listener::bind("--listen", config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog, config.reuse_port)?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let mut listener = TcpListener::from_std(listener);

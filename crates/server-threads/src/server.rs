@@ -52,7 +52,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let ceilings = [limits::descriptors()?, limits::threads()];
     let max_connections = limits::max_connections(config.max_connections, &ceilings)?;
     let shutdown = Shutdown::install()?;
-    let listener = listener::bind("--listen", config.listen, config.backlog)?;
+    let listener = listener::bind("--listen", config.listen, config.backlog, config.reuse_port)?;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let admin = Admin::bind(&config, env!("CARGO_BIN_NAME"), max_connections)?;

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use common::db::Latency;
 use load::ThisProcess;
+use load::net::Sources;
 use quantity::format;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -200,6 +201,8 @@ impl DbArgs {
             rate: None,
             db_wait: Latency::Fixed(self.db_wait),
             database: Some(database),
+            processes: 1,
+            sources: Sources::default(),
             timeout: self.timeout,
             ram_limit_bytes: None,
             cpus: None,

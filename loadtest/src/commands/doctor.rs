@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use load::net::Sources;
 use results::target::RECORDED_SWEEP;
 use results::walls::{Diagnosis, SCHEMA, TargetWalls, Wall, first};
 use results::{Target, file};
@@ -33,6 +34,18 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
     target: Vec<TargetChoice>,
 
+    /// As in a run: so many processes of each server
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = quantity::positive_count)]
+    processes: usize,
+
+    /// As in a run: so many workers on this machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = quantity::positive_count)]
+    workers: usize,
+
+    /// As in a run: the addresses that connections come from
+    #[arg(long, value_name = "ADDR-ADDR|ADDR,…")]
+    bind: Option<Sources>,
+
     /// Take the RAM of a connection from these results, as written by loadtest sweep --json FILE [default: from the sweep
     /// that is recorded in the repository]
     #[arg(long, value_name = "FILE")]
@@ -48,7 +61,15 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let json = args.json.as_deref().map(|path| OutputFile::prepare("--json", path)).transpose()?;
     let targets = chosen(&args.target);
     let (servers, ram_source) = args.servers(&targets)?;
-    let asked = Asked { servers, ..Asked::new(args.connections, &targets) };
+    let sources = args.bind.clone().unwrap_or_default();
+    sources.check()?;
+    let asked = Asked {
+        servers,
+        server_processes: args.processes,
+        client_processes: args.workers,
+        sources: sources.count(),
+        ..Asked::new(args.connections, &targets)
+    };
     let diagnosis = diagnosis(&targets, walls(&asked, &Readings::now(), may), args.connections, ram_source);
     if let Some(json) = json {
         json.write(&serde_json::to_vec_pretty(&diagnosis)?)?;

@@ -125,6 +125,12 @@ pub(crate) struct Flags {
     #[arg(short = 'T', long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
 
+    /// With --target: so many processes of each server, which share its port (SO_REUSEPORT) and are metered as one. Each has
+    /// descriptors of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = quantity::positive_count, requires = "target",
+        conflicts_with_all = ["remote", "url", "null"])]
+    processes: usize,
+
     /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root
     #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
     ram_limit: Option<u64>,
@@ -192,6 +198,11 @@ impl Flags {
         }
         let duration = self.duration();
         let from_environment = || Remote::from_environment().map_err(|why| wrong(ErrorKind::InvalidValue, &why));
+        let remotes = if self.remote.is_empty() { from_environment()? } else { self.remote };
+        if self.processes > 1 && !remotes.is_empty() {
+            let why = "--processes is for servers that are started here: unset C10K_REMOTES";
+            return Err(wrong(ErrorKind::ArgumentConflict, why));
+        }
         Ok(MeasureOptions {
             choices: self.target,
             spec: TargetSpec {
@@ -203,12 +214,14 @@ impl Flags {
                 timeout: self.timeout.unwrap_or(Duration::from_secs(60)),
                 ram_limit_bytes: self.ram_limit,
                 cpus: self.cpus,
+                processes: self.processes,
                 server_flags: self.rest,
                 round: None,
                 place: Arc::new(ThisProcess),
+                sources: self.place.sources(),
             },
             place: self.place,
-            remotes: if self.remote.is_empty() { from_environment()? } else { self.remote },
+            remotes,
             slo: self.slo,
             outputs: self.outputs,
             events: self.events,

@@ -11,6 +11,7 @@ use super::slo::{self, SloArgs};
 use super::target_choice::{self, TargetChoice};
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{columns, print, warn};
+use crate::machine::walls::Asked;
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
@@ -62,6 +63,11 @@ impl MeasureOptions {
         self.remote(target).map_or_else(|| Location::Local(&executables[&target]), Location::Remote)
     }
 
+    /// What is asked of this machine.
+    fn asked(&self) -> Asked {
+        Asked { server_processes: self.spec.processes, ..Asked::new(self.spec.connections, &self.local()) }
+    }
+
     /// Whether the result is a list, even if an interrupt leaves one run.
     fn is_series(&self) -> bool {
         self.choices.contains(&TargetChoice::All) || self.choices.len() > 1
@@ -87,7 +93,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = options.events.sinks(&outputs)?;
-    let place = options.place.open(options.spec.connections, &options.local(), interrupt)?;
+    let place = options.place.open(options.asked(), interrupt)?;
     let spec = TargetSpec { place, ..options.spec.clone() };
     let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(Vec::new()) };
     let mut results = Vec::new();
@@ -120,7 +126,7 @@ fn search(options: &MeasureOptions, interrupt: &Interrupt) -> Result<ExitCode> {
     options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
     let mut bench = slo::Bench::new(&options.slo, options.spec.duration, &options.outputs, interrupt)?;
     let mut sinks = options.events.sinks(bench.outputs())?;
-    let place = options.place.open(options.spec.connections, &options.local(), interrupt)?;
+    let place = options.place.open(options.asked(), interrupt)?;
     let Some(executables) = build::build(&options.local(), interrupt)? else { return Ok(EXIT_STATUS.into()) };
     for target in options.targets() {
         bench.search(|step| {

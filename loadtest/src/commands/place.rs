@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
+use load::net::Sources;
 use load::{Place, ThisProcess};
-use results::Target;
 
 use crate::fleet::{Fleet, TokenArgs, Workers};
 use crate::machine::host;
@@ -24,6 +24,11 @@ pub(crate) struct PlaceArgs {
 
     #[command(flatten)]
     token: TokenArgs,
+
+    /// Connect from these addresses of this machine in turn: 127.0.0.1-127.0.0.8, or 10.0.0.2,10.0.0.3. Each has ports of its
+    /// own, some 28,000. Workers on other machines have a --bind of their own
+    #[arg(long, value_name = "ADDR-ADDR|ADDR,…")]
+    bind: Option<Sources>,
 }
 
 impl PlaceArgs {
@@ -32,13 +37,29 @@ impl PlaceArgs {
         self.workers.is_some()
     }
 
-    /// Makes sure that this machine can hold the connections to each of these servers in turn, and gathers the workers.
+    /// Where connections come from.
+    pub(crate) fn sources(&self) -> Sources {
+        self.bind.clone().unwrap_or_default()
+    }
+
+    /// Makes sure that this machine can hold what is asked with these users, and gathers the workers.
     ///
     /// # Errors
-    /// This machine's limits are too low, or a worker does not join.
-    pub(crate) fn open(&self, connections: usize, targets: &[Target], interrupt: &Interrupt) -> Result<Arc<dyn Place>> {
-        let asked = Asked { has_users: !self.is_elsewhere(), ..Asked::new(connections, targets) };
-        host::prepare_for(&asked)?.iter().for_each(warn);
+    /// This machine's limits are too low, an address is not its own, or a worker does not join.
+    pub(crate) fn open(&self, asked: Asked, interrupt: &Interrupt) -> Result<Arc<dyn Place>> {
+        let client_processes = match &self.workers {
+            None => 1,
+            Some(Workers::Started(count)) => *count,
+            // They see to their own limits.
+            Some(Workers::At(_) | Workers::Joining(..)) => 0,
+        };
+        ensure!(
+            client_processes > 0 || self.bind.is_none(),
+            "--bind has addresses of this machine, and the workers are elsewhere: write it to each `loadtest worker`"
+        );
+        let sources = self.sources();
+        sources.check()?;
+        host::prepare_for(&Asked { client_processes, sources: sources.count(), ..asked })?.iter().for_each(warn);
         Ok(match &self.workers {
             None => Arc::new(ThisProcess),
             Some(workers) => Arc::new(Fleet::assemble(workers, &self.token, interrupt)?),

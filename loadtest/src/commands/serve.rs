@@ -184,7 +184,7 @@ fn serve(
     measure: Option<&MeasureOptions>,
 ) -> Result<ExitCode> {
     // Before anything is measured, to find out now if the port is taken.
-    let listener = listener::bind("--listen", listen, BACKLOG)?;
+    let listener = listener::bind("--listen", listen, BACKLOG, false)?;
     let interrupt = Interrupt::install()?;
     let access = Arc::new(Access::to(listen)?);
     let address = listener.local_addr()?;

@@ -21,6 +21,7 @@ use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, print_to_stderr};
+use crate::machine::walls::Asked;
 use crate::measure::run::{self, Ready, RunSpec};
 use crate::output::conditions::{self, Conditions};
 use crate::output::events::EventArgs;
@@ -79,7 +80,7 @@ pub(crate) struct UrlOptions {
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
-    let place = options.place.open(options.connections, &[], &interrupt)?;
+    let place = options.place.open(Asked::new(options.connections, &[]), &interrupt)?;
     if options.slo.is_given() {
         return search(options, &*place, &interrupt);
     }
@@ -164,7 +165,10 @@ impl UrlOptions {
         }
         let request = url.request(&self.headers).into_bytes();
         let specs = |users| {
-            let spec = |users| Ok(self.load_spec(url.endpoint(address)?, users, Requests::Same(request.clone())));
+            let spec = |users| {
+                let endpoint = url.endpoint(address)?.from_sources(self.place.sources())?;
+                Ok(self.load_spec(endpoint, users, Requests::Same(request.clone())))
+            };
             split(users, self.threads).filter(|users| *users > 0).map(spec).collect()
         };
         Ok((place.generator(self.users(), &specs)?, None))
@@ -262,7 +266,7 @@ fn prepare(options: &UrlOptions, file: &ScriptFile, url: &Url, address: SocketAd
             None => script.count_requests_at_once()?,
         };
         script.requests_at_once = *requests_at_once.insert(counted);
-        let endpoint = url.endpoint(thread.address())?;
+        let endpoint = url.endpoint(thread.address())?.from_sources(options.place.sources())?;
         let users = options.users() / options.threads;
         specs.push(options.load_spec(endpoint, users, Requests::From(Box::new(script))));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use load::net::Sources;
 
 use super::flags::time;
 use crate::fleet::{TokenArgs, worker};
@@ -50,6 +51,10 @@ pub(crate) struct WorkerArgs {
 
     #[command(flatten)]
     token: TokenArgs,
+
+    /// Connect from these addresses of this machine in turn: 10.0.0.2-10.0.0.9, or 10.0.0.2,10.0.1.2
+    #[arg(long, value_name = "ADDR-ADDR|ADDR,…")]
+    bind: Option<Sources>,
 }
 
 /// Zero is a time here: not to try again.
@@ -60,10 +65,12 @@ fn patience(text: &str) -> Result<Duration, String> {
 /// Works until the coordinator is gone, or until stopped.
 pub(crate) fn run(args: &WorkerArgs) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
+    let sources = args.bind.clone().unwrap_or_default();
+    sources.check()?;
     match (&args.join, args.listen) {
-        (Some(address), _) => worker::join(address, args.patience, &args.token, &interrupt)?,
+        (Some(address), _) => worker::join(address, args.patience, &args.token, &sources, &interrupt)?,
         (None, Some(address)) => {
-            worker::listen(address, &args.token, &interrupt, |at| print(&format!("listening on {at}\n")))?;
+            worker::listen(address, &args.token, &sources, &interrupt, |at| print(&format!("listening on {at}\n")))?;
         }
         (None, None) => {}
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
 use load::ThisProcess;
+use load::net::Sources;
 use results::claim::{self, Figure, Finding, Missing, Unit};
 use results::event::{Sink, Sinks};
 use results::statistics::Estimate;
@@ -21,7 +22,7 @@ use crate::machine::walls::Asked;
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::subject::admin::ServerCounters;
 use crate::subject::build::{self, Executables};
-use crate::subject::{Subject, launch};
+use crate::subject::{Launch, Subject, launch};
 
 /// No program takes as long, unless it hangs.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(180);
@@ -177,10 +178,16 @@ impl<'a> Lab<'a> {
         self.check_interrupt()?;
         let mut command = build::command(target, &self.executables[&target], Latency::Fixed(wait));
         command.extend(flags.iter().map(ToString::to_string));
-        let package = build::package(target);
-        let (subject, address, admin) =
-            Subject::launch(package, &command, None, None, ram_limit_bytes, self.interrupt)?;
-        Ok(Started { subject, address, admin })
+        let launch = Launch {
+            name: build::package(target),
+            argv: &command,
+            processes: 1,
+            database_url: None,
+            cpus: None,
+            ram_limit_bytes,
+        };
+        let (subject, address, admins) = Subject::launch(&launch, self.interrupt)?;
+        Ok(Started { subject, address, admin: admins[0] })
     }
 
     /// A run as `loadtest --target` makes it, without progress.
@@ -218,6 +225,8 @@ pub(crate) fn spec(connections: usize, wait: Duration, duration: Duration) -> Ta
         server_flags: Vec::new(),
         round: None,
         place: Arc::new(ThisProcess),
+        processes: 1,
+        sources: Sources::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use load::net::Sources;
 use load::{Generator, GooseGenerator, LoadSpec, PortableSpec};
 use results::Warning;
 use results::run::ClientSummary;
@@ -31,11 +32,18 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_LEAD_US: i64 = 10_000_000;
 
 /// Works for the coordinator at `address`, such as `host:9190`, and returns when it has no more to do. It may take
-/// `patience` until the coordinator can be reached.
+/// `patience` until the coordinator can be reached. Connections come from `sources`, or if there are none, from those that the
+/// coordinator names.
 ///
 /// # Errors
 /// It cannot be reached, does not know the token, or is lost.
-pub(crate) fn join(address: &str, patience: Duration, token: &TokenArgs, interrupt: &Interrupt) -> Result<()> {
+pub(crate) fn join(
+    address: &str,
+    patience: Duration,
+    token: &TokenArgs,
+    sources: &Sources,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let token = token.read()?;
     let deadline = Instant::now() + patience;
     let stream = loop {
@@ -48,7 +56,7 @@ pub(crate) fn join(address: &str, patience: Duration, token: &TokenArgs, interru
         }
         ensure!(!interrupt.is_raised(), "interrupted");
     };
-    work(stream, Side::Dialed, &token, interrupt).with_context(|| format!("the coordinator at {address}"))
+    work(stream, Side::Dialed, &token, sources, interrupt).with_context(|| format!("the coordinator at {address}"))
 }
 
 /// Works for one coordinator after the other that connects to `address`, until it is interrupted.
@@ -58,6 +66,7 @@ pub(crate) fn join(address: &str, patience: Duration, token: &TokenArgs, interru
 pub(crate) fn listen(
     address: SocketAddr,
     token: &TokenArgs,
+    sources: &Sources,
     interrupt: &Interrupt,
     ready: impl FnOnce(SocketAddr) -> Result<()>,
 ) -> Result<()> {
@@ -71,7 +80,7 @@ pub(crate) fn listen(
             continue;
         };
         stream.set_nonblocking(false)?;
-        if let Err(error) = work(stream, Side::Listened, &token, interrupt) {
+        if let Err(error) = work(stream, Side::Listened, &token, sources, interrupt) {
             say(format_args!("{peer}: {error:#}"));
         }
     }
@@ -79,14 +88,15 @@ pub(crate) fn listen(
 }
 
 /// Works for the coordinator at the other end.
-fn work(stream: TcpStream, side: Side, token: &Token, interrupt: &Interrupt) -> Result<()> {
+fn work(stream: TcpStream, side: Side, token: &Token, sources: &Sources, interrupt: &Interrupt) -> Result<()> {
     let reader = handshake::shake(&stream, Role::Worker, side, token)?;
     let outbox = Arc::new(Outbox(Mutex::new(stream)));
     outbox.send(&FromWorker::Joined { host: host::describe(None) })?;
     let (sender, orders) = channel();
     let answering = outbox.clone();
     thread::spawn(move || receive(reader, &answering, &sender));
-    obey(&orders, &outbox, interrupt)
+    let users = Users { sources: sources.clone(), ..Users::default() };
+    obey(users, &orders, &outbox, interrupt)
 }
 
 /// Answers at once what the clock shows, and hands on all else.
@@ -110,8 +120,7 @@ fn receive(mut reader: LineReader, outbox: &Outbox, orders: &Sender<Result<ToWor
 }
 
 /// Does what it is told, and says how far it is.
-fn obey(orders: &Receiver<Result<ToWorker>>, outbox: &Outbox, interrupt: &Interrupt) -> Result<()> {
-    let mut users = Users::default();
+fn obey(mut users: Users, orders: &Receiver<Result<ToWorker>>, outbox: &Outbox, interrupt: &Interrupt) -> Result<()> {
     let mut seen_at = Instant::now();
     loop {
         match orders.recv_timeout(SEEN_INTERVAL.saturating_sub(seen_at.elapsed())) {
@@ -148,6 +157,8 @@ impl Outbox {
 /// The users of one run, and what they cost.
 #[derive(Default)]
 struct Users {
+    /// This worker's own addresses to connect from.
+    sources: Sources,
     generator: Option<Box<dyn Generator>>,
     threads: usize,
     /// At the start of the window.
@@ -197,13 +208,25 @@ impl Users {
         if let Some(before) = self.generator.take() {
             before.finish();
         }
-        host::prepare_for(&Asked::new(specs.iter().map(|spec| spec.users).sum(), &[]))?.iter().for_each(warn);
+        let specs: Vec<LoadSpec> = specs.into_iter().map(|spec| self.load_spec(spec)).collect::<Result<_>>()?;
+        let sources = specs.iter().map(|spec| spec.endpoint.sources().count()).max().unwrap_or(1);
+        let asked = Asked { sources, ..Asked::new(specs.iter().map(|spec| spec.users).sum(), &[]) };
+        host::prepare_for(&asked)?.iter().for_each(warn);
         // Resets the peak of our own RSS. Without permission, it stays the peak of all runs so far.
         let _ = fs::write("/proc/self/clear_refs", "5");
-        let specs: Vec<LoadSpec> = specs.into_iter().map(LoadSpec::try_from).collect::<Result<_>>()?;
         let threads = specs.iter().map(|spec| spec.threads).sum();
-        *self = Self { generator: Some(Box::new(GooseGenerator::new(specs)?)), threads, ..Self::default() };
+        let generator: Option<Box<dyn Generator>> = Some(Box::new(GooseGenerator::new(specs)?));
+        *self = Self { generator, threads, sources: self.sources.clone(), ..Self::default() };
         Ok(())
+    }
+
+    /// What the coordinator wants, from this worker's own addresses if it has some.
+    fn load_spec(&self, spec: PortableSpec) -> Result<LoadSpec> {
+        let spec = LoadSpec::try_from(spec)?;
+        let sources = if self.sources.addresses().is_empty() { spec.endpoint.sources() } else { &self.sources };
+        sources.check()?;
+        let endpoint = spec.endpoint.clone().from_sources(sources.clone())?;
+        Ok(LoadSpec { endpoint, ..spec })
     }
 
     fn seen(&self) -> FromWorker {

@@ -57,8 +57,8 @@ fn check(walls: &[Wall], connections: usize, targets: &[Target]) -> Result<Vec<S
         && targets.iter().all(stops)
     {
         bail!(
-            "this machine cannot hold {connections} connections: {}; or hold fewer with -c {}. `loadtest doctor -c \
-             {connections}` shows all limits",
+            "this machine cannot hold {connections} connections: {}; or hold fewer with -c {}, or share them \
+             out with --processes, --workers and --bind. `loadtest doctor -c {connections}` shows all limits",
             report::walls::sentence(first),
             most(&hit, targets)
         );

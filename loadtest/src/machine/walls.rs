@@ -15,6 +15,8 @@ const PORTS_BESIDES: usize = 256;
 const CLIENT_BYTES: (u64, u64) = (15_000_000, 13_000);
 /// Data that waits to be read takes a page at least; at each end of a connection there may be some.
 const PAGES_QUEUED: u64 = 1;
+/// Room in each of several processes of a server, besides its part and a tenth of it.
+const SPARE_ROOM: usize = 64;
 /// Ports that may be used without being root.
 const MOST_PORTS: usize = 65_536 - 1_024;
 
@@ -26,8 +28,12 @@ pub(crate) struct Asked {
     /// The servers that are to run here, one at a time, and the RAM of each, if that was ever measured; none if the server is
     /// elsewhere.
     pub(crate) servers: Vec<Server>,
-    /// Whether the users run in this process. Workers see to their own limits.
-    pub(crate) has_users: bool,
+    /// Processes of a server, which share its port.
+    pub(crate) server_processes: usize,
+    /// Processes of the users on this machine. Workers on others see to their own limits.
+    pub(crate) client_processes: usize,
+    /// Addresses that the connections come from.
+    pub(crate) sources: usize,
 }
 
 /// A server, and the RAM that it takes, if that was ever measured.
@@ -86,7 +92,7 @@ impl Asked {
     /// So many connections to each of these servers in turn, which take the RAM that is recorded.
     pub(crate) fn new(connections: usize, targets: &[Target]) -> Self {
         let servers = targets.iter().map(|&target| (target, RamCost::recorded(target))).collect();
-        Self { connections, servers, has_users: true }
+        Self { connections, servers, server_processes: 1, client_processes: 1, sources: 1 }
     }
 
     /// The servers.
@@ -134,13 +140,17 @@ enum Moves {
         per_connection: u64,
         besides: u64,
     },
-    Ports,
+    Ports {
+        sources: usize,
+    },
     TcpPages {
         ends: u64,
     },
-    /// A limit for processes.
-    Limit(limits::Wall, Option<PathBuf>),
-    OwnFiles,
+    /// A limit for so many processes of a server.
+    Limit(limits::Wall, usize, Option<PathBuf>),
+    OwnFiles {
+        processes: usize,
+    },
 }
 
 impl Draft {
@@ -178,15 +188,16 @@ impl Moves {
             Moves::Sysctl { per_connection, besides } => {
                 sysctl((per_connection * connections as u64 + besides).to_string())
             }
-            Moves::Ports if connections + PORTS_BESIDES > MOST_PORTS => return None,
-            Moves::Ports => sysctl("'1024 65535'".into()),
+            Moves::Ports { sources } if connections.div_ceil(*sources) + PORTS_BESIDES > MOST_PORTS => return None,
+            Moves::Ports { .. } => sysctl("'1024 65535'".into()),
             Moves::TcpPages { ends } => {
                 let max = connections as u64 * ends * PAGES_QUEUED;
                 sysctl(format!("'{} {} {max}'", max / 2, max * 3 / 4))
             }
-            Moves::OwnFiles => hard("n", connections + OWN_SPARE_DESCRIPTORS),
-            Moves::Limit(wall, pids_file) => {
-                let needed = limits::needed(*wall, connections);
+            Moves::OwnFiles { processes } => hard("n", connections.div_ceil(*processes) + OWN_SPARE_DESCRIPTORS),
+            Moves::Limit(wall, processes, pids_file) => {
+                let each = if is_of_each(*wall) { room_of_process(connections, *processes) } else { connections };
+                let needed = limits::needed(*wall, each);
                 match wall {
                     limits::Wall::OpenFiles => hard("n", needed),
                     limits::Wall::UserProcesses => hard("u", needed),
@@ -205,24 +216,29 @@ impl Moves {
 
 /// What limits the load generator.
 fn client(asked: &Asked, readings: &Readings) -> Vec<Draft> {
-    if !asked.has_users {
+    if asked.client_processes == 0 {
         return Vec::new();
     }
-    let draft = |name: &str, limit: usize, unit, besides: usize, moves| Draft {
+    let draft = |name: &str, limit: usize, unit, allows: usize, moves| Draft {
         name: name.to_owned(),
         side: Side::Client,
         targets: Vec::new(),
         limit: limit as u64,
         unit,
-        allows: Some(limit.saturating_sub(besides) as u64),
+        allows: Some(allows as u64),
         is_estimate: false,
         moves,
     };
-    let files = readings.kernel.open_files;
-    let files = files.map(|files| draft("open files", files, "files", OWN_SPARE_DESCRIPTORS, Moves::OwnFiles));
-    let ports = readings.ports;
-    let ports = ports.map(|ports| draft("net.ipv4.ip_local_port_range", ports, "ports", PORTS_BESIDES, Moves::Ports));
-    files.into_iter().chain(ports).collect()
+    let (processes, sources) = (asked.client_processes, asked.sources);
+    let files = |files: usize| {
+        let allows = files.saturating_sub(OWN_SPARE_DESCRIPTORS).saturating_mul(processes);
+        draft("open files", files, "files", allows, Moves::OwnFiles { processes })
+    };
+    let ports = |ports: usize| {
+        let allows = ports.saturating_sub(PORTS_BESIDES) * sources;
+        draft("net.ipv4.ip_local_port_range", ports * sources, "ports", allows, Moves::Ports { sources })
+    };
+    readings.kernel.open_files.map(files).into_iter().chain(readings.ports.map(ports)).collect()
 }
 
 /// What limits both ends together.
@@ -268,14 +284,16 @@ fn servers(asked: &Asked, readings: &Readings) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for &(target, _) in &asked.servers {
         for ceiling in ceilings(target, &readings.kernel) {
-            let draft = of_ceiling(ceiling, target, readings);
+            let draft = of_ceiling(ceiling, target, asked.server_processes, readings);
             match drafts.iter_mut().find(|known| (&known.name, known.allows) == (&draft.name, draft.allows)) {
                 Some(known) => known.targets.push(target),
                 None => drafts.push(draft),
             }
         }
     }
-    drafts.extend(asked.servers.iter().filter_map(|&(target, cost)| Some(ram(target, cost?, readings.ram_bytes?))));
+    drafts.extend(
+        asked.servers.iter().filter_map(|&(target, cost)| Some(ram(asked, target, cost?, readings.ram_bytes?))),
+    );
     drafts
 }
 
@@ -288,7 +306,7 @@ fn ceilings(target: Target, kernel: &KernelLimits) -> Vec<Ceiling> {
     }
 }
 
-fn of_ceiling(ceiling: Ceiling, target: Target, readings: &Readings) -> Draft {
+fn of_ceiling(ceiling: Ceiling, target: Target, processes: usize, readings: &Readings) -> Draft {
     let kernel = &readings.kernel;
     let (name, limit, unit) = match ceiling.wall {
         limits::Wall::OpenFiles => ("open files", kernel.open_files, "files"),
@@ -298,21 +316,42 @@ fn of_ceiling(ceiling: Ceiling, target: Target, readings: &Readings) -> Draft {
         limits::Wall::UserProcesses => ("processes of a user", kernel.user_processes, "tasks"),
         limits::Wall::PidsCgroup => ("pids cgroup", kernel.pids_left, "tasks left"),
     };
+    let each = ceiling.connections;
+    let allows = if is_of_each(ceiling.wall) { held_by(processes, each) } else { each };
     Draft {
         name: name.to_owned(),
         side: Side::Server,
         targets: vec![target],
         limit: limit.unwrap_or(usize::MAX) as u64,
         unit,
-        allows: Some(ceiling.connections as u64),
+        allows: Some(allows as u64),
         is_estimate: false,
-        moves: Moves::Limit(ceiling.wall, readings.pids_file.clone()),
+        moves: Moves::Limit(ceiling.wall, processes, readings.pids_file.clone()),
     }
 }
 
+/// Whether each process has this limit for itself.
+fn is_of_each(wall: limits::Wall) -> bool {
+    matches!(wall, limits::Wall::OpenFiles | limits::Wall::MapCount)
+}
+
+/// How many connections each of several processes of a server must have room for: its part, a tenth of it, and 64. A hash
+/// chooses the process, so parts differ by chance, by the root of a part or less (one standard deviation): this is at least
+/// five of them, whatever the part.
+pub(crate) fn room_of_process(connections: usize, processes: usize) -> usize {
+    let part = connections.div_ceil(processes);
+    if processes == 1 { part } else { part + part / 10 + SPARE_ROOM }
+}
+
+/// How many connections so many processes hold together, with this room in each: the inverse.
+fn held_by(processes: usize, room: usize) -> usize {
+    if processes == 1 { room } else { (room.saturating_sub(SPARE_ROOM) / 11 * 10).saturating_mul(processes) }
+}
+
 /// Client and server are both on this machine.
-fn ram(target: Target, cost: RamCost, available_bytes: u64) -> Draft {
-    let base_bytes = CLIENT_BYTES.0 as f64 + cost.base_bytes.max(0.0);
+fn ram(asked: &Asked, target: Target, cost: RamCost, available_bytes: u64) -> Draft {
+    let client_bytes = CLIENT_BYTES.0 as f64 * asked.client_processes.max(1) as f64;
+    let base_bytes = client_bytes + cost.base_bytes.max(0.0) * asked.server_processes as f64;
     let each_bytes = CLIENT_BYTES.1 as f64 + cost.connection_bytes.max(1.0);
     Draft {
         name: "RAM".to_owned(),
@@ -364,6 +403,38 @@ mod tests {
 
     fn named<'a>(walls: &'a [Wall], name: &str) -> &'a Wall {
         walls.iter().find(|wall| wall.name == name).unwrap()
+    }
+
+    #[test]
+    fn several_processes_have_files_and_several_addresses_have_ports_of_their_own() {
+        let readings = Readings {
+            kernel: KernelLimits { open_files: Some(20_000), ..KernelLimits::default() },
+            ports: Some(28_232),
+            ..Readings::default()
+        };
+        let one = Asked::new(100_000, &[Target::AsyncCodec]);
+        let several = Asked { server_processes: 7, client_processes: 7, sources: 8, ..one.clone() };
+        let allows = |asked: &Asked| -> Vec<_> {
+            walls(asked, &readings, |_| Ok(())).iter().map(|wall| wall.allows.unwrap()).collect()
+        };
+        assert_eq!(allows(&one), [19_936, 27_976, 18_800]);
+        assert_eq!(allows(&several), [7 * 19_936, 8 * 27_976, 7 * 17_030]);
+        // What moves a wall is for each process.
+        let remedies = walls(&Asked { connections: 200_000, ..several }, &readings, |_| Ok(()));
+        let remedies: Vec<_> = remedies.iter().map(|wall| wall.remedy.clone().unwrap().command).collect();
+        assert_eq!(remedies[0], "ulimit -Hn 28636");
+        assert!(remedies[2].starts_with("ulimit -Hn 3"), "{remedies:?}");
+    }
+
+    #[test]
+    fn what_processes_have_room_for_they_hold() {
+        for (connections, processes) in [(10_000, 1), (100_000, 7), (1_000_000, 59), (3, 2), (640, 2)] {
+            let room = room_of_process(connections, processes);
+            let part = connections as f64 / processes as f64;
+            assert!(processes == 1 || room as f64 - part >= 5.0 * part.sqrt(), "{connections} {processes}: {room}");
+            let held = held_by(processes, room + 11);
+            assert!(held >= connections && room_of_process(held, processes) <= room + 11, "{held} of {connections}");
+        }
     }
 
     #[test]

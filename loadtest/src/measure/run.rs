@@ -44,6 +44,9 @@ const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same if each connection of the server has to log in at PgBouncer first: that is no part of the window.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often, and how long in between, to look whether a server that does not answer has died.
+const DEATH_POLLS: u32 = 10;
+const DEATH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a remote server may take to come back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -90,12 +93,12 @@ pub(crate) struct Ready {
 }
 
 /// A server of this project, which reports what it holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OwnServer {
     /// The address that it serves.
     pub(crate) address: SocketAddr,
-    /// The address of its admin port.
-    pub(crate) admin: SocketAddr,
+    /// The addresses of its admin ports, one for each of its processes.
+    pub(crate) admins: Vec<SocketAddr>,
     /// It runs elsewhere, before and after this run.
     pub(crate) is_remote: bool,
     /// It has a process per connection.
@@ -142,14 +145,15 @@ pub(crate) fn run(
     sink: &mut dyn Sink,
 ) -> (RunResult, Outcome) {
     let Ready { subject, generator, own } = ready;
-    let (admin, address) = (own.map(|own| own.admin.to_string()), own.map(|own| own.address.to_string()));
+    let address = own.as_ref().map(|own| own.address.to_string());
+    let admin = own.as_ref().and_then(|own| own.admins.first()).map(SocketAddr::to_string);
     sink.take(&Event::Listening { pid: subject.pid(), admin, address });
     let mut warned = Vec::new();
     let run = Run {
         spec,
         subject,
         generator,
-        own,
+        own: own.as_ref(),
         counters: ServerCounters::default(),
         interrupt,
         sink,
@@ -188,7 +192,7 @@ struct Run<'a> {
     spec: &'a RunSpec,
     subject: Subject,
     generator: Box<dyn Generator>,
-    own: Option<OwnServer>,
+    own: Option<&'a OwnServer>,
     /// The server's latest counters.
     counters: ServerCounters,
     interrupt: &'a Interrupt,
@@ -263,14 +267,14 @@ impl Run<'_> {
     fn read_database_ledger(&self, result: &mut RunResult) {
         let pid = self.spec.database.as_ref().and_then(|database| database.pid);
         let (Some(pid), Some(database)) = (pid, &mut result.database) else { return };
-        let memory = subject::memory::of_tree(pid);
+        let memory = subject::memory::of_trees(&[pid]);
         database.postgres_bytes = memory.as_ref().and_then(Memory::ledger_total_bytes);
         database.postgres_processes = memory.and_then(|memory| memory.processes);
     }
 
     /// Holds all connections, then opens the window. At a rate the requests are never all in flight at once, and never in
     /// step.
-    fn drive_own(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
+    fn drive_own(&mut self, own: &OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.generator.start().map_err(failed)?;
         self.connect(own)?;
         self.subject.read_keep_alive();
@@ -306,7 +310,7 @@ impl Run<'_> {
     }
 
     /// Lets the users connect, never more at once than the server's backlog can take.
-    fn connect(&mut self, own: OwnServer) -> Result<(), Stopped> {
+    fn connect(&mut self, own: &OwnServer) -> Result<(), Stopped> {
         self.enter(RunPhase::Connecting);
         let users = self.spec.connections;
         let backlog_room = (host::somaxconn().min(u64::from(DEFAULT_BACKLOG)) / 4).max(16) as usize;
@@ -340,7 +344,7 @@ impl Run<'_> {
     }
 
     /// Lets all users send at once, and waits until the server reports that it holds all of their requests.
-    fn hold(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
+    fn hold(&mut self, own: &OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Holding);
         let established = self.generator.progress().established;
         let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.wait.duration().unwrap_or(HOLD_TIMEOUT);
@@ -373,11 +377,12 @@ impl Run<'_> {
         }
     }
 
-    fn record_held(&mut self, own: OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
+    fn record_held(&mut self, own: &OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         let counters = self.poll_server(own)?;
         let connections = &mut result.connections;
-        // A remote server's peak may come from an earlier run.
-        let waiting_peak = if own.is_remote { counters.waiting } else { counters.waiting_peak };
+        // A remote server's peak may come from an earlier run, and the peaks of several processes from different moments.
+        let has_own_peak = !own.is_remote && own.admins.len() == 1;
+        let waiting_peak = if has_own_peak { counters.waiting_peak } else { counters.waiting };
         let held = waiting_peak.max(counters.waiting + counters.queued);
         connections.open_peak = connections.open_peak.max(Some(counters.open));
         connections.held_peak = connections.held_peak.max(Some(held));
@@ -440,16 +445,18 @@ impl Run<'_> {
     }
 
     /// Fetches the server's counters.
-    fn poll_server(&mut self, own: OwnServer) -> Result<ServerCounters, Stopped> {
-        match ServerCounters::fetch(own.admin) {
+    fn poll_server(&mut self, own: &OwnServer) -> Result<ServerCounters, Stopped> {
+        match ServerCounters::fetch_all(&own.admins) {
             Ok(counters) => {
                 self.subject.update_memory(counters.memory);
                 self.counters = counters;
                 Ok(counters)
             }
             Err(error) => {
-                // If the server has just died, that is the cause.
-                self.pause(Duration::from_millis(100))?;
+                // If the server has just died, that is the cause. On a busy machine its end is seen only after a moment.
+                for _ in 0..DEATH_POLLS {
+                    self.pause(DEATH_POLL_INTERVAL)?;
+                }
                 let silence = format!("the server does not answer on its admin port: {error}");
                 Err(self.explain_silence(own).unwrap_or(Stopped::Failed(silence)))
             }
@@ -457,12 +464,12 @@ impl Run<'_> {
     }
 
     /// Finds out why a remote server does not answer. It may be restarting.
-    fn explain_silence(&mut self, own: OwnServer) -> Option<Stopped> {
+    fn explain_silence(&mut self, own: &OwnServer) -> Option<Stopped> {
         let (memory, was_near_limit) = self.subject.last_known_memory()?;
         self.enter(RunPhase::Gone);
         let deadline = Instant::now() + RETURN_TIMEOUT;
         let connections = loop {
-            match ServerCounters::fetch(own.admin) {
+            match ServerCounters::fetch_all(&own.admins) {
                 Ok(counters) => break Some(counters.connections()),
                 Err(_) if Instant::now() > deadline || self.interrupt.is_raised() => break None,
                 Err(_) => thread::sleep(RETURN_POLL_INTERVAL),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use common::db::Latency;
 use common::limits::DEFAULT_MAX_CONNECTIONS;
-use load::net::Endpoint;
+use load::net::{Endpoint, Sources};
 use load::{LoadSpec, Place, Requests};
 use results::event::Sink;
 use results::run::Wait;
@@ -21,9 +21,10 @@ use crate::machine::command_line;
 use crate::machine::cpus::Split;
 use crate::machine::hash;
 use crate::machine::interrupt::Interrupt;
+use crate::machine::walls::room_of_process;
 use crate::subject::postgres::AskedDatabase;
 use crate::subject::remote::Remote;
-use crate::subject::{Subject, build};
+use crate::subject::{Launch, Subject, build};
 
 /// How long the server may take to exit, on top of its drain timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,12 +48,16 @@ pub(crate) struct TargetSpec {
     pub(crate) ram_limit_bytes: Option<u64>,
     /// The CPUs of the server and of the load generator.
     pub(crate) cpus: Option<Split>,
+    /// Processes of the server, which share a port.
+    pub(crate) processes: usize,
     /// Extra flags for the server.
     pub(crate) server_flags: Vec<String>,
     /// The round of the sweep, counted from 1.
     pub(crate) round: Option<u32>,
     /// Where the users are.
     pub(crate) place: Arc<dyn Place>,
+    /// Where their connections come from.
+    pub(crate) sources: Sources,
 }
 
 /// Where the server is.
@@ -123,37 +128,43 @@ impl TargetSpec {
 
     /// Starts or finds the server, and prepares a load for it.
     fn open(&self, target: Target, location: Location<'_>, command: &[String], interrupt: &Interrupt) -> Result<Ready> {
-        let (subject, address, admin) = match location {
+        let (subject, address, admins) = match location {
             Location::Local(executable) => {
                 // Warm the page cache: the first reader of the file is charged for it, and that must not be the server.
                 let _ = std::fs::read(executable);
-                let cpus = self.cpus.as_ref().map(|cpus| &cpus.server);
-                let url = self.database.as_ref().map(|database| database.url.as_str());
-                Subject::launch(build::package(target), command, url, cpus, self.ram_limit_bytes, interrupt)?
+                let launch = Launch {
+                    name: build::package(target),
+                    argv: command,
+                    processes: self.processes,
+                    database_url: self.database.as_ref().map(|database| database.url.as_str()),
+                    cpus: self.cpus.as_ref().map(|cpus| &cpus.server),
+                    ram_limit_bytes: self.ram_limit_bytes,
+                };
+                Subject::launch(&launch, interrupt)?
             }
             Location::Remote(remote) => {
                 let (address, admin) = remote.addresses()?;
-                (Subject::remote(admin)?, address, admin)
+                (Subject::remote(admin)?, address, vec![admin])
             }
         };
         let is_remote = matches!(location, Location::Remote(_));
-        let specs = |users| Ok(vec![self.load_spec(address, is_remote, users)]);
+        let specs = |users| Ok(vec![self.load_spec(address, is_remote, users)?]);
         let generator = self.place.generator(self.connections, &specs)?;
         Ok(Ready {
             subject,
             generator,
-            own: Some(OwnServer { address, admin, is_remote, spawns_processes: target == Target::Prefork }),
+            own: Some(OwnServer { address, admins, is_remote, spawns_processes: target == Target::Prefork }),
         })
     }
 
     /// What a process with so many of the users is to do.
-    fn load_spec(&self, address: SocketAddr, is_remote: bool, users: usize) -> LoadSpec {
+    fn load_spec(&self, address: SocketAddr, is_remote: bool, users: usize) -> Result<LoadSpec> {
         // A remote server has its own wait, so each request overrides it.
         let wait = self.fixed_wait().filter(|_| is_remote);
         let query = wait.map_or_else(String::new, |wait| format!("?wait={}us", wait.as_micros()));
         let get = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
-        LoadSpec {
-            endpoint: Endpoint::tcp(address),
+        Ok(LoadSpec {
+            endpoint: Endpoint::tcp(address).from_sources(self.sources.clone())?,
             greeting: Some(get("health")),
             requests: Requests::Same(get(&query)),
             users,
@@ -162,7 +173,7 @@ impl TargetSpec {
             // A rate spreads them from the start.
             spread: self.fixed_wait().filter(|_| self.rate.is_none()).unwrap_or_default(),
             interval: self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections)),
-        }
+        })
     }
 
     fn command(&self, target: Target, executable: &Path, drain_timeout: Duration) -> Vec<String> {
@@ -170,8 +181,12 @@ impl TargetSpec {
         if self.flag_value("--drain-timeout").is_none() {
             command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
         }
-        if self.connections > DEFAULT_MAX_CONNECTIONS && self.flag_value("--max-connections").is_none() {
-            command.extend(["--max-connections".into(), self.connections.to_string()]);
+        let (is_shared, room) = (self.processes > 1, room_of_process(self.connections, self.processes));
+        if (is_shared || room > DEFAULT_MAX_CONNECTIONS) && self.flag_value("--max-connections").is_none() {
+            command.extend(["--max-connections".into(), room.to_string()]);
+        }
+        if is_shared {
+            command.push("--reuse-port".into());
         }
         command.extend(self.server_flags.iter().cloned());
         command

@@ -103,6 +103,29 @@ impl ServerCounters {
         }
     }
 
+    /// Fetches those of all processes of a server, one after the other, and adds them up. What several processes use is read
+    /// from outside: the memory is that of the first.
+    pub(crate) fn fetch_all(admins: &[SocketAddr]) -> io::Result<Self> {
+        let all = admins.iter().map(|&admin| Self::fetch(admin));
+        all.reduce(|sum, next| Ok(sum?.plus(next?))).unwrap_or_else(|| Ok(Self::default()))
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            open: self.open + other.open,
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            answered: self.answered + other.answered,
+            waiting: self.waiting + other.waiting,
+            waiting_peak: self.waiting_peak + other.waiting_peak,
+            queued: self.queued + other.queued,
+            spawn_failures: self.spawn_failures + other.spawn_failures,
+            is_limited_by_open_files: self.is_limited_by_open_files || other.is_limited_by_open_files,
+            memory: self.memory,
+            database: [self.database, other.database].into_iter().flatten().reduce(DatabaseCounters::plus),
+        }
+    }
+
     /// Parses Prometheus' text format.
     fn parse(text: &str) -> Self {
         let mut counters = Self::default();
@@ -189,6 +212,15 @@ impl DatabaseCounters {
         }
     }
 
+    fn plus(self, other: Self) -> Self {
+        Self {
+            connects: self.connects + other.connects,
+            errors: std::array::from_fn(|kind| self.errors[kind] + other.errors[kind]),
+            connection_waits: self.connection_waits.plus(other.connection_waits),
+            answer_waits: self.answer_waits.plus(other.answer_waits),
+        }
+    }
+
     /// What has happened since these `earlier` counts.
     pub(crate) fn since(&self, earlier: &Self) -> Database {
         let errors = Kind::ALL.iter().zip(self.errors).zip(earlier.errors).filter_map(|((kind, now), before)| {
@@ -211,6 +243,10 @@ impl Waits {
     fn since(self, earlier: Self) -> Self {
         let Self { count, sum_us } = self;
         Self { count: count.saturating_sub(earlier.count), sum_us: sum_us.saturating_sub(earlier.sum_us) }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { count: self.count + other.count, sum_us: self.sum_us + other.sum_us }
     }
 
     fn mean_us(self) -> Option<f64> {
@@ -277,6 +313,11 @@ mod tests {
             ..Database::default()
         };
         assert_eq!(now.since(&earlier), expected);
+        let both = now.plus(earlier).since(&earlier);
+        assert_eq!(
+            (both.answers, both.errors),
+            (Some(5), [("pool_timeout".to_owned(), 5), ("timeout".to_owned(), 7)].into())
+        );
         assert_eq!(ServerCounters::parse("c10k_connections_open 12\n").database, None);
     }
 

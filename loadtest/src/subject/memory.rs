@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use meter::{Cgroup, Ledger};
+use meter::{Cgroup, Ledger, LedgerWalk, MeterError};
 use quantity::format;
 
 use results::run::Memory;
@@ -34,9 +34,9 @@ pub(crate) enum MemorySource {
     Nothing,
 }
 
-/// What `/proc` shows of the process tree at `pid`; `None` if it is gone.
-pub(crate) fn of_tree(pid: i32) -> Option<Memory> {
-    meter::ledger(pid).ok().map(|ledger| with_ledger(&Memory::default(), &ledger))
+/// What `/proc` shows of the process trees at these pids; `None` without any, or if they are gone.
+pub(crate) fn of_trees(pids: &[i32]) -> Option<Memory> {
+    read_all(pids)?.ok().map(|ledger| with_ledger(&Memory::default(), &ledger))
 }
 
 impl MemorySource {
@@ -92,13 +92,13 @@ impl MemorySource {
         }
     }
 
-    /// CPU time so far of the process tree at `pid`, in seconds.
-    pub(crate) fn cpu_s(&self, pid: i32) -> Option<f64> {
+    /// CPU time so far of the process trees at `pids`, in seconds.
+    pub(crate) fn cpu_s(&self, pids: &[i32]) -> Option<f64> {
         match self {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
             MemorySource::Processes { .. } => {
                 // A process that ends while it is read counts with its parent, once that has waited for it.
-                let times = meter::process_tree(pid).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
+                let times = trees(pids).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
                 times.reduce(|sum, time| sum + time).map(|time| time.as_secs_f64())
             }
             MemorySource::Remote(_) | MemorySource::Nothing => None,
@@ -149,7 +149,7 @@ impl MemorySource {
     }
 
     /// Reads the RAM before the first connection.
-    pub(crate) fn read_idle(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+    pub(crate) fn read_idle(&self, pids: &[i32], memory: &mut Memory, warnings: &mut Vec<Warning>) {
         memory.source = self.source().map(str::to_owned);
         memory.idle_bytes = match self {
             MemorySource::Cgroup(cgroup) => cgroup.current_bytes().ok(),
@@ -160,7 +160,7 @@ impl MemorySource {
                      ended threads is missing"
                 );
                 warnings.push(Warning::new(WarningKind::Meter, text));
-                pid.and_then(of_tree).and_then(|memory| memory.ledger_total_bytes())
+                of_trees(pids).and_then(|memory| memory.ledger_total_bytes())
             }
             MemorySource::Remote(remote) => remote.current_bytes(),
             MemorySource::Nothing => None,
@@ -188,14 +188,14 @@ impl MemorySource {
     }
 
     /// Reads the ledger. Slow with many processes, so after the window, while the load goes on.
-    pub(crate) fn read_ledger(&self, pid: Option<i32>, memory: &mut Memory, warnings: &mut Vec<Warning>) {
+    pub(crate) fn read_ledger(&self, pids: &[i32], memory: &mut Memory, warnings: &mut Vec<Warning>) {
         if let MemorySource::Remote(remote) = self {
             *memory = remote.ledger(memory);
         }
-        let Some(pid) = pid else { return };
-        let ledger = match meter::ledger(pid) {
-            Ok(ledger) => ledger,
-            Err(error) => {
+        let ledger = match read_all(pids) {
+            None => return,
+            Some(Ok(ledger)) => ledger,
+            Some(Err(error)) => {
                 warnings.push(Warning::new(WarningKind::Meter, format!("no ledger: {error}")));
                 return;
             }
@@ -225,6 +225,16 @@ impl MemorySource {
             MemorySource::Nothing => return None,
         })
     }
+}
+
+/// These processes and all their descendants.
+fn trees(pids: &[i32]) -> Vec<i32> {
+    pids.iter().flat_map(|&pid| meter::process_tree(pid)).collect()
+}
+
+/// One ledger of all these trees, if there is one.
+fn read_all(pids: &[i32]) -> Option<Result<Ledger, MeterError>> {
+    Some(LedgerWalk::new(*pids.first()?, trees(pids)).finish())
 }
 
 /// A warning if the kernel charged something of the server elsewhere. Charges come in batches, and the figures are read one

@@ -22,7 +22,7 @@ const READ_BYTES: usize = 4096;
 /// Prints its address, and answers each request head there with the same few bytes until killed.
 pub(crate) fn serve(port: u16) -> Result<ExitCode> {
     limits::descriptors()?;
-    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, port).into(), DEFAULT_BACKLOG)?;
+    let listener = listener::bind("--null", (Ipv4Addr::LOCALHOST, port).into(), DEFAULT_BACKLOG, false)?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_multi_thread()
         .enable_io()

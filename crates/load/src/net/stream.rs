@@ -1,14 +1,16 @@
 //! What a connection runs over: TCP, or TLS over it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,11 +21,14 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::sources::Sources;
+
 /// Where to connect, and how.
 #[derive(Clone)]
 pub struct Endpoint {
     /// The address.
     pub address: SocketAddr,
+    sources: Sources,
     /// For https.
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
@@ -42,7 +47,7 @@ pub(super) enum Stream {
 impl Endpoint {
     /// A plain TCP endpoint.
     pub fn tcp(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, sources: Sources::default(), tls: None }
     }
 
     /// A TLS endpoint that accepts any certificate, as wrk does: people load their own servers, and most of those have
@@ -57,7 +62,27 @@ impl Endpoint {
         let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         let name =
             ServerName::try_from(host.to_owned()).with_context(|| format!("{host} is not a valid name for TLS"))?;
-        Ok(Self { address, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+        let tls = Some((TlsConnector::from(Arc::new(config)), name));
+        Ok(Self { address, sources: Sources::default(), tls })
+    }
+
+    /// The same, connected to from these addresses.
+    ///
+    /// # Errors
+    /// It has an address of IPv6, and they do not.
+    pub fn from_sources(self, sources: Sources) -> Result<Self> {
+        let is_reachable = self.address.is_ipv4() || sources.addresses().is_empty();
+        ensure!(
+            is_reachable,
+            "--bind has IPv4 addresses, and the server is at {}: name it by one of IPv4",
+            self.address
+        );
+        Ok(Self { sources, ..self })
+    }
+
+    /// Where connections to it come from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The host's name that TLS asks for; `None` without TLS.
@@ -67,7 +92,10 @@ impl Endpoint {
 
     /// Connects.
     pub(super) async fn connect(&self) -> io::Result<Stream> {
-        let stream = TcpStream::connect(self.address).await?;
+        let stream = match self.sources.next() {
+            Some(source) => connect_from(source, self.address).await?,
+            None => TcpStream::connect(self.address).await?,
+        };
         stream.set_nodelay(true)?;
         match &self.tls {
             None => Ok(Stream::Tcp(stream)),
@@ -77,6 +105,15 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Connects from `source`. The kernel chooses the port as it connects, and not as the address is bound: a port is then used
+/// once for each server, and not once for all.
+async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind((source, 0).into())?;
+    socket.connect(address).await
 }
 
 /// A failed handshake, with what rustls cannot do if that may be the reason.

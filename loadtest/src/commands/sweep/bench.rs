@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use common::db::Latency;
 use load::ThisProcess;
+use load::net::Sources;
 use quantity::format;
 use results::event::{self, Event, Sink as _, Sinks};
 use results::run::SweepPlan;
@@ -128,6 +129,8 @@ impl<'a> Bench<'a> {
             server_flags: self.plan.server_flags.clone(),
             round: Some(cell.round),
             place: Arc::new(ThisProcess),
+            processes: 1,
+            sources: Sources::default(),
         }
     }
 
