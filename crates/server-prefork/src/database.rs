@@ -18,8 +18,10 @@ use common::postgres::{Answer, Question};
 use crate::flags::{Flags, Raised};
 use crate::process;
 
-/// Who waits for his turn looks as often as this whether a turn is free: a child that was woken may be killed before it takes it.
+/// Who waits for his turn looks this often whether a turn is free: a child that was woken may be killed before it takes it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Many look less often each, so that all of them together look about this often: else they would keep the CPUs busy.
+const LOOK_SPACING: Duration = Duration::from_millis(5);
 
 /// What a child has of the database for itself.
 pub(crate) struct Client {
@@ -127,11 +129,13 @@ impl Database {
         if let Some(turn) = turns.begin(index) {
             return Ok(Some(turn));
         }
-        if self.waiting.count() >= self.settings.max_waiting as u64 {
+        let others = self.waiting.count();
+        if others >= self.settings.max_waiting as u64 {
             return Err(Error::queue_full(self.settings.max_waiting));
         }
         let _waiting = Raised::new(self.waiting, index);
-        turns.wait(index, self.settings.pool_timeout).map(Some)
+        let look_interval = LOOK_INTERVAL.max(LOOK_SPACING * others as u32);
+        turns.wait(index, self.settings.pool_timeout, look_interval).map(Some)
     }
 
     fn connect(&self, counters: &DatabaseCounters) -> Result<Session, Error> {
@@ -166,7 +170,7 @@ impl Turns {
         self.owners.iter().any(is_taken).then_some(Turn { turns: self, index })
     }
 
-    fn wait(&self, index: usize, timeout: Duration) -> Result<Turn<'_>, Error> {
+    fn wait(&self, index: usize, timeout: Duration, look_interval: Duration) -> Result<Turn<'_>, Error> {
         let deadline = Instant::now() + timeout;
         loop {
             let ended = self.ended.load(Relaxed);
@@ -177,7 +181,7 @@ impl Turns {
             if remaining.is_zero() {
                 return Err(Error::pool_timeout());
             }
-            process::wait_for_change(self.ended, ended, remaining.min(LOOK_INTERVAL));
+            process::wait_for_change(self.ended, ended, remaining.min(look_interval));
         }
     }
 

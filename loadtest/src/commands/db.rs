@@ -189,7 +189,8 @@ impl DbArgs {
     fn spec(&self, cell: Cell, database: AskedDatabase) -> TargetSpec {
         let mut flags = vec!["--db-pool-timeout".to_owned(), POOL_TIMEOUT.to_owned()];
         flags.extend(["--db-timeout".to_owned(), POOL_TIMEOUT.to_owned()]);
-        flags.extend(["--db-queue".to_owned(), self.connections.to_string()]);
+        // One that gives up and comes again may be there twice for a moment.
+        flags.extend(["--db-queue".to_owned(), (2 * self.connections).to_string()]);
         // Behind PgBouncer each process keeps a connection of its own.
         if !cell.through_pgbouncer {
             flags.extend(["--db-pool".to_owned(), cell.pool.to_string()]);

@@ -14,7 +14,7 @@ use results::database::Database;
 use results::event::{Event, Observation, RunPhase, Sink};
 use results::run::{Memory, Second, Wait};
 use results::settings::LoadSettings;
-use results::{Cause, RunResult, Warning};
+use results::{Cause, RunResult, Warning, WarningKind};
 
 use super::cause::{self, Circumstances, Ending};
 use super::conclude;
@@ -214,6 +214,10 @@ impl Run<'_> {
         let is_interrupted = self.interrupt.is_raised();
         let timeout = if is_interrupted { INTERRUPTED_STOP_TIMEOUT } else { self.spec.stop_timeout };
         self.subject.close(timeout, is_interrupted, result);
+        if self.spec.database.is_some() {
+            // The database shares this machine: it is what else is busy.
+            result.warnings.retain(|warning| warning.kind != WarningKind::BusyMachine);
+        }
         let outcome = self.generator.finish();
         if let Some(failure) = &outcome.failure {
             result.complete = false;
