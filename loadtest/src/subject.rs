@@ -156,7 +156,7 @@ impl Subject {
     /// With a warning if others listen at the URL's port than those who are metered, such as a container behind its client.
     fn with_owner_checked(mut self, url: &Url) -> Self {
         let in_cgroup = self.memory_source.cgroup().and_then(|cgroup| cgroup.pids().ok());
-        let metered = in_cgroup.unwrap_or_else(|| self.pids.iter().flat_map(|&pid| meter::process_tree(pid)).collect());
+        let metered = in_cgroup.unwrap_or_else(|| meter::process_trees(&self.pids));
         if meter::listens_at(&metered, url.port()) == Some(false) {
             let text = format!(
                 "none of the metered processes listens at port {}: RAM and CPU time are not those of the server that answers",

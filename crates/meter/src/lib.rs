@@ -42,4 +42,4 @@ pub use process::{cpu_time, rss_peak_bytes, run_time, threads, total_cpu_time};
 pub use quota::{CpuQuota, cpu_quota};
 pub use sockets::listens_at;
 pub use switches::Switches;
-pub use tree::process_tree;
+pub use tree::{process_tree, process_trees};

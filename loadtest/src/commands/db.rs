@@ -77,8 +77,8 @@ pub(crate) struct DbArgs {
     #[arg(short, long, value_name = "TIME", value_parser = time, default_value = "5s")]
     duration: Duration,
 
-    /// When to give up on a request
-    #[arg(short = 'T', long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    /// When to give up on a request: with a pool of 1, the last of 10,000 clients waits for minutes
+    #[arg(short = 'T', long, value_name = "TIME", value_parser = time, default_value = "10m")]
     timeout: Duration,
 
     /// The seed of the random order [default: the time]

@@ -68,6 +68,11 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = quantity::positive_count)]
     rate: Option<usize>,
 
+    /// How many connections to the database the server may have, which bounds its requests per second (pool ÷ wait) and how many
+    /// workers a thread pool has use for; `loadtest db` measures how many are enough [default: as many as wait]
+    #[arg(long, value_name = "N", value_parser = quantity::positive_count)]
+    pool: Option<usize>,
+
     /// A crash must end one connection only, which leaves prefork: a process for each
     #[arg(long)]
     isolation: bool,
@@ -134,6 +139,7 @@ pub(crate) fn recommend(case: &Case, costs: &[(Target, f64, Option<f64>)]) -> Re
         cpu_per_request_s: case.cpu_per_request.as_secs_f64(),
         rate: 0.0,
         isolation: case.isolation,
+        pool: None,
     };
     need.rate = case.rate.unwrap_or_else(|| need.most_rate());
     let costs: Vec<_> =
@@ -152,9 +158,10 @@ impl PlanArgs {
             cpu_per_request_s: cpu_per_request.as_secs_f64(),
             rate: 0.0,
             isolation,
+            pool: self.pool,
         };
-        let most = need.most_rate();
-        need.rate = self.rate.map_or(most, |rate| rate as f64);
+        let (most, most_queries) = (need.most_rate(), need.most_queries());
+        need.rate = self.rate.map_or(most.min(most_queries), |rate| rate as f64);
         if need.rate > most {
             bail!(
                 "{} requests/s are too many for {} connections: with {:?} per request, each sends {:.3} per second, so at most \
@@ -163,6 +170,15 @@ impl PlanArgs {
                 self.connections,
                 self.wait + cpu_per_request,
                 most / self.connections as f64
+            );
+        }
+        if let Some(pool) = self.pool.filter(|_| need.rate > most_queries) {
+            bail!(
+                "{} requests/s are too many for {pool} connections to the database: each answers {:.1} per second, so at most \
+                 {most_queries:.0} in all. Lower --rate, or raise --pool to {:.0} (Little's law: rate × wait)",
+                need.rate,
+                1.0 / need.wait_s,
+                (need.rate * need.wait_s).ceil()
             );
         }
         Ok(need)

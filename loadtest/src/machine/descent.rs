@@ -35,7 +35,7 @@ pub(crate) fn kill_all() {
     let deadline = Instant::now() + TIMEOUT;
     let mut quiet_walks = 0;
     while has_children() && quiet_walks < QUIET_WALKS && Instant::now() < deadline {
-        let kept: Vec<i32> = spared.iter().flat_map(|&pid| meter::process_tree(pid)).chain([own]).collect();
+        let kept: Vec<i32> = meter::process_trees(&spared).into_iter().chain([own]).collect();
         let descent: Vec<i32> = meter::process_tree(own).into_iter().filter(|pid| !kept.contains(pid)).collect();
         quiet_walks = if descent.is_empty() && !spared.is_empty() { quiet_walks + 1 } else { 0 };
         for pid in descent.into_iter().map(Pid::from_raw) {

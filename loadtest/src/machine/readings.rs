@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::limits::KernelLimits;
 
-use super::walls::{Knob, Readings};
+use super::walls::{Knob, Readings, Share};
 
 /// The bit of CAP_SYS_RESOURCE, without which no hard limit can be raised.
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -17,17 +17,21 @@ impl Readings {
         let text = |path: &str| fs::read_to_string(path).ok();
         let range = text("/proc/sys/net/ipv4/ip_local_port_range");
         let reserved = text("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
-        let left = |max: &str, used: &str| Some(number(max)?.saturating_sub(number(used).unwrap_or(0)));
+        let share = |max: &str, used: &str| {
+            let used = number(used).unwrap_or(0);
+            Some(Share { left: number(max)?.saturating_sub(used), used })
+        };
         let netfilter = "/proc/sys/net/netfilter/nf_conntrack";
         let cgroup_bytes = meter::ExistingCgroup::own().and_then(|cgroup| cgroup.headroom_bytes().ok().flatten());
         Self {
             kernel: KernelLimits::read(),
+            pids_used: meter::pids_limit().map_or(0, |limit| limit.current),
             pids_file: meter::pids_limit().map(|limit| limit.file),
             ports: range.and_then(|range| count_of_ports(&range, &reserved)),
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             tcp_pages: text("/proc/sys/net/ipv4/tcp_mem").and_then(|pages| nth(&pages, 2)),
-            conntrack_left: left(&format!("{netfilter}_max"), &format!("{netfilter}_count")),
-            files_left: left("/proc/sys/fs/file-max", "/proc/sys/fs/file-nr"),
+            conntrack: share(&format!("{netfilter}_max"), &format!("{netfilter}_count")),
+            files: share("/proc/sys/fs/file-max", "/proc/sys/fs/file-nr"),
             epoll_watches: number("/proc/sys/fs/epoll/max_user_watches"),
             ram_bytes: meter::machine::available_ram_bytes().into_iter().chain(cgroup_bytes).min(),
         }

@@ -62,13 +62,24 @@ pub(crate) struct Readings {
     /// Pages that TCP may queue in all.
     pub(crate) tcp_pages: Option<u64>,
     /// Connections that the firewall may still track.
-    pub(crate) conntrack_left: Option<u64>,
+    pub(crate) conntrack: Option<Share>,
     /// Files that may still be opened on the whole machine.
-    pub(crate) files_left: Option<u64>,
+    pub(crate) files: Option<Share>,
+    /// Tasks in the pids cgroup, which a new limit must have room for, too.
+    pub(crate) pids_used: u64,
     /// What a user's epoll instances may watch.
     pub(crate) epoll_watches: Option<u64>,
     /// RAM that is free or can be freed, in bytes.
     pub(crate) ram_bytes: Option<u64>,
+}
+
+/// What is left of something that others on this machine use, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// What is left.
+    pub(crate) left: u64,
+    /// What is used: a new limit must have room for it.
+    pub(crate) used: u64,
 }
 
 /// What must be written to move a wall.
@@ -147,7 +158,12 @@ enum Moves {
         ends: u64,
     },
     /// A limit for so many processes of a server.
-    Limit(limits::Wall, usize, Option<PathBuf>),
+    Limit(limits::Wall, usize),
+    /// The limit of a pids cgroup in which so many tasks are already.
+    Pids {
+        used: u64,
+        file: Option<PathBuf>,
+    },
     OwnFiles {
         processes: usize,
     },
@@ -195,7 +211,12 @@ impl Moves {
                 sysctl(format!("'{} {} {max}'", max / 2, max * 3 / 4))
             }
             Moves::OwnFiles { processes } => hard("n", connections.div_ceil(*processes) + OWN_SPARE_DESCRIPTORS),
-            Moves::Limit(wall, processes, pids_file) => {
+            Moves::Pids { used, file } => {
+                let needed = limits::needed(limits::Wall::PidsCgroup, connections) as u64 + used;
+                let file = file.clone()?;
+                (format!("echo {needed} > {}", file.display()), Knob::File(file))
+            }
+            Moves::Limit(wall, processes) => {
                 let each = if is_of_each(*wall) { room_of_process(connections, *processes) } else { connections };
                 let needed = limits::needed(*wall, each);
                 match wall {
@@ -204,10 +225,7 @@ impl Moves {
                     limits::Wall::MapCount | limits::Wall::PidMax | limits::Wall::ThreadsMax => {
                         sysctl(needed.to_string())
                     }
-                    limits::Wall::PidsCgroup => {
-                        let file = pids_file.clone()?;
-                        (format!("echo {needed} > {}", file.display()), Knob::File(file))
-                    }
+                    limits::Wall::PidsCgroup => return None,
                 }
             }
         })
@@ -255,9 +273,12 @@ fn shared(asked: &Asked, readings: &Readings) -> Vec<Draft> {
         moves,
     };
     let sysctl = |per_connection| Moves::Sysctl { per_connection, besides: 0 };
-    let files = |left| draft("fs.file-max", left, "left", Some(left / ends), sysctl(ends));
-    let tracked = |left| {
-        let moves = Moves::Sysctl { per_connection: 1, besides: 1_024 };
+    let files = |Share { left, used }| {
+        let moves = Moves::Sysctl { per_connection: ends, besides: used };
+        draft("fs.file-max", left, "left", Some(left / ends), moves)
+    };
+    let tracked = |Share { left, used }| {
+        let moves = Moves::Sysctl { per_connection: 1, besides: 1_024 + used };
         draft("net.netfilter.nf_conntrack_max", left, "left", Some(left), moves)
     };
     let pages =
@@ -270,9 +291,9 @@ fn shared(asked: &Asked, readings: &Readings) -> Vec<Draft> {
     let somaxconn = readings.somaxconn.filter(|_| !asked.servers.is_empty());
     let watches = |watches| draft("fs.epoll.max_user_watches", watches, "watches", Some(watches / ends), sysctl(ends));
     let drafts = [
-        readings.files_left.map(files),
+        readings.files.map(files),
         readings.epoll_watches.map(watches),
-        readings.conntrack_left.map(tracked),
+        readings.conntrack.map(tracked),
         readings.tcp_pages.map(pages),
         somaxconn.map(backlog),
     ];
@@ -326,7 +347,10 @@ fn of_ceiling(ceiling: Ceiling, target: Target, processes: usize, readings: &Rea
         unit,
         allows: Some(allows as u64),
         is_estimate: false,
-        moves: Moves::Limit(ceiling.wall, processes, readings.pids_file.clone()),
+        moves: match ceiling.wall {
+            limits::Wall::PidsCgroup => Moves::Pids { used: readings.pids_used, file: readings.pids_file.clone() },
+            wall => Moves::Limit(wall, processes),
+        },
     }
 }
 
@@ -385,8 +409,9 @@ mod tests {
             ports: Some(28_232),
             somaxconn: Some(4_096),
             tcp_pages: Some(22_314),
-            conntrack_left: Some(31_000),
-            files_left: Some(98_000),
+            conntrack: Some(Share { left: 31_000, used: 500 }),
+            pids_used: 0,
+            files: Some(Share { left: 98_000, used: 2_000 }),
             epoll_watches: Some(220_000),
             ram_bytes: Some(700_000_000),
         }
@@ -457,7 +482,7 @@ mod tests {
         assert_eq!(remedy("vm.max_map_count"), "sysctl -w vm.max_map_count=162048");
         assert_eq!(remedy("net.ipv4.ip_local_port_range"), "sysctl -w net.ipv4.ip_local_port_range='1024 65535'");
         assert_eq!(remedy("net.ipv4.tcp_mem"), "sysctl -w net.ipv4.tcp_mem='40000 60000 80000'");
-        assert_eq!(remedy("net.netfilter.nf_conntrack_max"), "sysctl -w net.netfilter.nf_conntrack_max=41024");
+        assert_eq!(remedy("net.netfilter.nf_conntrack_max"), "sysctl -w net.netfilter.nf_conntrack_max=41524");
         assert!(named(&found, "RAM").remedy.is_none() && named(&found, "RAM").is_estimate);
         // No range of ports is that wide.
         assert!(named(&all(70_000, &small()), "net.ipv4.ip_local_port_range").remedy.is_none());
@@ -469,7 +494,7 @@ mod tests {
     fn a_container_has_walls_of_its_own() {
         let kernel = KernelLimits { open_files: Some(1_024), pids_left: Some(90), ..KernelLimits::default() };
         let pids_file = Some(PathBuf::from("/cg/pids.max"));
-        let readings = Readings { kernel, pids_file, ..Readings::default() };
+        let readings = Readings { kernel, pids_file, pids_used: 30, ..Readings::default() };
         let denied = |knob: &Knob| match knob {
             Knob::File(path) => Err(format!("{} is read-only", path.display())),
             Knob::HardLimit(_) => Ok(()),
@@ -477,7 +502,7 @@ mod tests {
         let found = walls(&Asked::new(1_000, &[Target::Prefork, Target::Async]), &readings, denied);
         assert_eq!(first_of(&found, Target::Prefork), ("pids cgroup", 74));
         let remedy = named(&found, "pids cgroup").remedy.clone().unwrap();
-        assert_eq!(remedy.command, "echo 1016 > /cg/pids.max");
+        assert_eq!(remedy.command, "echo 1046 > /cg/pids.max");
         assert_eq!(remedy.why_not.as_deref(), Some("/cg/pids.max is read-only"));
         assert_eq!(first_of(&found, Target::Async), ("open files", 896));
         assert!(named(&found, "open files").remedy.as_ref().unwrap().is_permitted);

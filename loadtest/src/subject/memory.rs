@@ -98,7 +98,7 @@ impl MemorySource {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
             MemorySource::Processes { .. } => {
                 // A process that ends while it is read counts with its parent, once that has waited for it.
-                let times = trees(pids).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
+                let times = meter::process_trees(pids).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
                 times.reduce(|sum, time| sum + time).map(|time| time.as_secs_f64())
             }
             MemorySource::Remote(_) | MemorySource::Nothing => None,
@@ -227,14 +227,9 @@ impl MemorySource {
     }
 }
 
-/// These processes and all their descendants.
-fn trees(pids: &[i32]) -> Vec<i32> {
-    pids.iter().flat_map(|&pid| meter::process_tree(pid)).collect()
-}
-
 /// One ledger of all these trees, if there is one.
 fn read_all(pids: &[i32]) -> Option<Result<Ledger, MeterError>> {
-    Some(LedgerWalk::new(*pids.first()?, trees(pids)).finish())
+    Some(LedgerWalk::new(*pids.first()?, meter::process_trees(pids)).finish())
 }
 
 /// A warning if the kernel charged something of the server elsewhere. Charges come in batches, and the figures are read one

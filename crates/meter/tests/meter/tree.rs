@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use meter::{MeterError, cpu_time, process_tree, rss_peak_bytes};
+use meter::{MeterError, cpu_time, process_tree, process_trees, rss_peak_bytes};
 
 use crate::eventually;
 use crate::started::Started;
@@ -11,6 +11,21 @@ fn a_tree_has_children_and_grandchildren_and_the_root_first() {
     eventually("two shells and three sleeps", || process_tree(started.pid()).len() == 5);
     assert_eq!(process_tree(started.pid())[0], started.pid());
     assert!(process_tree(std::process::id() as i32).contains(&started.pid()));
+}
+
+#[test]
+fn several_trees_have_each_process_once_and_the_roots_first() {
+    let [one, other] = [(); 2].map(|()| Started::shell("sleep 60 & wait"));
+    let roots = [other.pid(), one.pid(), one.pid()];
+    eventually("two shells and two sleeps", || process_trees(&roots).len() == 4);
+    let mut first: Vec<_> = process_trees(&roots)[..2].to_vec();
+    first.sort_unstable();
+    let mut expected = vec![one.pid(), other.pid()];
+    expected.sort_unstable();
+    assert_eq!(first, expected);
+    let below = process_trees(&[std::process::id() as i32, one.pid()]);
+    assert_eq!(below.iter().filter(|pid| **pid == one.pid()).count(), 1);
+    assert!(process_trees(&[]).is_empty());
 }
 
 #[test]

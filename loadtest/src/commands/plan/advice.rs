@@ -95,6 +95,7 @@ mod tests {
         cpu_per_request_s: 0.0,
         rate: 10_000.0,
         isolation: false,
+        pool: None,
     };
 
     fn verdict(target: Target, ram_bytes: u64) -> Verdict {

@@ -31,16 +31,22 @@ pub(super) fn answer(plan: &PlanAnswer) -> String {
 }
 
 fn need(need: &Need) -> String {
-    let is_closed_loop = need.rate == need.most_rate();
+    let how = match need.rate {
+        rate if rate == need.most_rate() => " (each sends without pause; set --rate otherwise)",
+        rate if rate == need.most_queries() => {
+            " (all that the database answers; the others wait for a connection to it)"
+        }
+        _ => "",
+    };
+    let pool = need.pool.map_or_else(String::new, |pool| format!(", {} to the database", format::count(pool as f64)));
     let computing = match need.cpu_per_request_s {
         0.0 => String::new(),
         cpu_s => format!(" and computing {}", format::micros((cpu_s * 1e6) as u64)),
     };
     format!(
-        "{} connections, {} requests/s{}, each waiting {}{computing}, within {}{}:",
+        "{} connections{pool}, {} requests/s{how}, each waiting {}{computing}, within {}{}:",
         format::count(need.connections as f64),
         format::count(need.rate),
-        if is_closed_loop { " (each sends without pause; set --rate otherwise)" } else { "" },
         format::micros((need.wait_s * 1e6) as u64),
         format::exact_bytes(need.ram_bytes),
         if need.isolation { ", a crash ending one connection only" } else { "" }

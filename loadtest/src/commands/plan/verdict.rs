@@ -101,10 +101,12 @@ fn judge(cost: &ModelCost, need: &Need, cpus: f64, thread_bytes: Option<f64>) ->
 }
 
 /// Little's law: on average rate × wait requests wait at once. Random arrivals need more workers than that to avoid
-/// queueing, by three times its square root (square-root staffing), but never more than there are connections.
+/// queueing, by three times its square root (square-root staffing), but never more than there are connections, or connections
+/// to the database.
 fn workers(need: &Need) -> f64 {
     let waiting = need.rate * (need.wait_s + need.cpu_per_request_s);
-    (waiting + 3.0 * waiting.sqrt()).ceil().min(need.connections as f64)
+    let most = need.pool.map_or(need.connections, |pool| pool.min(need.connections));
+    (waiting + 3.0 * waiting.sqrt()).ceil().min(most as f64)
 }
 
 impl Verdict {
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     fn need(connections: usize, rate: f64, wait_s: f64) -> Need {
-        Need { connections, wait_s, ram_bytes: 1 << 30, cpu_per_request_s: 0.0, rate, isolation: false }
+        Need { connections, wait_s, ram_bytes: 1 << 30, cpu_per_request_s: 0.0, rate, isolation: false, pool: None }
     }
 
     #[test]
@@ -172,5 +174,8 @@ mod tests {
         assert_eq!(workers(&need(50_000, 2_000.0, 0.2)), 460.0);
         // Each connection sends without pause, so all of them wait and there is nothing to share.
         assert_eq!(workers(&need(1_000, 1_000.0, 1.0)), 1_000.0);
+        // More workers than the database has connections only wait for one.
+        let pooled = Need { pool: Some(50), ..need(10_000, 5_000.0, 0.01) };
+        assert_eq!((workers(&pooled), pooled.most_queries()), (50.0, 5_000.0));
     }
 }
