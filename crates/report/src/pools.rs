@@ -17,9 +17,9 @@ Enough is the smallest pool that brings 95 % of the most that any brought. Busy
 is how many connections are at work on average, by Little's law: the answers of
 a second, times how long each takes. The two waits are means, by the server's
 own count; behind PgBouncer a request waits there for its connection, so that
-the second has both. RAM is the server's at its peak; PostgreSQL's is that of
-all of its processes under load. Clients, server and PostgreSQL share this
-machine.
+the second has both, and what waits for a worker of the thread pool is in
+neither. RAM is the server's at its peak; PostgreSQL's is that of all of its
+processes under load. Clients, server and PostgreSQL share this machine.
 ";
 
 /// As text for the terminal.

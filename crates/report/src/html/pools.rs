@@ -125,8 +125,9 @@ fn waits(study: &PoolStudy) -> Result<Option<Markup>> {
         title: "How long a request waits, with as many connections as are enough".into(),
         legend: LegendMark::list(&[part("for a connection", CONNECTION)?, part("for the answer", ANSWER)?]),
         caption: html! {
-            "On average. Behind PgBouncer a request waits there for its connection, so that the answer's part has both. With "
-            "more clients than the database can serve, nearly all of the time is spent in the queue, whichever the model."
+            "On average. Behind PgBouncer a request waits there for its connection, so that the answer's part has both. What "
+            "waits for a worker of the thread pool is in neither. With more clients than the database can serve, nearly all of "
+            "the time is spent in some queue, whichever the model."
         },
         height: ROW_HEIGHT * rows.len() as u32 + AXIS_HEIGHT,
     };
