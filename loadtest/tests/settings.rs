@@ -70,6 +70,17 @@ fn a_result_says_how_it_was_loaded() {
 }
 
 #[test]
+fn a_password_in_the_url_is_in_no_file() {
+    let directory = TempDir::new().unwrap();
+    let url = serve(OK).replacen("http://", "http://me:hunter2@", 1);
+    let (path, result) = measure(&directory, "a.json", &["-t", "1", "-c", "5", &url]);
+    assert!(
+        result["requests"].as_u64() > Some(0) && result["target"].as_str().unwrap().starts_with("http://me:SHA-256 ")
+    );
+    assert!(!fs::read_to_string(path).unwrap().contains("hunter2"), "a secret is in the file");
+}
+
+#[test]
 fn runs_that_were_not_loaded_alike_are_told_apart() {
     let directory = TempDir::new().unwrap();
     let url = serve(OK);

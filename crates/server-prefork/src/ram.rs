@@ -7,8 +7,9 @@ use meter::ExistingCgroup;
 
 /// How much more than the supervisor a child invites the kernel to kill it, in thousandths of the limit.
 const OOM_SCORE_ADJ: &str = "500";
-/// What is left free for the children that are there, which grow when they serve: a twentieth of the limit, but no less...
-const MIN_RESERVE_BYTES: u64 = 4 << 20;
+/// What is left free for the children that are there, which grow when they serve, and on a busy machine later than others are
+/// forked: a twentieth of the limit, but no less...
+const MIN_RESERVE_BYTES: u64 = 8 << 20;
 /// ...nor more.
 const MAX_RESERVE_BYTES: u64 = 64 << 20;
 

@@ -30,11 +30,13 @@ fn at_the_limit_who_comes_is_refused_and_nobody_is_killed() {
     clients.iter_mut().for_each(|client| drop(client.try_send(b"GET /?wait=2s HTTP/1.1\r\nHost: a\r\n\r\n")));
     let open = || server.metric("c10k_connections_open");
     let refused = || server.metric("c10k_connections_refused_total");
-    wait_until(|| open() + refused() == 1_000, || format!("{} are served and {} refused", open(), refused()));
+    let oom_kills = || cgroup.oom_kills().expect("they are counted");
+    let counted = || format!("{} are served, {} refused, {} killed", open(), refused(), oom_kills());
+    wait_until(|| open() + refused() == 1_000, counted);
     assert!(refused() > 0 && open() > 50, "{} are served and {} refused", open(), refused());
     let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read_response().status).collect();
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
-    assert_eq!(cgroup.oom_kills().expect("they are counted"), 0);
+    assert_eq!(oom_kills(), 0);
     drop(clients);
     server.wait_for_metric("c10k_connections_open", 0);
     assert_eq!(server.connect().get("/").status, 200);

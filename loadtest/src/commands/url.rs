@@ -183,7 +183,7 @@ impl UrlOptions {
 
     fn run_spec(&self, name: &str, place: &dyn Place) -> RunSpec {
         RunSpec {
-            name: name.to_owned(),
+            name: without_secret(name),
             command: subject::command(&self.server),
             connections: self.users(),
             duration: self.duration,
