@@ -247,7 +247,7 @@ pub fn restarted_under_load(target: &Target) {
 /// Its connections are open, and nobody is at the other end.
 pub fn frozen_and_thawed(target: &Target) {
     let mut postgres = Postgres::start(&[]);
-    let flags = ["--db-pool", "2", "--db-timeout", "500ms", "--db-pool-timeout", "300ms"];
+    let flags = ["--db-pool", "2", "--db-timeout", "3s", "--db-pool-timeout", "300ms"];
     let server = start(target, &postgres.url, &flags);
     assert_is_person(&server.connect().get("/?id=2"), 2);
     postgres.order("freeze");
@@ -292,7 +292,7 @@ pub fn the_database_has_no_room(target: &Target) {
 
 pub fn a_query_takes_too_long(target: &Target) {
     let postgres = Postgres::start(&[]);
-    let server = start(target, &postgres.url, &["--db-timeout", "1s", "--db-pool", "1"]);
+    let server = start(target, &postgres.url, &["--db-timeout", "3s", "--db-pool", "1"]);
     let mut client = server.connect();
     assert_unavailable(&client.get("/?id=3&wait=60s"), "did not answer in time");
     assert_eq!(errors(&server, "timeout"), 1);
