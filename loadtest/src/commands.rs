@@ -9,6 +9,7 @@ pub(crate) mod peers;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod report;
+mod rounds;
 pub(crate) mod serve;
 pub(crate) mod slo;
 pub(crate) mod sweep;

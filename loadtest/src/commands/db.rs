@@ -3,30 +3,26 @@
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use common::db::Latency;
 use load::ThisProcess;
 use load::net::Sources;
-use quantity::format;
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-use rand::seq::SliceRandom as _;
-use results::event::{self, Event, Sink as _};
+use results::Target;
 use results::pools::PoolStudy;
-use results::{RunResult, Target};
 
 use super::flags::time;
+use super::rounds;
 use super::target_choice::{TargetChoice, chosen};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
-use crate::machine::terminal::{print, say, warn};
+use crate::machine::terminal::{say, warn};
 use crate::machine::walls::Asked;
 use crate::measure::target::{self, Location, TargetSpec};
 use crate::output::events::EventArgs;
-use crate::output::files::{self, OutputArgs, Outputs};
+use crate::output::files::{OutputArgs, Outputs};
 use crate::subject::build;
 use crate::subject::postgres::{AskedDatabase, Postgres};
 
@@ -112,46 +108,26 @@ pub(crate) fn run(args: &DbArgs) -> Result<ExitCode> {
     let given = env::var(VARIABLE).ok().filter(|url| !url.is_empty());
     let outputs = Outputs::prepare(&args.outputs, true)?;
     let interrupt = Interrupt::install()?;
-    let mut sinks = args.events.sinks(&outputs)?;
+    let sinks = args.events.sinks(&outputs)?;
     if given.is_none() {
         // What is missing shows before anything is built or measured.
-        drop(Postgres::start(SPARE, None, &interrupt)?);
+        let bouncer = targets.contains(&Target::Prefork).then_some(1);
+        drop(Postgres::start(SPARE, bouncer, &interrupt)?);
     }
     let Some(executables) = build::build(&targets, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let cells = args.order(&targets, given.is_none());
     let time = (args.duration + OVERHEAD) * cells.len() as u32;
-    say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
-    let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
-    sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });
-    let mut results: Vec<RunResult> = Vec::new();
-    for cell in cells {
-        if interrupt.is_raised() {
-            break;
-        }
-        let location = Location::Local(&executables[&cell.target]);
+    let results = rounds::measure_all(cells, time, &outputs, &interrupt, sinks, |cell, sinks| {
         // Each run has a fresh database: no backend of the run before is left, and none has grown.
-        let own = match given {
-            Some(_) => None,
-            None => match cell.start_database(&interrupt) {
-                Err(_) if interrupt.is_raised() => break,
-                own => Some(own?),
-            },
-        };
+        let own = if given.is_none() { Some(cell.start_database(&interrupt)?) } else { None };
         let database = cell.asked(own.as_ref(), given.as_deref());
-        let result = target::run(cell.target, location, &args.spec(cell, database), &interrupt, &mut sinks);
+        let location = Location::Local(&executables[&cell.target]);
+        let result = target::run(cell.target, location, &args.spec(cell, database), &interrupt, sinks);
         result.failure.iter().for_each(say);
-        results.push(result);
-        // The last write repeats one that fails.
-        let _ = outputs.write(&results);
-    }
-    let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
-    let printed = print(&PoolStudy::new(&results).map_or_else(String::new, |study| report::pools::text(&study)));
-    written.and(printed)?;
-    Ok(match interrupt.is_raised() {
-        true => ExitCode::from(EXIT_STATUS),
-        false if results.iter().all(RunResult::is_sound) => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+        Ok(result)
+    })?;
+    let text = PoolStudy::new(&results).map_or_else(String::new, |study| report::pools::text(&study));
+    rounds::conclude(&results, &text, &outputs, &interrupt)
 }
 
 impl DbArgs {
@@ -168,10 +144,7 @@ impl DbArgs {
 
     /// All cells, round after round, each round in its own random order.
     fn order(&self, targets: &[Target], has_bouncer: bool) -> Vec<Cell> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut random = SmallRng::seed_from_u64(self.seed.unwrap_or(u64::from(since_1970.subsec_micros())));
-        let mut order = Vec::new();
-        for round in 1..=self.rounds {
+        let cells_of_round = |round| {
             let cells = targets.iter().flat_map(|&target| {
                 let ways = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
                 let sized = move |through_pgbouncer| {
@@ -179,11 +152,9 @@ impl DbArgs {
                 };
                 ways.iter().copied().flat_map(sized)
             });
-            let mut cells: Vec<_> = cells.collect();
-            cells.shuffle(&mut random);
-            order.extend(cells);
-        }
-        order
+            cells.collect()
+        };
+        rounds::shuffled(self.rounds, self.seed.unwrap_or_else(rounds::seed_of_now), cells_of_round)
     }
 
     fn spec(&self, cell: Cell, database: AskedDatabase) -> TargetSpec {

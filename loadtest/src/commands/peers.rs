@@ -2,21 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use common::app::MAX_WAIT;
-use quantity::format;
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-use rand::seq::SliceRandom as _;
-use results::event::{self, Event, Sink as _};
+use results::Target;
 use results::peers::PeerComparison;
 use results::slo::Step;
-use results::{RunResult, Target};
 
 use super::flags::time;
+use super::rounds;
 use super::slo::{self, STEP_DURATION, SloArgs};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
@@ -24,7 +20,7 @@ use crate::machine::terminal::{print, say, warn};
 use crate::machine::walls::Asked;
 use crate::measure::peer::{self, PeerSpec};
 use crate::output::events::EventArgs;
-use crate::output::files::{self, OutputArgs, Outputs};
+use crate::output::files::{OutputArgs, Outputs};
 use crate::subject::build;
 use crate::subject::peer::{Installed, Peer, built_in, ours, read};
 
@@ -122,33 +118,17 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
         return search(args, choice, most, &interrupt);
     }
     let outputs = Outputs::prepare(&args.outputs, true)?;
-    let mut sinks = args.events.sinks(&outputs)?;
+    let sinks = args.events.sinks(&outputs)?;
     let Some(installed) = choice.install(most, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     let cells = args.order(&installed);
     ensure!(!cells.is_empty(), NOTHING_INSTALLED);
     let settle = |cell: &Cell| Duration::from_secs(installed[cell.peer].peer.settle_s);
     let time: Duration = cells.iter().map(|cell| cell.spec.duration + settle(cell) + OVERHEAD).sum();
-    say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
-    let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
-    sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });
-    let mut results: Vec<RunResult> = Vec::new();
-    for cell in cells {
-        if interrupt.is_raised() {
-            break;
-        }
-        results.push(peer::run(&installed[cell.peer], &cell.spec, &interrupt, &mut sinks));
-        // The last write repeats one that fails.
-        let _ = outputs.write(&results);
-    }
-    let written = outputs.finish(&results).map_err(|error| files::rescue(&results, error));
-    let printed =
-        print(&PeerComparison::new(&results).map_or_else(String::new, |comparison| report::peers::text(&comparison)));
-    written.and(printed)?;
-    Ok(match interrupt.is_raised() {
-        true => ExitCode::from(EXIT_STATUS),
-        false if results.iter().all(RunResult::is_sound) => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    let results = rounds::measure_all(cells, time, &outputs, &interrupt, sinks, |cell, sinks| {
+        Ok(peer::run(&installed[cell.peer], &cell.spec, &interrupt, sinks))
+    })?;
+    let text = PeerComparison::new(&results).map_or_else(String::new, |comparison| report::peers::text(&comparison));
+    rounds::conclude(&results, &text, &outputs, &interrupt)
 }
 
 /// Finds the highest rate of each, answered at once, one after the other.
@@ -171,11 +151,8 @@ fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) 
 impl PeersArgs {
     /// All cells, round after round, each round in its own random order.
     fn order(&self, installed: &[Installed]) -> Vec<Cell> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut random = SmallRng::seed_from_u64(self.seed.unwrap_or(u64::from(since_1970.subsec_micros())));
         let waits = if self.wait.is_zero() { vec![0] } else { vec![0, self.wait.as_millis() as u64] };
-        let mut order = Vec::new();
-        for round in 1..=self.rounds {
+        let cells_of_round = |round| {
             let mut cells = Vec::new();
             for (peer, installed) in installed.iter().enumerate() {
                 for &wait_ms in waits.iter().filter(|&&wait_ms| wait_ms == 0 || installed.peer.can_wait()) {
@@ -186,10 +163,9 @@ impl PeersArgs {
                     }));
                 }
             }
-            cells.shuffle(&mut random);
-            order.extend(cells);
-        }
-        order
+            cells
+        };
+        rounds::shuffled(self.rounds, self.seed.unwrap_or_else(rounds::seed_of_now), cells_of_round)
     }
 }
 

@@ -8,14 +8,11 @@ mod resume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
 use common::db::Latency;
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-use rand::seq::SliceRandom as _;
 
 use results::Target;
 use results::run::SweepPlan;
@@ -24,6 +21,7 @@ use results::sweep::Sweep;
 use self::bench::{Bench, SweepCell};
 use self::outcome::is_finished;
 use super::flags::time;
+use super::rounds;
 use super::target_choice::{TargetChoice, chosen};
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
@@ -131,25 +129,19 @@ pub(crate) fn run(args: &SweepArgs) -> Result<ExitCode> {
 
 /// All cells, round after round, each round in its own random order.
 fn order(plan: &SweepPlan, targets: &[Target]) -> Vec<SweepCell> {
-    let mut random = SmallRng::seed_from_u64(plan.seed);
-    let mut order = Vec::new();
-    for round in 1..=plan.rounds {
+    let cells_of_round = |round| {
         let cells = targets.iter().flat_map(|&target| {
             plan.connections.iter().map(move |&connections| SweepCell { target, connections, round })
         });
-        let mut cells: Vec<_> = cells.collect();
-        cells.shuffle(&mut random);
-        order.extend(cells);
-    }
-    order
+        cells.collect()
+    };
+    rounds::shuffled(plan.rounds, plan.seed, cells_of_round)
 }
 
 /// What a sweep measures unless its flags say otherwise.
 fn default_plan() -> SweepPlan {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     SweepPlan {
-        // Short enough to type.
-        seed: u64::from(since_1970.subsec_micros()),
+        seed: rounds::seed_of_now(),
         targets: Target::ALL.map(|target| target.name().to_owned()).into(),
         connections: vec![100, 300, 1_000, 3_000, 10_000],
         rounds: 3,

@@ -1,16 +1,15 @@
 //! A PostgreSQL of loadtest's own. `scripts/postgres` starts and ends it, and is a part of this executable.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Error, Result};
 use procfs::process::Process;
 use results::database::Database;
 
+use super::process;
 use crate::machine::descent;
 use crate::machine::interrupt::Interrupt;
 
@@ -18,7 +17,6 @@ const SCRIPT: &str = include_str!("../../../scripts/postgres");
 const TABLES: &str = include_str!("../../../scripts/people.sql");
 /// It takes a second, or many on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The database that a server of this project is to ask.
 #[derive(Clone, Debug)]
@@ -63,11 +61,13 @@ impl Postgres {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut script = command.spawn().context("cannot run sh to start PostgreSQL")?;
         descent::spare(script.id() as i32);
-        let lines = send_lines(&mut script);
+        let lines = process::send_lines(script.stdout.take().context("its output cannot be read")?);
         let mut postgres = Self { input: script.stdin.take(), script, url: String::new() };
         // The last line is the URL that is asked for: PgBouncer's comes second.
         for _ in 0..=usize::from(bouncer.is_some()) {
-            postgres.url = next_line(&lines, interrupt).map_err(|error| postgres.with_reason(error))?;
+            let line = process::next_line(&lines, "it", START_TIMEOUT, interrupt);
+            let line = line.and_then(|line| line.context("it ended"));
+            postgres.url = line.map_err(|error| postgres.with_reason(error))?;
         }
         Ok(postgres)
     }
@@ -101,29 +101,5 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.end();
         descent::forget(self.script.id() as i32);
-    }
-}
-
-/// Sends what it prints line by line.
-fn send_lines(script: &mut Child) -> Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    if let Some(stdout) = script.stdout.take() {
-        thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-    }
-    lines
-}
-
-fn next_line(lines: &Receiver<String>, interrupt: &Interrupt) -> Result<String> {
-    let deadline = Instant::now() + START_TIMEOUT;
-    loop {
-        match lines.recv_timeout(POLL_INTERVAL) {
-            Ok(line) => return Ok(line),
-            Err(RecvTimeoutError::Timeout) if interrupt.is_raised() => bail!("interrupted"),
-            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-            Err(RecvTimeoutError::Timeout) => bail!("it says nothing for {START_TIMEOUT:?}"),
-            Err(RecvTimeoutError::Disconnected) => bail!("it ended"),
-        }
     }
 }

@@ -108,16 +108,11 @@ impl ServerProcess {
     /// Reads the next line of its output.
     pub(crate) fn read_line(&mut self) -> Result<String> {
         let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            match self.stdout.recv_timeout(POLL_INTERVAL) {
-                Ok(line) => return Ok(line),
-                Err(RecvTimeoutError::Timeout) if self.interrupt.is_raised() => bail!("interrupted"),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(RecvTimeoutError::Timeout) => bail!("{} says nothing for {START_TIMEOUT:?}", self.name),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let exit = self.wait(deadline);
-                    bail!("{}", self.describe_death(exit));
-                }
+        match next_line(&self.stdout, self.name, START_TIMEOUT, &self.interrupt)? {
+            Some(line) => Ok(line),
+            None => {
+                let exit = self.wait(deadline);
+                bail!("{}", self.describe_death(exit))
             }
         }
     }
@@ -240,11 +235,33 @@ pub(crate) fn describe_exit(exit: ExitStatus) -> String {
 
 /// The first lines of a stream, read by a thread. It reads on to the end, whatever comes: a full pipe would block the
 /// server, and a closed one would kill it.
-fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub(super) fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = sync_channel(KEPT_LINES);
     // What nobody waits for is dropped.
     thread::spawn(move || read_lines(stream, |line| drop(sender.try_send(line))));
     receiver
+}
+
+/// The next of these lines of `who`; `None` if there are no more.
+///
+/// # Errors
+/// There is none within `timeout`, or the user has had enough.
+pub(super) fn next_line(
+    lines: &Receiver<String>,
+    who: &str,
+    timeout: Duration,
+    interrupt: &Interrupt,
+) -> Result<Option<String>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match lines.recv_timeout(POLL_INTERVAL) {
+            Ok(line) => return Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if interrupt.is_raised() => bail!("interrupted"),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(RecvTimeoutError::Timeout) => bail!("{who} says nothing for {timeout:?}"),
+        }
+    }
 }
 
 /// Reads to the end, and gives each line, cut to [`MAX_LINE_BYTES`].
