@@ -38,6 +38,7 @@ Examples:
 
   Everything after -- goes to the server (its --help lists the flags):
     loadtest --target threadpool -- --workers 1024
+    loadtest --target all -c 1000 -- --burn 1ms
 
   More connections than a process has files, and an address has ports:
     loadtest --target async-codec -c 100k --processes 7 --workers 7 \\

@@ -175,11 +175,11 @@ fn a_run_that_is_stopped_keeps_what_it_measured_and_nothing_is_left() {
 }
 
 #[test]
-fn a_fault_is_injected_within_the_time() {
+fn a_fault_is_injected_and_cpu_time_is_used() {
     let out = TempDir::new().unwrap();
     let page = Page::start(out.path(), "127.0.0.1:0", &[]);
     let order = json!({
-        "targets": ["prefork"], "connections": 20, "duration_s": 3, "wait": "100ms", "fault": "kill-worker",
+        "targets": ["prefork"], "connections": 20, "duration_s": 3, "wait": "100ms", "burn": "2ms", "fault": "kill-worker",
     });
     assert_eq!(page.ask("POST /api/runs", &[], &order.to_string()).0, 202);
     wait_for("the end of the run", || has_ended(out.path(), 1));
@@ -188,6 +188,9 @@ fn a_fault_is_injected_within_the_time() {
     let result = lines.iter().find(|line| line["event"] == "finished").unwrap();
     // A process died, and with it one connection.
     assert_eq!(result["errors"]["read"], 1, "{}", result["errors"]);
+    // Not counted is what the child used that was killed.
+    let (cpu_s, requests) = (result["server"]["cpu_s"].as_f64().unwrap(), result["requests"].as_f64().unwrap());
+    assert!(cpu_s > 0.0015 * requests, "{cpu_s} s for {requests} requests");
     page.end();
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, ValueEnum};
 
+use crate::app::MAX_BURN;
 use crate::db::{Database, Latency};
 use crate::http::{Limits, Phase};
 use crate::listener::DEFAULT_BACKLOG;
@@ -93,6 +94,10 @@ pub struct Config {
     /// How much of its stack each request touches before it waits, as deep calls would: 64K, at most 1M
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = touched_bytes, env = "C10K_TOUCH_STACK")]
     pub touch_stack: usize,
+
+    /// How much CPU time each query costs before it waits, as a handler that computes would: 1ms, at most 10s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = burn, env = "C10K_BURN")]
+    pub burn: Duration,
 
     /// What a line on standard error looks like
     #[arg(long, value_enum, default_value = "text", env = "C10K_LOG_FORMAT")]
@@ -277,6 +282,13 @@ pub fn bytes(text: &str) -> Result<usize, String> {
 
 /// What every thread's stack has room for: tokio's have 2 MiB, that of a process has 8 MiB.
 const MAX_TOUCHED_BYTES: usize = 1 << 20;
+
+fn burn(text: &str) -> Result<Duration, String> {
+    match quantity::duration(text)? {
+        duration if duration > MAX_BURN => Err("it must be at most 10s".into()),
+        duration => Ok(duration),
+    }
+}
 
 fn touched_bytes(text: &str) -> Result<usize, String> {
     match bytes(text)? {

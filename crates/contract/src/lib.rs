@@ -39,7 +39,7 @@ macro_rules! tests {
         const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags };
 
         $crate::tests!(@routes row head_is_get_without_body echo health cpu options not_found not_allowed
-            unknown_method wait_is_chosen_by_client chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
+            unknown_method wait_is_chosen_by_client a_query_costs_cpu_time chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
         $crate::tests!(@connections keep_alive close http_1_0 pipelining every_split byte_by_byte half_close
             end_of_input reset_during_query expect_continue empty_lines_before_request absolute_form many_at_once
             forbidden_trailers status_lines upgrade_is_declined escaped_authority);

@@ -193,6 +193,9 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
         match work {
             Work::Nothing => {}
             Work::Query(wait, query) => {
+                if !shared.config.burn.is_zero() {
+                    Box::pin(burn(shared.config.burn, shared)).await;
+                }
                 let _waiting = shared.counters.wait();
                 let _held = Held::new(&shared.config);
                 if let Some(pool) = &shared.postgres {
@@ -205,12 +208,18 @@ fn handle(request: Request, shared: &'static Shared) -> impl Future<Output = Res
                     sleep(latency).await;
                 }
             }
-            Work::Burn(duration) if shared.burns_on_loop => app::burn(duration),
-            // A burn would keep other tasks off this thread.
-            Work::Burn(duration) => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
+            Work::Burn(duration) => Box::pin(burn(duration, shared)).await,
             Work::Chaos(chaos) => chaos.strike(),
         }
         response
+    }
+}
+
+/// Burns CPU on a thread of the blocking pool: here it would keep other tasks off this one.
+async fn burn(duration: Duration, shared: &'static Shared) {
+    match shared.burns_on_loop {
+        true => app::burn(duration),
+        false => spawn_blocking(move || app::burn(duration)).await.unwrap_or_default(),
     }
 }
 

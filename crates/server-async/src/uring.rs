@@ -238,16 +238,25 @@ fn handle(request: Request, socket: Socket, shared: &'static Shared) -> impl Fut
             Work::Nothing => {}
             // A real database is refused at the start.
             Work::Query(wait, _) => {
+                if !shared.config.burn.is_zero() {
+                    Box::pin(burn(shared.config.burn, socket, shared)).await;
+                }
                 let _waiting = shared.counters.wait();
                 let _held = Held::new(&shared.config);
                 socket.sleep(shared.database.latency(wait)).await;
             }
-            Work::Burn(duration) if shared.burns_on_loop => app::burn(duration),
-            // A burn would keep other tasks off this thread.
-            Work::Burn(duration) => Box::pin(socket.burn(duration)).await,
+            Work::Burn(duration) => Box::pin(burn(duration, socket, shared)).await,
             Work::Chaos(chaos) => chaos.strike(),
         }
         response
+    }
+}
+
+/// Burns CPU on a thread that does nothing else: here it would keep other tasks off this one.
+async fn burn(duration: Duration, socket: Socket, shared: &'static Shared) {
+    match shared.burns_on_loop {
+        true => app::burn(duration),
+        false => socket.burn(duration).await,
     }
 }
 

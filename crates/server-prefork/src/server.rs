@@ -158,6 +158,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
     match work {
         Work::Nothing => {}
         Work::Query(wait, query) => {
+            app::burn(child.shared.config.burn);
             let _waiting = child.wait();
             let _held = Held::new(&child.shared.config);
             let simulated = &child.shared.scoreboard.database;

@@ -195,6 +195,7 @@ fn handle(request: Request, shared: &Shared) -> Response {
     match work {
         Work::Nothing => {}
         Work::Query(wait, query) => {
+            app::burn(shared.config.burn);
             let _waiting = shared.counters.wait();
             let _held = Held::new(&shared.config);
             match &shared.postgres {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use common::app::MAX_BURN;
 use common::db::Latency;
 use results::Target;
 use results::walls::first;
@@ -30,6 +31,8 @@ pub(super) struct Order {
     pub(super) wait: String,
     /// The limit of each server's RAM.
     pub(super) ram_limit_mib: Option<u64>,
+    /// The CPU time of each query: the value of the servers' `--burn`.
+    pub(super) burn: Option<String>,
     /// What to inject within the window.
     pub(super) fault: Option<Fault>,
 }
@@ -57,8 +60,8 @@ pub(crate) struct Bounds {
     max_ram_mib: u64,
     /// Why RAM cannot be limited, if it cannot.
     no_ram_limit: Option<String>,
-    /// Why no fault can be injected, if none can.
-    no_fault: Option<&'static str>,
+    /// Why the servers can be given no flags, if they cannot.
+    no_flags: Option<&'static str>,
     #[serde(skip)]
     remotes: Vec<Remote>,
 }
@@ -100,7 +103,7 @@ impl Bounds {
             min_ram_mib: MIN_RAM_MIB,
             max_ram_mib: meter::machine::ram_bytes().unwrap_or(u64::MAX) >> 20,
             no_ram_limit: elsewhere.map(str::to_owned).or(no_cgroup),
-            no_fault: elsewhere,
+            no_flags: elsewhere,
             remotes,
         }
     }
@@ -136,7 +139,7 @@ impl Bounds {
         arguments.extend(["--db-wait".into(), wait.to_string()]);
         arguments.extend(self.ram_limit(order)?);
         arguments.extend(self.remotes.iter().flat_map(|remote| ["--remote".into(), remote.to_string()]));
-        arguments.extend(self.chaos(order)?);
+        arguments.extend(self.server_flags(order)?);
         Ok(arguments)
     }
 
@@ -151,11 +154,23 @@ impl Bounds {
         Ok(vec!["--ram-limit".into(), format!("{mib}MiB")])
     }
 
-    fn chaos(&self, order: &Order) -> Result<Vec<String>, Refused> {
-        match (order.fault, self.no_fault) {
-            (None, _) => Ok(Vec::new()),
-            (Some(_), Some(why)) => Err(Refused(format!("no fault can be injected: {why}"))),
-            (Some(_), None) => Ok(vec!["--".into(), "--allow-chaos".into()]),
+    /// What the servers are told.
+    fn server_flags(&self, order: &Order) -> Result<Vec<String>, Refused> {
+        let mut flags = Vec::new();
+        if let Some(burn) = &order.burn {
+            let time = quantity::duration(burn).map_err(|why| Refused(format!("the CPU time: {why}")))?;
+            if time > MAX_BURN {
+                return Err(Refused(format!("let a query cost at most {} s of CPU time", MAX_BURN.as_secs())));
+            }
+            flags.extend(["--burn".into(), burn.clone()]);
+        }
+        if order.fault.is_some() {
+            flags.push("--allow-chaos".into());
+        }
+        match self.no_flags {
+            Some(why) if !flags.is_empty() => Err(Refused(format!("neither CPU time nor faults: {why}"))),
+            _ if flags.is_empty() => Ok(flags),
+            _ => Ok([vec!["--".into()], flags].concat()),
         }
     }
 }
@@ -199,8 +214,8 @@ mod tests {
     fn an_order_becomes_arguments() {
         let plain = "--target threads,async --connections 100 --duration 5s --db-wait 1s";
         assert_eq!(arguments(json!({})).unwrap(), plain);
-        let all = arguments(json!({"ram_limit_mib": 64, "fault": "panic"})).unwrap();
-        assert_eq!(all, format!("{plain} --ram-limit 64MiB -- --allow-chaos"));
+        let all = arguments(json!({"ram_limit_mib": 64, "burn": "1.5ms", "fault": "panic"})).unwrap();
+        assert_eq!(all, format!("{plain} --ram-limit 64MiB -- --burn 1.5ms --allow-chaos"));
     }
 
     #[test]
@@ -214,6 +229,8 @@ mod tests {
             (json!({"wait": "--exec"}), "the wait"),
             (json!({"wait": "2h"}), "at most 60 s"),
             (json!({"ram_limit_mib": 1}), "limit RAM"),
+            (json!({"burn": "1"}), "the CPU time"),
+            (json!({"burn": "11s"}), "at most 10 s"),
             (json!({"fault": "rm"}), "unknown variant"),
             (json!({"exec": "true"}), "unknown field"),
         ] {

@@ -169,6 +169,7 @@ pub fn help(target: &Target) {
         "--max-body",
         "--hold",
         "--touch-stack",
+        "--burn",
         "--log-format",
         "--log-level",
         "--allow-chaos",

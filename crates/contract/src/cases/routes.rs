@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::server::cpu_time;
 use crate::{Server, Target};
 
 pub fn row(target: &Target) {
@@ -55,6 +56,21 @@ pub fn cpu(target: &Target) {
     let start = Instant::now();
     assert_eq!(server.connect().get("/cpu?for=30ms").status, 200);
     assert!(start.elapsed() >= Duration::from_millis(30), "nothing was burnt");
+}
+
+/// Before it waits: both are paid for.
+pub fn a_query_costs_cpu_time(target: &Target) {
+    let server = Server::start(target, &["--burn", "60ms", "--db-wait", "40ms"]);
+    let mut client = server.connect();
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"] {
+        let (before, start) = (cpu_time(&server), Instant::now());
+        client.send(request.as_bytes());
+        assert_eq!(client.read_response().status, 200);
+        assert!(start.elapsed() >= Duration::from_millis(100), "{request}: one was not paid for");
+        let used = cpu_time(&server) - before;
+        // The kernel counts in ticks of 10 ms.
+        assert!(used >= Duration::from_millis(40), "{request}: {used:?} of CPU time");
+    }
 }
 
 /// Row 20.

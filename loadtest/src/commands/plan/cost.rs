@@ -40,7 +40,8 @@ impl ModelCost {
     }
 
     fn new(target: Target, results: &[RunResult]) -> Option<Self> {
-        let is_usable = |result: &&RunResult| result.target == target.name() && result.is_sound();
+        let is_usable =
+            |result: &&RunResult| result.target == target.name() && result.is_sound() && !computes(&result.command);
         let results: Vec<_> = results.iter().filter(is_usable).collect();
         let most = |figure: fn(&RunResult) -> Option<u64>| {
             results.iter().filter_map(|result| figure(result)).max().unwrap_or(0) as f64
@@ -87,6 +88,11 @@ impl ModelCost {
     fn base_bytes(&self) -> f64 {
         self.line.intercept.max(0.0)
     }
+}
+
+/// Whether the server's queries computed, too: that is not what the model itself costs.
+fn computes(command: &[String]) -> bool {
+    command.iter().any(|argument| argument == "--burn" || argument.starts_with("--burn="))
 }
 
 /// With only one measured number of connections: the line from the idle server to there.

@@ -20,11 +20,11 @@ class Play {
     byId('order-targets').replaceChildren(...boxes);
     form.addEventListener('change', () => this.bound());
     form.elements.duration_s.max = bounds.duration_s;
-    const [ram, fault] = [form.elements.ram_limit_mib, form.elements.fault];
-    [ram.min, ram.max] = [bounds.min_ram_mib, bounds.max_ram_mib];
-    [ram.disabled, fault.disabled] = [bounds.no_ram_limit != null, bounds.no_fault != null];
+    const { ram_limit_mib: ram, burn, fault } = form.elements;
+    [ram.min, ram.max, ram.disabled] = [bounds.min_ram_mib, bounds.max_ram_mib, bounds.no_ram_limit != null];
+    burn.disabled = fault.disabled = bounds.no_flags != null;
     byId('ram-hint').textContent = bounds.no_ram_limit ?? `${bounds.min_ram_mib} to ${formatCount(bounds.max_ram_mib)}`;
-    byId('fault-hint').textContent = bounds.no_fault ?? '';
+    if (bounds.no_flags) byId('burn-hint').textContent = byId('fault-hint').textContent = bounds.no_flags;
     this.bound();
   }
 
@@ -46,7 +46,8 @@ class Play {
     const number = name => elements[name].value === '' || elements[name].disabled ? null : Number(elements[name].value);
     const order = {
       targets: this.targets(), connections: number('connections'), duration_s: number('duration_s'),
-      wait: elements.wait.value, ram_limit_mib: number('ram_limit_mib'), fault: elements.fault.value || null,
+      wait: elements.wait.value, ram_limit_mib: number('ram_limit_mib'),
+      burn: elements.burn.value.trim() || null, fault: elements.fault.value || null,
     };
     const answer = byId('order-answer');
     const response = await post('/api/runs', order);
