@@ -202,6 +202,28 @@ fn a_remote_target_is_polled_and_left_running() {
     assert!(server.0.try_wait().unwrap().is_none());
 }
 
+/// Processes that end would disturb whoever is measured next.
+#[test]
+fn a_remote_server_is_as_it_was_before() {
+    let (_server, remote) = start_remote("prefork");
+    let before = children(&remote);
+    let (results, stdout, _) =
+        measure(&["--target", "all", "--remote", &remote, "-c", "200", "-d", "1s", "--db-wait", "100ms"]);
+    assert_eq!(results[0]["connections"]["open_peak"], 200, "{stdout}");
+    let after = children(&remote);
+    assert!(before > 0 && after <= 2 * before, "{before} children before, {after} after");
+}
+
+/// What the server of an entry for `--remote` says of its children.
+fn children(remote: &str) -> usize {
+    let admin = remote.rsplit("http://").next().unwrap().trim_end_matches('/');
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().find_map(|line| line.strip_prefix("c10k_children ")).unwrap().parse().unwrap()
+}
+
 #[test]
 fn the_null_server_answers_everything() {
     let (result, stdout, _) = measure(&["--null", "-c", "20", "-d", "1s"]);

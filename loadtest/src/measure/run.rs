@@ -52,6 +52,10 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 const RETURN_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the server needs to close the last admin connection: a closing socket is in no table of the kernel.
 const ADMIN_LINGER: Duration = Duration::from_millis(200);
+/// How long a server that goes on may take to end its connections, and the processes that it had for them: prefork's idle
+/// children look every 5 s whether there are too many.
+const REST_TIMEOUT: Duration = Duration::from_secs(15);
+const REST_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the server may take to stop after Ctrl-C.
 const INTERRUPTED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -155,6 +159,7 @@ pub(crate) fn run(
         generator,
         own: own.as_ref(),
         counters: ServerCounters::default(),
+        at_rest: None,
         interrupt,
         sink,
         warned: &mut warned,
@@ -195,6 +200,8 @@ struct Run<'a> {
     own: Option<&'a OwnServer>,
     /// The server's latest counters.
     counters: ServerCounters,
+    /// Its counters before the first connection.
+    at_rest: Option<ServerCounters>,
     interrupt: &'a Interrupt,
     sink: &'a mut dyn Sink,
     /// The warnings that were sent as they arose.
@@ -219,6 +226,7 @@ impl Run<'_> {
             result.warnings.retain(|warning| warning.kind != WarningKind::BusyMachine);
         }
         let outcome = self.generator.finish();
+        await_rest(self.own, self.at_rest, self.interrupt);
         if let Some(failure) = &outcome.failure {
             result.complete = false;
             result.failure.get_or_insert_with(|| failure.clone());
@@ -318,7 +326,9 @@ impl Run<'_> {
         self.enter(RunPhase::Connecting);
         let users = self.spec.connections;
         let backlog_room = (host::somaxconn().min(u64::from(DEFAULT_BACKLOG)) / 4).max(16) as usize;
-        let seen_before = self.poll_server(own)?.connections();
+        let at_rest = self.poll_server(own)?;
+        self.at_rest = Some(at_rest);
+        let seen_before = at_rest.connections();
         let mut granted = 0;
         let mut last_progress = (Instant::now(), 0);
         loop {
@@ -554,6 +564,22 @@ impl Mean {
 
     fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum as f64 / f64::from(self.count))
+    }
+}
+
+/// Waits until a server that goes on is as it was before the run: ten thousand processes that end would disturb whoever is
+/// measured next.
+fn await_rest(own: Option<&OwnServer>, at_rest: Option<ServerCounters>, interrupt: &Interrupt) {
+    let Some((own, before)) = own.filter(|own| own.is_remote).zip(at_rest) else { return };
+    let deadline = Instant::now() + REST_TIMEOUT;
+    while Instant::now() < deadline && !interrupt.is_raised() {
+        match ServerCounters::fetch_all(&own.admins) {
+            // Of idle children it keeps up to twice as many as it has ready.
+            Ok(now) if now.open > before.open || now.children > 2 * before.children => {
+                thread::sleep(REST_POLL_INTERVAL)
+            }
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

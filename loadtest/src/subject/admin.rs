@@ -34,6 +34,8 @@ pub(crate) struct ServerCounters {
     pub(crate) waiting_peak: u64,
     /// Requests waiting for a worker now.
     pub(crate) queued: u64,
+    /// Its child processes now.
+    pub(crate) children: u64,
     /// How often the system refused a thread or a process for a connection.
     pub(crate) spawn_failures: u64,
     /// Whether the open-file limit determines the maximum number of connections.
@@ -119,6 +121,7 @@ impl ServerCounters {
             waiting: self.waiting + other.waiting,
             waiting_peak: self.waiting_peak + other.waiting_peak,
             queued: self.queued + other.queued,
+            children: self.children + other.children,
             spawn_failures: self.spawn_failures + other.spawn_failures,
             is_limited_by_open_files: self.is_limited_by_open_files || other.is_limited_by_open_files,
             memory: self.memory,
@@ -147,6 +150,7 @@ impl ServerCounters {
                 name::REQUESTS_WAITING => counters.waiting = value,
                 name::REQUESTS_WAITING_PEAK => counters.waiting_peak = value,
                 name::REQUESTS_QUEUED => counters.queued = value,
+                name::CHILDREN => counters.children = value,
                 name::SPAWN_FAILURES => counters.spawn_failures = value,
                 name::CONNECTIONS_MAX => {
                     counters.is_limited_by_open_files = label == LimitedBy::OpenFiles.name();
