@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use crate::cli::Task;
 use crate::commands::{claims, db, doctor, measure as targets, peers, plan, report, serve, sweep, url, worker};
-use crate::machine::terminal;
+use crate::machine::{interrupt, terminal};
 use crate::subject::{launch, null};
 
 fn main() -> ExitCode {
@@ -40,6 +40,6 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         terminal::say(format_args!("error: {error:#}"));
-        ExitCode::FAILURE
+        if interrupt::has_come() { ExitCode::from(interrupt::EXIT_STATUS) } else { ExitCode::FAILURE }
     })
 }

@@ -121,6 +121,18 @@ fn an_interrupted_study_keeps_what_it_measured_and_ends_its_database() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
+fn an_interrupt_while_the_database_starts_is_no_failure() {
+    let temporary = folder();
+    let child = loadtest(&temporary, &["db", "--target", "async"]).spawn().unwrap();
+    wait_until("its folder is there", || !is_empty(&temporary));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", texts(&output).1);
+    assert!(is_empty(&temporary), "something of the database is left");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
 fn a_killed_loadtest_leaves_no_database() {
     let temporary = folder();
     let mut child =

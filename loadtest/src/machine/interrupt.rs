@@ -3,7 +3,7 @@
 
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigHandler, Signal, killpg};
@@ -15,6 +15,14 @@ use super::terminal::say;
 const CAUGHT: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// The exit status that shells report for a process ended by SIGINT.
 pub(crate) const EXIT_STATUS: u8 = 130;
+
+/// Whether a signal has come, for the exit status.
+static HAS_COME: AtomicBool = AtomicBool::new(false);
+
+/// Whether the user asked to stop: an error after that is no failure.
+pub(crate) fn has_come() -> bool {
+    HAS_COME.load(Relaxed)
+}
 
 /// Whether the user asked to stop.
 #[derive(Clone, Debug)]
@@ -80,6 +88,7 @@ fn ignore(signal: Signal) -> nix::Result<()> {
 
 impl State {
     fn interrupt(&self) {
+        HAS_COME.store(true, Relaxed);
         let count = self.count.fetch_add(1, SeqCst) + 1;
         let group = self.group.load(SeqCst);
         if count > 1 || self.is_group_disposable.load(SeqCst) {

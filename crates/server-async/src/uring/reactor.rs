@@ -264,7 +264,8 @@ impl State {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.remaining()
+        // To the next millisecond, as tokio's timers are: those that are due by then share one wakeup.
+        self.timers.remaining().map(|remaining| Duration::from_millis(remaining.as_micros().div_ceil(1000) as u64))
     }
 
     /// Wakes the tasks whose time has come.
