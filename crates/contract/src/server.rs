@@ -273,15 +273,15 @@ pub fn rss_bytes(server: &Server) -> u64 {
     server.processes().into_iter().map(of).sum()
 }
 
-/// The CPU time that all processes of the server have used, in ticks of 10 ms.
-pub fn cpu_time(server: &Server) -> Duration {
-    let of = |pid: i32| {
+/// The CPU time that these processes have used, in steps of 10 ms.
+pub fn cpu_time(pids: &[i32]) -> Duration {
+    let ticks_of = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Behind the name, which may have spaces in it: user time is the 12th field, system time the 13th.
-        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-        fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
     };
-    Duration::from_millis(10 * server.processes().into_iter().map(of).sum::<u64>())
+    Duration::from_millis(10 * pids.iter().map(ticks_of).sum::<u64>())
 }
 
 /// The processes of a group that are alive; the dead that nobody has reaped are not.

@@ -2,8 +2,7 @@
 //! once.
 
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigHandler, Signal, killpg};
@@ -16,21 +15,22 @@ const CAUGHT: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// The exit status that shells report for a process ended by SIGINT.
 pub(crate) const EXIT_STATUS: u8 = 130;
 
-/// Whether a signal has come, for the exit status.
-static HAS_COME: AtomicBool = AtomicBool::new(false);
+/// What the handler changes: a process has one.
+static STATE: State =
+    State { count: AtomicU32::new(0), group: AtomicI32::new(0), is_group_disposable: AtomicBool::new(false) };
 
-/// Whether the user asked to stop: an error after that is no failure.
+/// Whether a signal has arrived that this process catches: an error after that is no failure.
 pub(crate) fn has_come() -> bool {
-    HAS_COME.load(Relaxed)
+    STATE.count.load(SeqCst) > 0
 }
 
 /// Whether the user asked to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
-    state: Arc<State>,
+    state: &'static State,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// How many signals have arrived.
     count: AtomicU32,
@@ -47,17 +47,15 @@ impl Interrupt {
     /// goose sets a handler with the same crate when an attack starts, but the crate keeps the first one, which is
     /// this.
     pub(crate) fn install() -> Result<Self> {
-        let state = Arc::new(State::default());
-        let caught = state.clone();
         let ignored: Vec<Signal> = CAUGHT.into_iter().filter(|&signal| is_ignored(signal)).collect();
-        ctrlc::set_handler(move || caught.interrupt()).context("cannot handle Ctrl-C")?;
+        ctrlc::set_handler(|| STATE.interrupt()).context("cannot handle Ctrl-C")?;
         ignored.into_iter().try_for_each(ignore).context("cannot go on to ignore a signal")?;
-        Ok(Self { state })
+        Ok(Self { state: &STATE })
     }
 
     /// Whether a signal has arrived.
     pub(crate) fn is_raised(&self) -> bool {
-        self.state.count.load(SeqCst) > 0
+        has_come()
     }
 
     /// Sets the process group that a second Ctrl-C kills; 0 for none.
@@ -88,7 +86,6 @@ fn ignore(signal: Signal) -> nix::Result<()> {
 
 impl State {
     fn interrupt(&self) {
-        HAS_COME.store(true, Relaxed);
         let count = self.count.fetch_add(1, SeqCst) + 1;
         let group = self.group.load(SeqCst);
         if count > 1 || self.is_group_disposable.load(SeqCst) {

@@ -168,9 +168,9 @@ impl Bounds {
             flags.push("--allow-chaos".into());
         }
         match self.no_flags {
-            Some(why) if !flags.is_empty() => Err(Refused(format!("neither CPU time nor faults: {why}"))),
             _ if flags.is_empty() => Ok(flags),
-            _ => Ok([vec!["--".into()], flags].concat()),
+            Some(why) => Err(Refused(format!("neither CPU time nor faults: {why}"))),
+            None => Ok([vec!["--".into()], flags].concat()),
         }
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::crowd::ask_once;
-use crate::server::processes_of_group;
+use crate::server::{cpu_time, processes_of_group};
 
 /// How long a server may take to start, to recover, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -113,20 +113,10 @@ impl Subject {
 
     /// Whether it uses CPU though nobody asks for anything.
     pub fn is_busy(&self) -> bool {
-        let before = self.cpu_ticks();
+        let before = cpu_time(&self.processes());
         thread::sleep(WATCH);
-        let used_s = self.cpu_ticks().saturating_sub(before) as f64 / 100.0;
-        used_s / WATCH.as_secs_f64() > BUSY_SHARE
-    }
-
-    /// The CPU time of all its processes, in ticks of 10 ms.
-    fn cpu_ticks(&self) -> u64 {
-        let of = |pid: i32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
-            fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
-        };
-        self.processes().into_iter().map(of).sum()
+        let used = cpu_time(&self.processes()).saturating_sub(before);
+        used.as_secs_f64() / WATCH.as_secs_f64() > BUSY_SHARE
     }
 
     /// Dead children that it has not reaped.
