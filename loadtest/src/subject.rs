@@ -337,8 +337,9 @@ impl Subject {
         self.start = self.cpus.as_ref().map(|cpus| (Usage::now(cpus, client_pids), self.cpu_s()));
     }
 
-    /// Records what the server, and the load generator with its `threads`, used within the window.
-    pub(crate) fn end_window(&mut self, threads: usize, client_pids: &[i32]) {
+    /// Records what the server, and the load generator with its `threads`, used within the window; `None` if they used CPU
+    /// time for more than their work.
+    pub(crate) fn end_window(&mut self, threads: Option<usize>, client_pids: &[i32]) {
         let Some((cpus, (start, server_before))) = self.cpus.clone().zip(self.start.clone()) else { return };
         let now = Usage::now(&cpus, client_pids);
         self.refresh_memory();

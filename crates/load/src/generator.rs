@@ -51,6 +51,11 @@ pub trait Generator {
         Vec::new()
     }
 
+    /// Whether its threads watch the clock while a request is due soon. That takes CPU time which is no work.
+    fn watches_clock(&self) -> bool {
+        false
+    }
+
     /// Announces that the server is about to stop: failures from now on do not count.
     fn stop(&mut self);
 

@@ -10,6 +10,7 @@ use std::iter::Sum;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::generator::{Generator, Outcome, Progress, Snapshot};
 use crate::shared::{Shared, Stage};
 use crate::spec::LoadSpec;
+use crate::timer::WAKEUP;
 use crate::{user, watch};
 
 /// goose starts users one by one at this rate; connect permits then hold them to the pace at which the server accepts.
@@ -38,6 +40,7 @@ pub struct GooseGenerator {
     /// One for each runtime, shared by its users.
     shares: Vec<Arc<Shared>>,
     running: Vec<Running>,
+    watches_clock: bool,
 }
 
 /// A runtime and the users in it.
@@ -48,13 +51,31 @@ struct Running {
 }
 
 impl GooseGenerator {
-    /// A generator that has not started. The users of each spec get threads of their own.
+    /// A generator that has not started. The users of each spec get threads of their own. With a rate these watch the clock
+    /// before a request is due, if this process has a CPU more than they are.
     ///
     /// # Errors
     /// No file descriptor is left.
     pub fn new(specs: impl IntoIterator<Item = LoadSpec>) -> Result<Self> {
-        let share = |spec| Shared::new(spec).map(Arc::new).context("cannot make a timer");
-        Ok(Self { shares: specs.into_iter().map(share).collect::<Result<_>>()?, running: Vec::new() })
+        let specs: Vec<_> = specs.into_iter().collect();
+        let threads: usize = specs.iter().map(|spec| spec.threads).sum();
+        let has_spare_cpu = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > threads);
+        let has_rate = specs.iter().any(|spec| spec.interval.is_some());
+        Self::watching(if has_rate && has_spare_cpu { WAKEUP } else { Duration::ZERO }, specs)
+    }
+
+    /// The same in one process of several, which may have the same CPUs: no thread watches the clock.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn new_in_fleet(specs: Vec<LoadSpec>) -> Result<Self> {
+        Self::watching(Duration::ZERO, specs)
+    }
+
+    fn watching(watch: Duration, specs: Vec<LoadSpec>) -> Result<Self> {
+        let share = |spec| Shared::new(spec, watch).map(Arc::new).context("cannot make a timer");
+        let shares = specs.into_iter().map(share).collect::<Result<_>>()?;
+        Ok(Self { shares, running: Vec::new(), watches_clock: !watch.is_zero() })
     }
 
     fn total<T: Sum>(&self, count: impl Fn(&Shared) -> T) -> T {
@@ -110,6 +131,10 @@ impl Generator for GooseGenerator {
     fn failure(&mut self) -> Option<String> {
         let source_failure = self.shares.iter().find_map(|shared| shared.spec.requests.failure());
         source_failure.or_else(|| self.running.iter_mut().find_map(Running::failure))
+    }
+
+    fn watches_clock(&self) -> bool {
+        self.watches_clock
     }
 
     fn stop(&mut self) {

@@ -53,14 +53,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A load that has not started.
+    /// A load that has not started, whose timer watches the clock for so long before each alarm.
     ///
     /// # Errors
     /// No file descriptor is left for its timer.
-    pub(crate) fn new(spec: LoadSpec) -> io::Result<Self> {
+    pub(crate) fn new(spec: LoadSpec, watch: Duration) -> io::Result<Self> {
         Ok(Self {
             observations: Observations::new(&spec),
-            timer: Timer::new()?,
+            timer: Timer::new(watch)?,
             connect_permits: Semaphore::new(0),
             epoch: Instant::now(),
             stage: watch::Sender::new(Stage::Connect),

@@ -14,14 +14,19 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
 /// Zero would disarm the timer.
 const SHORTEST: Duration = Duration::from_nanos(1);
+/// How late an idle CPU wakes up at the most, but for 1 % of the time: 98 us were measured on a virtual machine.
+pub(crate) const WAKEUP: Duration = Duration::from_micros(100);
 
 /// One kernel timer for all who wait.
 #[derive(Debug)]
 pub(crate) struct Timer {
     fd: TimerFd,
+    /// How long before an alarm it stops to sleep, and watches the clock instead.
+    watch: Duration,
     alarms: Mutex<BinaryHeap<Alarm>>,
 }
 
@@ -33,13 +38,13 @@ struct Alarm {
 }
 
 impl Timer {
-    /// A timer without alarms.
+    /// A timer without alarms, which watches the clock for this long before each.
     ///
     /// # Errors
     /// No file descriptor is left.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(watch: Duration) -> io::Result<Self> {
         let fd = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        Ok(Self { fd, alarms: Mutex::default() })
+        Ok(Self { fd, watch, alarms: Mutex::default() })
     }
 
     /// Waits until `due`, while [`run`](Self::run) runs.
@@ -70,7 +75,10 @@ impl Timer {
         loop {
             // Setting the timer resets its count of expirations, so there is nothing to read.
             fd.readable().await?.clear_ready();
-            self.wake_due();
+            while self.wake_due() {
+                // Whatever else is ready comes first: answers are read as soon as they arrive.
+                yield_now().await;
+            }
         }
     }
 
@@ -83,19 +91,24 @@ impl Timer {
         }
     }
 
-    fn wake_due(&self) {
+    /// Wakes those whose time has come. Returns whether the next one's is so near that the clock is to be watched.
+    fn wake_due(&self) -> bool {
         let mut alarms = self.alarms();
         let now = Instant::now();
         while alarms.peek().is_some_and(|alarm| alarm.due <= now) {
             alarms.pop().into_iter().for_each(|alarm| alarm.waker.wake());
         }
-        self.arm(&alarms);
+        let is_near = alarms.peek().is_some_and(|alarm| alarm.due <= now + self.watch);
+        if !is_near {
+            self.arm(&alarms);
+        }
+        is_near
     }
 
     /// Sets the kernel's timer to the first alarm.
     fn arm(&self, alarms: &BinaryHeap<Alarm>) {
         let Some(first) = alarms.peek() else { return };
-        let left = first.due.saturating_duration_since(Instant::now()).max(SHORTEST);
+        let left = first.due.saturating_duration_since(Instant::now() + self.watch).max(SHORTEST);
         // It fails only for invalid arguments.
         let _ = self.fd.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty());
     }
@@ -136,8 +149,13 @@ mod tests {
 
     #[test]
     fn those_who_wait_are_woken_in_order_and_never_early() {
+        // The last one is as long as all.
+        [Duration::ZERO, WAKEUP, Duration::from_secs(1)].into_iter().for_each(wakes_in_order);
+    }
+
+    fn wakes_in_order(watch: Duration) {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let timer = Arc::new(Timer::new().unwrap());
+        let timer = Arc::new(Timer::new(watch).unwrap());
         let driver = timer.clone();
         runtime.spawn(async move { driver.run().await });
         let start = Instant::now();

@@ -215,7 +215,7 @@ impl Users {
         // Resets the peak of our own RSS. Without permission, it stays the peak of all runs so far.
         let _ = fs::write("/proc/self/clear_refs", "5");
         let threads = specs.iter().map(|spec| spec.threads).sum();
-        let generator: Option<Box<dyn Generator>> = Some(Box::new(GooseGenerator::new(specs)?));
+        let generator: Option<Box<dyn Generator>> = Some(Box::new(GooseGenerator::new_in_fleet(specs)?));
         *self = Self { generator, threads, sources: self.sources.clone(), ..Self::default() };
         Ok(())
     }
@@ -243,7 +243,7 @@ impl Users {
         let now = Usage::now(&cpus, &[]);
         self.cpu_s = now.own_cpu_s_since(&start);
         let cpu_use = now.use_since(&start, &cpus, self.cpu_s, None);
-        self.warnings.extend(cpu_use.into_iter().flat_map(|cpu_use| cpu_use.warnings(self.threads)));
+        self.warnings.extend(cpu_use.into_iter().flat_map(|cpu_use| cpu_use.warnings(Some(self.threads))));
         self.warnings.extend(now.quota_warning(&start));
     }
 

@@ -118,17 +118,18 @@ pub(crate) struct CpuUse {
 }
 
 impl CpuUse {
-    /// Warnings about a load generator with this many threads.
-    pub(crate) fn warnings(&self, threads: usize) -> Vec<Warning> {
+    /// Warnings about a load generator with this many threads. With `None` its CPU time does not say how busy it was; how
+    /// [late](lag_warning) it was does.
+    pub(crate) fn warnings(&self, threads: Option<usize>) -> Vec<Warning> {
         let Self { ref cpus, busy, client, server } = *self;
         let mut warnings = Vec::new();
         let client_cpus = cpus.client.count();
-        let thread_share = client * cpus.all.count() as f64 / threads.min(client_cpus) as f64;
-        if thread_share > CLIENT_SHARE {
+        let threads_share = threads.map(|threads| client * cpus.all.count() as f64 / threads.min(client_cpus) as f64);
+        if let Some((threads, share)) = threads.zip(threads_share).filter(|(_, share)| *share > CLIENT_SHARE) {
             let remedy = if threads < client_cpus { "more threads (-t)" } else { "more CPUs, or a machine of its own" };
             let text = format!(
                 "the load generator was the bottleneck: it used {:.0} % of the CPU time of its threads. Give it {remedy}",
-                thread_share * 100.0
+                share * 100.0
             );
             warnings.push(Warning::new(WarningKind::ClientBound, text));
         } else if cpus.is_shared && busy > 1.0 - IDLE_SHARE && client > TAKEN_SHARE {
@@ -185,10 +186,11 @@ mod tests {
             let [all, client] = [all, client].map(|cpus| cpus.parse().unwrap());
             RunCpus { all, client, is_shared }
         };
-        let kinds_with = |cpus, busy, client, server| {
-            let warnings = CpuUse { cpus, busy, client, server }.warnings(usize::MAX);
+        let kinds_of = |cpu_use: CpuUse, threads| {
+            let warnings = cpu_use.warnings(threads);
             warnings.iter().map(|warning| warning.kind).collect::<Vec<_>>()
         };
+        let kinds_with = |cpus, busy, client, server| kinds_of(CpuUse { cpus, busy, client, server }, Some(usize::MAX));
         let kinds = |busy, client, server| kinds_with(cpus("0-1", "0-1", true), busy, client, server);
         assert_eq!(kinds(0.5, 0.2, Some(0.25)), []);
         assert_eq!(kinds(0.5, 0.2, None), []);
@@ -198,5 +200,9 @@ mod tests {
         // A load generator on CPUs of its own takes nothing from the server, but has no more than these.
         assert_eq!(kinds_with(cpus("0-1", "1", false), 0.99, 0.44, Some(0.5)), []);
         assert_eq!(kinds_with(cpus("0-1", "1", false), 0.99, 0.46, Some(0.5)), [WarningKind::ClientBound]);
+        // One that watches the clock uses the whole of its one thread, and is not at its limit.
+        let watching = CpuUse { cpus: cpus("0-1", "0-1", true), busy: 0.6, client: 0.5, server: Some(0.1) };
+        assert_eq!(kinds_of(watching.clone(), Some(1)), [WarningKind::ClientBound]);
+        assert_eq!(kinds_of(watching, None), []);
     }
 }

@@ -409,7 +409,8 @@ impl Run<'_> {
     fn measure(&mut self, result: &mut RunResult) -> Result<(), Stopped> {
         let watched = self.watch(result);
         self.generator.end_window();
-        self.subject.end_window(self.spec.load.threads, &self.generator.pids());
+        let threads = (!self.generator.watches_clock()).then_some(self.spec.load.threads);
+        self.subject.end_window(threads, &self.generator.pids());
         watched
     }
 
