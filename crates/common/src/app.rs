@@ -191,10 +191,11 @@ impl Chaos {
         match self {
             Chaos::Panic => panic!("a client asked for a panic (--allow-chaos)"),
             Chaos::Abort => std::process::abort(),
-            // The first only makes the standard library's handler, which looks for stack overflows, step aside.
-            Chaos::Segv => loop {
-                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSEGV);
-            },
+            // Whether it is handled or ignored: as the kernel does it.
+            Chaos::Segv => {
+                let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGSEGV);
+                std::process::abort()
+            }
             Chaos::Leak => {
                 // Without it, the compiler sees that nobody reads the leak, and leaks nothing.
                 black_box(vec![1_u8; LEAK_BYTES].leak());

@@ -16,8 +16,8 @@ pub const SPARE_DESCRIPTORS: usize = 1_200;
 const MIN_SPARE_DESCRIPTORS: usize = 96;
 /// The most connections that linger at once after a 503.
 const MAX_LINGERERS: usize = 1_024;
-/// Memory maps of one thread: stack, its guard page, the signal stack, its guard page.
-const MAPS_PER_THREAD: usize = 4;
+/// Memory maps of one thread of server-threads: its stack, and the guard page.
+const MAPS_PER_THREAD: usize = 2;
 /// Processes and threads that are left to the rest of the machine.
 const SPARE_TASKS: usize = 512;
 /// The same within a cgroup, whose processes are counted: those that start a server, and its own threads.
@@ -95,7 +95,7 @@ impl Wall {
     fn advice(self) -> &'static str {
         match self {
             Wall::OpenFiles => "raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE= in systemd)",
-            Wall::MapCount => "raise vm.max_map_count (4 maps a thread)",
+            Wall::MapCount => "raise vm.max_map_count (2 maps a thread)",
             Wall::PidMax => "raise kernel.pid_max",
             Wall::ThreadsMax => "raise kernel.threads-max",
             Wall::UserProcesses => "raise the limit of processes of a user (`ulimit -u`)",
@@ -218,7 +218,6 @@ impl KernelLimits {
 
     /// How many threads each limit allows one process.
     pub fn threads(&self) -> Vec<Ceiling> {
-        // Beyond the map count a thread that was started can abort the whole process: stay well below.
         let by_maps = self.map_count.map(|maps| {
             Wall::MapCount.ceiling((maps / MAPS_PER_THREAD).saturating_sub(SPARE_TASKS), LimitedBy::Threads)
         });
@@ -295,7 +294,7 @@ mod tests {
         assert_eq!(small.descriptors().connections, 4_096 - 512);
         let tasks = [(Wall::PidMax, 32_256), (Wall::ThreadsMax, 7_111), (Wall::UserProcesses, 3_299)];
         assert_eq!(allowed(&small.processes()), tasks);
-        assert_eq!(allowed(&small.threads()), [&[(Wall::MapCount, 15_870)][..], &tasks].concat());
+        assert_eq!(allowed(&small.threads()), [&[(Wall::MapCount, 32_253)][..], &tasks].concat());
         let contained = KernelLimits { pids_left: Some(100), ..KernelLimits::default() };
         assert_eq!(allowed(&contained.threads()), [(Wall::PidsCgroup, 84)]);
         assert_eq!(lowest(KernelLimits::default().processes(), LimitedBy::Processes).connections, usize::MAX);

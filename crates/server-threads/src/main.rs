@@ -1,6 +1,7 @@
 //! A thread per connection, each with a small stack of its own.
 
 mod server;
+mod signal_stack;
 
 use std::process::ExitCode;
 

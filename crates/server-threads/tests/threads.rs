@@ -20,6 +20,24 @@ fn address_space_bytes(server: &Server) -> u64 {
     size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
+fn memory_maps(server: &Server) -> usize {
+    std::fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap().lines().count()
+}
+
+/// A stack and its guard page. With a signal stack and its guard page there are four, and a thread that cannot have them aborts.
+#[test]
+fn a_thread_has_two_memory_maps() {
+    let server = Server::start(&TARGET, &[]);
+    let mut clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
+    let before = memory_maps(&server);
+    let mut more: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    more.iter_mut().for_each(|client| assert_eq!(client.get("/health").status, 200));
+    // Some allocations have a map of their own.
+    let added = memory_maps(&server) - before;
+    assert!((200..250).contains(&added), "{added} maps for 100 threads");
+}
+
 #[test]
 fn who_gets_no_thread_is_told_so_and_the_next_one_may_get_one() {
     let (mut server, log) = Server::start_logged(&TARGET, &[]);

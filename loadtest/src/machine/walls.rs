@@ -479,7 +479,7 @@ mod tests {
         let found = all(40_000, &small());
         let remedy = |name: &str| named(&found, name).remedy.clone().unwrap().command;
         assert_eq!(remedy("kernel.threads-max"), "sysctl -w kernel.threads-max=40512");
-        assert_eq!(remedy("vm.max_map_count"), "sysctl -w vm.max_map_count=162048");
+        assert_eq!(remedy("vm.max_map_count"), "sysctl -w vm.max_map_count=81024");
         assert_eq!(remedy("net.ipv4.ip_local_port_range"), "sysctl -w net.ipv4.ip_local_port_range='1024 65535'");
         assert_eq!(remedy("net.ipv4.tcp_mem"), "sysctl -w net.ipv4.tcp_mem='40000 60000 80000'");
         assert_eq!(remedy("net.netfilter.nf_conntrack_max"), "sysctl -w net.netfilter.nf_conntrack_max=41524");
