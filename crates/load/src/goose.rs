@@ -1,4 +1,5 @@
-//! Runs the users with goose. Each has one transaction, which lasts as long as the run.
+//! Runs the users with goose. It has a user of its own for each thread, with one transaction, which lasts as long as the run
+//! and starts a task for each of its slice of our users: as goose's users, they would take twice the RAM.
 //!
 //! goose's own client is not used: a reqwest client per user takes ten times the RAM and the start-up time, and a
 //! shared one breaks "one user, one connection". So goose gets one idle client, and every user has a TCP connection of
@@ -8,29 +9,30 @@
 use std::future::pending;
 use std::iter::Sum;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use goose::client::GooseClientBuilder;
 use goose::config::GooseConfiguration;
-use goose::goose::{Scenario, Transaction, TransactionFunction};
+use goose::goose::{Scenario, Transaction, TransactionFunction, TransactionResult};
 use goose::{GooseAttack, GooseError};
 use results::latency::Latencies;
 use results::run::ErrorReason;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::generator::{Generator, Outcome, Progress, Snapshot};
+use crate::place::split;
 use crate::shared::{Shared, Stage};
 use crate::spec::LoadSpec;
 use crate::timer::WAKEUP;
 use crate::{user, watch};
 
-/// goose starts users one by one at this rate; connect permits then hold them to the pace at which the server accepts.
-const USERS_PER_SECOND: &str = "200000";
+/// goose starts its users one by one at this rate.
+const USERS_PER_SECOND: &str = "1000";
 /// How long the users may take to finish.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -179,22 +181,40 @@ impl Running {
 }
 
 fn attack(shared: &Arc<Shared>) -> Result<GooseAttack, GooseError> {
-    let next_user = Arc::new(AtomicUsize::new(0));
-    let shared_by_users = shared.clone();
+    let slices = slices(shared.spec.users, shared.spec.threads);
+    let count = slices.len();
+    let slices = Arc::new(Mutex::new(slices));
+    let shared_by_slices = shared.clone();
     let function: TransactionFunction = Arc::new(move |_| {
-        let shared = shared_by_users.clone();
-        let number = next_user.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async move {
-            user::run(&shared, number).await;
-            // Otherwise goose starts the transaction again.
-            pending().await
-        })
+        let slice = slices.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Box::pin(run_users(shared_by_slices.clone(), slice))
     });
     let idle_client = GooseClientBuilder::new().without_cookies().accept_invalid_certs(true);
     let scenario = Scenario::new("hold").register_transaction(Transaction::new(function));
-    Ok(GooseAttack::initialize_with_config(configuration(shared.spec.endpoint.address, shared.spec.users)?)?
+    Ok(GooseAttack::initialize_with_config(configuration(shared.spec.endpoint.address, count)?)?
         .set_client_builder_without_cookies(idle_client)?
         .register_scenario(scenario))
+}
+
+/// The users' numbers, divided evenly among so many threads.
+fn slices(users: usize, threads: usize) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let slice = |users| {
+        start += users;
+        start - users..start
+    };
+    split(users, threads).map(slice).filter(|slice| !slice.is_empty()).collect()
+}
+
+/// Runs these users to their end, and then waits: otherwise goose starts the transaction again.
+async fn run_users(shared: Arc<Shared>, numbers: Range<usize>) -> TransactionResult {
+    let mut users = JoinSet::new();
+    for number in numbers {
+        let shared = shared.clone();
+        users.spawn(async move { user::run(&shared, number).await });
+    }
+    users.join_all().await;
+    pending().await
 }
 
 fn configuration(address: SocketAddr, users: usize) -> Result<GooseConfiguration, GooseError> {
