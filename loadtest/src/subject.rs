@@ -28,7 +28,7 @@ use results::{Warning, WarningKind};
 
 use self::admin::ServerMemory;
 use self::memory::MemorySource;
-use self::process::{ServerProcess, describe_exit};
+use self::process::{ServerProcess, describe_exit, signal_name};
 use self::remote::RemoteMemory;
 use crate::machine::cpus::Cpus;
 use crate::machine::interrupt::Interrupt;
@@ -403,6 +403,7 @@ impl Subject {
         let is_bad = |exit: &&Option<ExitStatus>| !exit.is_some_and(|status| status.success());
         let told = death.map(Some).or(exits.iter().find(is_bad).or(exits.first()).copied());
         result.server.exit = told.map(|exit| exit.map_or("killed by loadtest".into(), describe_exit));
+        result.server.exit_signal = told.flatten().and_then(|exit| exit.signal()).map(signal_name);
         let problems = exits.into_iter().filter_map(|exit| stop_problem(exit, timeout)).filter(|_| !is_interrupted);
         self.warnings.extend(problems.map(|text| Warning::new(WarningKind::Server, text)));
         servers.iter_mut().for_each(ServerProcess::kill);

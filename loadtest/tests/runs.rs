@@ -1,6 +1,7 @@
 //! Runs and their failures, with the real binary and real servers.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -255,17 +256,26 @@ fn a_server_that_dies_is_reported_with_its_signal() {
     assert!(result["requests"].as_u64().unwrap() > 0, "{result}");
 }
 
+/// However far the run is, the server ends with loadtest, and the file that an earlier run wrote stays what it was.
 #[test]
 fn killing_loadtest_leaves_no_server() {
-    for target in ["prefork", "threads"] {
-        let loadtest = Loadtest::start(&["--target", target, "-c", "50", "-d", "60s"]);
-        loadtest.server();
-        thread::sleep(Duration::from_secs(2));
+    let phases = ["connecting", "holding", "settling", "measuring", "ledger", "stopping"];
+    for (target, phase) in ["prefork", "threads"].into_iter().flat_map(|target| phases.map(|phase| (target, phase))) {
+        let directory = tempfile::tempdir().unwrap();
+        let json = json_path(&directory);
+        fs::write(&json, "earlier").unwrap();
+        let arguments = ["--target", target, "-c", "50", "-d", "1s", "--db-wait", "200ms", "--json", &json];
+        let mut loadtest = Loadtest::start(&[&arguments[..], &["--events", "-"]].concat());
         let server = loadtest.server();
-        assert!(target != "prefork" || server.len() > 50, "{server:?}");
+        let mut events = BufReader::new(loadtest.child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(events.any(|event| event.contains(&format!("\"phase\":\"{phase}\""))), "{target}: {phase}");
+        let server = [meter::process_tree(server[0]), server].concat();
         send(Signal::SIGKILL, loadtest.pid());
-        assert_eq!(loadtest.output().status.code(), None);
+        assert_eq!(loadtest.output().status.code(), None, "{target}: {phase}");
         assert_gone(&server);
+        assert_eq!(fs::read_to_string(&json).unwrap(), "earlier", "{target}: {phase}");
+        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["run.json"], "{target}: {phase}");
     }
 }
 

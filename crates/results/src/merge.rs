@@ -98,6 +98,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
             executable_sha256: first.server.executable_sha256.clone(),
             cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
             exit: runs.iter().find_map(|run| run.server.exit.clone()),
+            exit_signal: runs.iter().find_map(|run| run.server.exit_signal.clone()),
             oom_kills: runs.iter().filter_map(|run| run.server.oom_kills).max(),
         },
         client: ClientSummary {

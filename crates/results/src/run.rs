@@ -581,8 +581,11 @@ pub struct ServerSummary {
     pub executable_sha256: Option<String>,
     /// CPU time within the window; null for a server that is not metered.
     pub cpu_s: Option<f64>,
-    /// How it exited.
+    /// How it exited, in words.
     pub exit: Option<String>,
+    /// The signal that killed it, such as `SIGKILL`; null if none did.
+    #[serde(default)]
+    pub exit_signal: Option<String>,
     /// How many of its processes the kernel killed because memory ran out; null if unknown.
     pub oom_kills: Option<u64>,
 }

@@ -55,7 +55,7 @@ pub(super) fn find(result: &RunResult, circumstances: &Circumstances) -> Option<
     let is_connected = result.connections.established >= requested && is_open;
     let was_oom_killed = result.server.oom_kills > Some(0);
     // A server that did not start has no exit status. A kill may also come after the measurement, during the drain.
-    let was_killed = result.server.exit.as_deref().is_none_or(|exit| exit.starts_with("killed by signal"));
+    let was_killed = result.server.exit.is_none() || result.server.exit_signal.is_some();
     let is_gone_near_limit = *ending == Ending::RemoteServerLost { was_near_limit: true };
     // Causes come before their symptoms: a server killed because memory ran out also loses connections.
     let causes = [
@@ -111,9 +111,15 @@ mod tests {
         }
     }
 
-    fn died(exit: &str, oom_kills: u64) -> RunResult {
-        let server = ServerSummary { exit: Some(exit.into()), oom_kills: Some(oom_kills), ..ServerSummary::default() };
-        let failure = Some(format!("server-threads died: {exit}"));
+    /// By this signal, or on its own.
+    fn died(signal: Option<&str>, oom_kills: u64) -> RunResult {
+        let server = ServerSummary {
+            exit: Some("in words".into()),
+            exit_signal: signal.map(String::from),
+            oom_kills: Some(oom_kills),
+            ..ServerSummary::default()
+        };
+        let failure = Some("server-threads died".into());
         let errors = Errors { read: 10, ..Errors::default() };
         RunResult { complete: false, failure, server, errors, ..sound() }
     }
@@ -127,11 +133,13 @@ mod tests {
 
     #[test]
     fn the_death_of_a_server_differs_from_that_of_its_children() {
-        let killed = "killed by signal 9 (SIGKILL)";
-        let died_with = |exit, kills| find(&died(exit, kills), &ended(Ending::ServerDied));
+        let killed = Some("SIGKILL");
+        let died_with = |signal, kills| find(&died(signal, kills), &ended(Ending::ServerDied));
         assert_eq!(died_with(killed, 1), Some(Cause::OutOfMemory));
         assert_eq!(died_with(killed, 0), Some(Cause::ServerDied));
-        assert_eq!(died_with("exit status 101", 0), Some(Cause::ServerDied));
+        assert_eq!(died_with(None, 0), Some(Cause::ServerDied));
+        // A child was killed, and the server ended by itself for another reason.
+        assert_eq!(died_with(None, 1), Some(Cause::ChildrenOutOfMemory));
         let at_the_end = RunResult { server: died(killed, 1).server, ..sound() };
         assert_eq!(find(&at_the_end, &COMPLETE), Some(Cause::OutOfMemory));
         let server = ServerSummary { oom_kills: Some(3), ..sound().server };

@@ -225,12 +225,14 @@ fn children(pid: i32) -> Vec<i32> {
 pub(crate) fn describe_exit(exit: ExitStatus) -> String {
     match (exit.code(), exit.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(number)) => {
-            let name = Signal::try_from(number).map_or("unknown", Signal::as_str);
-            format!("killed by signal {number} ({name})")
-        }
+        (None, Some(number)) => format!("killed by signal {number} ({})", signal_name(number)),
         (None, None) => exit.to_string(),
     }
+}
+
+/// The name of a signal, such as `SIGKILL`.
+pub(super) fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().into())
 }
 
 /// The first lines of a stream, read by a thread. It reads on to the end, whatever comes: a full pipe would block the
