@@ -2,13 +2,17 @@
 # set `trial`, their name; `connections`; `packages`, what they need built; `flags`, those of our servers; `columns` and
 # `alignment`, the table's head. They define `usage`, and `meet`, which writes lines of the table for the server $name on
 # $port, which "$@" starts.
-servers=
+servers= only=
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) usage && exit 0 ;;
         -c)
             [ $# -gt 1 ] || { echo "scripts/$trial: -c needs a value" >&2 && exit 2; }
             connections=$2
+            shift ;;
+        --only)
+            [ $# -gt 1 ] || { echo "scripts/$trial: --only needs a value" >&2 && exit 2; }
+            only="$only --only $2"
             shift ;;
         prefork | threads | threadpool | async | async-codec | async-uring | nginx | apache | go) servers="$servers $1" ;;
         *) echo "scripts/$trial: unknown argument: $1" >&2 && usage >&2 && exit 2 ;;

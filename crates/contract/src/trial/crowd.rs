@@ -8,6 +8,8 @@ use common::http::reply::read_head;
 
 /// After this long an answer does not come.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// So often a leak of 1 MiB is far more than a limit.
+const LEAKS: usize = 256;
 
 /// Connections that have each been answered once.
 pub struct Crowd {
@@ -71,6 +73,16 @@ pub fn ask_once(address: SocketAddr, target: &str) -> io::Result<u16> {
     let mut stream = connect(address)?;
     ask(&mut stream, target)?;
     read_answer(&mut stream)
+}
+
+/// Lets one connection leak again and again. It is an error if that ends the connection.
+pub fn leak(address: SocketAddr) -> io::Result<()> {
+    let mut stream = connect(address)?;
+    for _ in 0..LEAKS {
+        ask(&mut stream, "/chaos/leak")?;
+        read_answer(&mut stream)?;
+    }
+    Ok(())
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
