@@ -268,6 +268,32 @@ pub fn frozen_and_thawed(target: &Target) {
     }
 }
 
+/// Unlike a frozen database, one behind a cut cable takes no connections either, and nothing says that the old ones are gone.
+pub fn the_cable_is_cut_and_mended(target: &Target) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: this needs root, for a network of its own");
+        return;
+    }
+    let mut postgres = Postgres::start(&["--cable"]);
+    let flags = ["--db-pool", "2", "--db-timeout", "1s", "--db-pool-timeout", "300ms"];
+    let server = start(target, &postgres.url, &flags);
+    assert_is_person(&server.connect().get("/?id=2"), 2);
+    let mut asked = send_get(&server, "/?id=4&wait=500ms");
+    thread::sleep(Duration::from_millis(100));
+    postgres.order("cut");
+    assert_unavailable(&asked.read_response(), "in time");
+    for _ in 0..3 {
+        let mut clients: Vec<Client> = (0..10).map(|_| send_get(&server, "/?id=3")).collect();
+        assert_eq!(server.connect().get("/health").status, 200);
+        clients.iter_mut().for_each(|client| assert_eq!(client.read_response().status, 503));
+    }
+    postgres.order("mend");
+    wait_until_well(&server);
+    for id in 10..40 {
+        assert_is_person(&server.connect().get(&format!("/?id={id}")), id);
+    }
+}
+
 pub fn the_database_has_no_room(target: &Target) {
     let postgres = Postgres::start(&["--max-connections", "5"]);
     let server = start(target, &postgres.url, &["--db-pool", "20"]);
