@@ -94,16 +94,11 @@ macro_rules! database_tests {
             killed_and_started_again restarted_under_load frozen_and_thawed the_database_has_no_room
             a_query_takes_too_long what_is_in_flight_is_answered_at_the_end what_is_wrong_shows_at_the_start);
 
-        /// A build without the feature says how to get one that has it.
-        #[test]
-        #[ignore = "needs PostgreSQL"]
-        fn the_connection_is_encrypted() {
-            if cfg!(feature = "tls") {
-                $crate::cases::database::the_connection_is_encrypted(&TARGET);
-            } else {
-                $crate::cases::database::a_build_without_tls_refuses_it(&TARGET);
-            }
-        }
+        // The feature is that of the server's crate, where this is expanded.
+        #[cfg(feature = "tls")]
+        $crate::database_tests!(the_connection_is_encrypted);
+        #[cfg(not(feature = "tls"))]
+        $crate::database_tests!(a_build_without_tls_refuses_it);
     };
     ($($case:ident)*) => {
         $(

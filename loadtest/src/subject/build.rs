@@ -62,7 +62,7 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
     let packages = if cargo_and_workspace().is_ok() { &Target::ALL } else { targets };
     let mut packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
     packages.dedup();
-    // Not always: it takes longer.
+    // Not always: the build takes longer, and what is measured would not be the usual server.
     let features = if needs_tls(std::env::args_os().chain(std::env::var_os("C10K_DB"))) { &["tls"][..] } else { &[] };
     let Some(built) = build_packages(&packages, features, interrupt)? else { return Ok(None) };
     let executable = |&target: &Target| Ok((target, named(&built, package(target))?));

@@ -60,7 +60,7 @@ impl Layer {
         Ok(Self { connection: Box::new(connection), is_agreed: false })
     }
 
-    /// Takes bytes that have come. What was encrypted in them goes to `plain`, and what TLS itself has to say to `output`.
+    /// Takes bytes that have come. What was encrypted in them goes to `plain`, what TLS itself has to say to `output`.
     pub(super) fn receive(
         &mut self,
         mut bytes: &[u8],
