@@ -14,7 +14,7 @@ pub const DEFAULT_POOL: usize = 10;
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseFlags {
     /// Ask this PostgreSQL instead of simulating a database: postgres://USER:PASSWORD@HOST:PORT/NAME, with ?host=/FOLDER for a
-    /// socket, ?pgbouncer=true behind PgBouncer, ?sslmode=verify-full&sslrootcert=FILE for TLS (in a build with --features tls).
+    /// socket, ?pgbouncer=true behind PgBouncer, ?sslmode=verify-full&sslrootcert=FILE for TLS (in a build with the feature tls).
     /// Others can read a command line: better in the variable
     #[arg(long, value_name = "URL", hide_env_values = true, env = "C10K_DB")]
     pub db: Option<Url>,
