@@ -45,6 +45,15 @@ impl Postgres {
         assert_eq!(self.line(), format!("done {order}"));
     }
 
+    /// What it answers to a statement, as text.
+    pub fn query(&self, statement: &str) -> String {
+        // The same database, and encrypted if it can be: the statement may be about that.
+        let url = self.url.split_once('?').map_or(self.url.as_str(), |(url, _)| url);
+        let output = Command::new("psql").args([url, "-Atc", statement]).output().expect("psql can be run");
+        assert!(output.status.success(), "{statement}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     fn line(&self) -> String {
         // It takes a second, or many on a machine that is busy.
         self.lines.recv_timeout(3 * TIMEOUT).expect("scripts/postgres says what it has done")

@@ -1,12 +1,14 @@
 //! Builds the project's servers, and what else is measured; or finds them beside loadtest.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use common::db::Latency;
+use common::postgres::target::Url;
 use serde::Deserialize;
 
 use results::Target;
@@ -60,9 +62,17 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
     let packages = if cargo_and_workspace().is_ok() { &Target::ALL } else { targets };
     let mut packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
     packages.dedup();
-    let Some(built) = build_packages(&packages, interrupt)? else { return Ok(None) };
+    // Not always: the build takes longer, and what is measured would not be the usual server.
+    let features = if needs_tls(std::env::args_os().chain(std::env::var_os("C10K_DB"))) { &["tls"][..] } else { &[] };
+    let Some(built) = build_packages(&packages, features, interrupt)? else { return Ok(None) };
     let executable = |&target: &Target| Ok((target, named(&built, package(target))?));
     targets.iter().map(executable).collect::<Result<_>>().map(Some)
+}
+
+/// Whether one of these, the flags of servers among them, names a database that is to be asked over TLS.
+fn needs_tls(mut given: impl Iterator<Item = OsString>) -> bool {
+    let names_it = |text: &str| text.trim_start_matches("--db=").parse().is_ok_and(|url: Url| url.needs_tls());
+    given.any(|text| text.to_str().is_some_and(names_it))
 }
 
 /// Builds the measurements of `primitives` in release. `None` if interrupted.
@@ -70,7 +80,7 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
 /// Not together with the servers: cargo would unite the features of what both use, and change the servers.
 pub(crate) fn build_primitives(interrupt: &Interrupt) -> Result<Option<PathBuf>> {
     let package = "primitives";
-    let Some(built) = build_packages(&[package], interrupt)? else { return Ok(None) };
+    let Some(built) = build_packages(&[package], &[], interrupt)? else { return Ok(None) };
     named(&built, package).map(Some)
 }
 
@@ -80,9 +90,13 @@ fn named(built: &HashMap<String, PathBuf>, package: &str) -> Result<PathBuf> {
 
 /// The executables of these packages by name: built, or, where cargo or the sources are not, those beside loadtest. `None`
 /// if interrupted.
-fn build_packages(packages: &[&str], interrupt: &Interrupt) -> Result<Option<HashMap<String, PathBuf>>> {
+fn build_packages(
+    packages: &[&str],
+    features: &[&str],
+    interrupt: &Interrupt,
+) -> Result<Option<HashMap<String, PathBuf>>> {
     match cargo_and_workspace() {
-        Ok((cargo, workspace)) => match run_cargo(&cargo, workspace, packages, interrupt) {
+        Ok((cargo, workspace)) => match run_cargo(&cargo, workspace, packages, features, interrupt) {
             Err(_) if interrupt.is_raised() => Ok(None),
             built => built.map(Some),
         },
@@ -127,10 +141,12 @@ fn run_cargo(
     cargo: &str,
     workspace: &Path,
     packages: &[&str],
+    features: &[&str],
     interrupt: &Interrupt,
 ) -> Result<HashMap<String, PathBuf>> {
     let mut argv = [cargo, "build", "--release", "--message-format=json-render-diagnostics"].map(String::from).to_vec();
     argv.extend(packages.iter().flat_map(|package| ["--package", package]).map(String::from));
+    argv.extend(features.iter().flat_map(|feature| ["--features", feature]).map(String::from));
     // A guard kills what cargo starts, too.
     let guarded = launch::start(&argv, &[], None, |command| {
         command.current_dir(workspace).stdout(Stdio::piped());
@@ -181,6 +197,19 @@ mod tests {
         std::fs::write(folder.path().join("server-async"), "").unwrap();
         let found = beside(folder.path(), &["server-async"], "no cargo").unwrap();
         assert_eq!(found["server-async"], folder.path().join("server-async"));
+    }
+
+    #[test]
+    fn tls_is_built_in_for_who_asks_for_it() {
+        for (given, needs) in [
+            (&["loadtest", "-c", "10", "http://a?sslmode=require"][..], false),
+            (&["--", "--db", "postgres://a@b?sslmode=prefer"], false),
+            (&["--", "--db", "postgres://a@b?sslmode=require"], true),
+            (&["--", "--db=postgres://a@b?sslmode=verify-full&sslrootcert=/c"], true),
+            (&["postgres://a@b?sslmode=require&host=/run/postgresql"], false),
+        ] {
+            assert_eq!(needs_tls(given.iter().map(OsString::from)), needs, "{given:?}");
+        }
     }
 
     #[test]

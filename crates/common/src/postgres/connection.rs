@@ -13,6 +13,7 @@ use postgres_protocol::message::frontend;
 
 use super::error::{Error, Kind};
 use super::target::Target;
+use super::tls::Layer;
 use super::{Answer, Question};
 use crate::app::Query;
 
@@ -32,7 +33,10 @@ const BINARY: i16 = 1;
 /// The protocol of one connection. It has one question at a time: an answer cannot be for somebody else's.
 pub struct Connection {
     target: Arc<Target>,
+    /// What encrypts it, from the start on.
+    layer: Option<Layer>,
     phase: Phase,
+    /// What has come, decrypted, and is not whole yet.
     input: BytesMut,
     is_prepared: [bool; STATEMENTS.len()],
 }
@@ -60,21 +64,35 @@ pub enum Step {
 impl Connection {
     /// A new connection, which has nothing to say before [`start`](Self::start).
     pub fn new(target: Arc<Target>) -> Self {
-        Self { target, phase: Phase::Starting(None), input: BytesMut::new(), is_prepared: Default::default() }
+        let (phase, input) = (Phase::Starting(None), BytesMut::new());
+        Self { target, layer: None, phase, input, is_prepared: Default::default() }
     }
 
     /// Writes what has to be sent first.
     ///
     /// # Errors
-    /// It is too long.
-    pub fn start(&self, output: &mut BytesMut) -> Result<(), Error> {
+    /// It is too long, or cannot be encrypted.
+    pub fn start(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        self.layer = self.target.tls.as_ref().map(|tls| Layer::begin(tls, output)).transpose()?;
+        let start = output.len();
         let parameters = [
             ("user", &*self.target.user),
             ("database", &*self.target.database),
             ("client_encoding", "UTF8"),
             ("application_name", "c10k"),
         ];
-        frontend::startup_message(parameters, output).map_err(Error::protocol)
+        frontend::startup_message(parameters, output).map_err(Error::protocol)?;
+        self.encrypt(output, start)
+    }
+
+    /// Writes that nothing more will be asked.
+    ///
+    /// # Errors
+    /// It cannot be encrypted.
+    pub fn end(&mut self, output: &mut BytesMut) -> Result<(), Error> {
+        let start = output.len();
+        frontend::terminate(output);
+        self.encrypt(output, start)
     }
 
     /// Writes a question.
@@ -88,6 +106,7 @@ impl Connection {
         let is_slow = !question.sleep.is_zero();
         let statement = usize::from(question.query == Query::Insert) * 2 + usize::from(is_slow);
         let name = if self.target.keeps_statements { NAMES[statement] } else { "" };
+        let start = output.len();
         if !self.is_prepared[statement] {
             frontend::parse(name, STATEMENTS[statement], [], output).map_err(Error::protocol)?;
         }
@@ -95,7 +114,7 @@ impl Connection {
         frontend::execute("", 0, output).map_err(Error::protocol)?;
         frontend::sync(output);
         self.phase = Phase::Asking { statement, row: None, error: None };
-        Ok(())
+        self.encrypt(output, start)
     }
 
     /// Takes bytes that have come, and writes what they want to be answered with.
@@ -103,7 +122,11 @@ impl Connection {
     /// # Errors
     /// The connection is of no more use.
     pub fn receive(&mut self, bytes: &[u8], output: &mut BytesMut) -> Result<Step, Error> {
-        self.input.extend_from_slice(bytes);
+        match &mut self.layer {
+            Some(layer) => layer.receive(bytes, &mut self.input, output)?,
+            None => self.input.extend_from_slice(bytes),
+        }
+        let start = output.len();
         let mut step = Step::Need;
         // To the end: what comes after an answer must be no other one.
         while let Some(message) = Message::parse(&mut self.input).map_err(Error::protocol)? {
@@ -111,7 +134,15 @@ impl Connection {
                 step = next;
             }
         }
+        self.encrypt(output, start)?;
         Ok(step)
+    }
+
+    /// Encrypts what has been written since `start`, if the connection is encrypted.
+    fn encrypt(&mut self, output: &mut BytesMut, start: usize) -> Result<(), Error> {
+        let Some(layer) = &mut self.layer else { return Ok(()) };
+        let plain = output.split_off(start);
+        layer.send(&plain, output)
     }
 
     fn take(&mut self, message: Message, output: &mut BytesMut) -> Result<Option<Step>, Error> {

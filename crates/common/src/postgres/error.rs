@@ -22,6 +22,8 @@ pub enum Kind {
     TooManyClients,
     /// The user, the password or the database's name is wrong.
     Authentication,
+    /// The connection cannot be encrypted, or the database does not show that it is the one.
+    Tls,
     /// No answer in `--db-timeout`, or in the database's own `statement_timeout`.
     Timeout,
     /// The database did not understand the query, or could not do it.
@@ -32,13 +34,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::PoolTimeout,
         Kind::QueueFull,
         Kind::Refused,
         Kind::Restarted,
         Kind::TooManyClients,
         Kind::Authentication,
+        Kind::Tls,
         Kind::Timeout,
         Kind::Query,
         Kind::Protocol,
@@ -53,6 +56,7 @@ impl Kind {
             Kind::Restarted => "restarted",
             Kind::TooManyClients => "too_many_clients",
             Kind::Authentication => "authentication",
+            Kind::Tls => "tls",
             Kind::Timeout => "timeout",
             Kind::Query => "query",
             Kind::Protocol => "protocol",
@@ -68,6 +72,7 @@ impl Kind {
             Kind::Restarted => "the database ended the connection",
             Kind::TooManyClients => "the database has no room for another connection",
             Kind::Authentication => "the database does not let this server in",
+            Kind::Tls => "there is no encrypted connection to the database",
             Kind::Timeout => "the database did not answer in time",
             Kind::Query => "the database could not do the query",
             Kind::Protocol => "the database answered something else",
@@ -81,6 +86,7 @@ impl Kind {
             Kind::Restarted => "wait until it is up, and look into its log",
             Kind::TooManyClients => "raise its max_connections, or lower --db-pool",
             Kind::Authentication => "correct user, password and name in --db (or C10K_DB)",
+            Kind::Tls => "correct sslmode and sslrootcert in --db (or C10K_DB), or the database's certificate",
             Kind::Timeout => "look whether it is stopped, or raise --db-timeout",
             Kind::Query => "create the tables: psql -f scripts/people.sql",
             Kind::PoolTimeout | Kind::QueueFull | Kind::Protocol => "look whether --db names a PostgreSQL",

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use nix::sys::socket::MsgFlags;
-use postgres_protocol::message::frontend;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::connection::{Connection, Step};
@@ -65,13 +64,15 @@ impl Session {
     }
 
     /// Closes, and blocks until the database has room for another connection, or for `timeout`.
-    pub fn close(self, timeout: Duration) {
+    pub fn close(mut self, timeout: Duration) {
         let mut output = BytesMut::new();
-        frontend::terminate(&mut output);
         let deadline = Instant::now() + timeout;
         // Whatever fails, it is closed; and to wait was only polite.
-        if self.send(&mut output, deadline).is_ok() && self.socket.set_read_timeout(Some(timeout)).is_ok() {
-            let _ = (&self.socket).read(&mut [0]);
+        let ended = self.connection.end(&mut output).and_then(|()| self.send(&mut output, deadline));
+        if ended.is_ok() && self.socket.set_read_timeout(Some(timeout)).is_ok() {
+            // TLS has a last word, too, before the end.
+            let mut rest = [0; 64];
+            while (&self.socket).read(&mut rest).is_ok_and(|count| count > 0) && Instant::now() < deadline {}
         }
     }
 

@@ -14,7 +14,8 @@ pub const DEFAULT_POOL: usize = 10;
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseFlags {
     /// Ask this PostgreSQL instead of simulating a database: postgres://USER:PASSWORD@HOST:PORT/NAME, with ?host=/FOLDER for a
-    /// socket, ?pgbouncer=true behind PgBouncer. Others can read a command line: better in the variable
+    /// socket, ?pgbouncer=true behind PgBouncer, ?sslmode=verify-full&sslrootcert=FILE for TLS (in a build with the feature tls).
+    /// Others can read a command line: better in the variable
     #[arg(long, value_name = "URL", hide_env_values = true, env = "C10K_DB")]
     pub db: Option<Url>,
 
@@ -42,12 +43,8 @@ impl DatabaseFlags {
     /// What is wrong with the URL, and what to write instead. The URL itself is not in it: it may have a password.
     pub fn settings(&self) -> Result<Option<Settings>, String> {
         let Some(url) = &self.db else { return Ok(None) };
-        let target = url.target().map_err(|why| {
-            format!(
-                "--db (or the environment variable C10K_DB) is not the URL of a database: {why}; \
-                 write postgres://USER:PASSWORD@HOST:PORT/NAME"
-            )
-        })?;
+        let unusable = |why: String| format!("--db (or the environment variable C10K_DB) cannot be used: {why}");
+        let target = url.target().map_err(unusable)?;
         Ok(Some(Settings {
             target: Arc::new(target),
             pool: self.db_pool,

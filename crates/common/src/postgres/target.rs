@@ -5,6 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::tls::Tls;
+use super::trust::Trust;
+
 /// PostgreSQL's port.
 const DEFAULT_PORT: u16 = 5432;
 
@@ -37,7 +40,7 @@ pub enum Host {
 }
 
 /// Where the database is, and who asks. Neither [`fmt::Display`] nor [`fmt::Debug`] shows the password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Target {
     /// Where it listens.
     pub host: Host,
@@ -50,6 +53,15 @@ pub struct Target {
     pub database: String,
     /// Whether a connection keeps the statements that were prepared on it. PgBouncer's does not in transaction mode.
     pub keeps_statements: bool,
+    /// How connections to it are encrypted, if they are.
+    pub(super) tls: Option<Tls>,
+}
+
+/// What its parameters say of TLS.
+#[derive(Default)]
+struct Wanted {
+    trust: Option<Trust>,
+    roots: Option<String>,
 }
 
 impl fmt::Display for Target {
@@ -70,11 +82,26 @@ impl fmt::Debug for Target {
 }
 
 impl Url {
-    /// What the URL names.
+    /// Whether it needs a server that was built with TLS.
+    pub fn needs_tls(&self) -> bool {
+        let needs = |(target, wanted): (Target, Wanted)| target.encryption(&wanted).is_some();
+        self.parse().is_ok_and(needs)
+    }
+
+    /// What the URL names, and what the files have in them that it names.
     ///
     /// # Errors
     /// What is wrong with it, without the text itself.
-    pub fn target(&self) -> Result<Target, &'static str> {
+    pub fn target(&self) -> Result<Target, String> {
+        let parsed = self.parse().map_err(|why| format!("{why}; write postgres://USER:PASSWORD@HOST:PORT/NAME"));
+        let (mut target, wanted) = parsed?;
+        if let Some((host, trust)) = target.encryption(&wanted) {
+            target.tls = Some(Tls::new(trust, wanted.roots.as_deref(), host)?);
+        }
+        Ok(target)
+    }
+
+    fn parse(&self) -> Result<(Target, Wanted), &'static str> {
         let rest = self.0.strip_prefix("postgres://").or_else(|| self.0.strip_prefix("postgresql://"));
         let rest = rest.ok_or("it does not begin with postgres://")?;
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
@@ -91,9 +118,11 @@ impl Url {
             folder if folder.starts_with('/') => Host::Unix(folder.into()),
             host => Host::Tcp(host),
         };
-        let mut target = Target { host, port, user, password: decoded(password)?, database, keeps_statements: true };
+        let password = decoded(password)?;
+        let mut target = Target { host, port, user, password, database, keeps_statements: true, tls: None };
+        let mut wanted = Wanted::default();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            target.set(parameter)?;
+            target.set(parameter, &mut wanted)?;
         }
         match &target.host {
             Host::Tcp(host) if host.is_empty() => Err("it names no host"),
@@ -101,21 +130,31 @@ impl Url {
             _ if [&target.user, &target.password, &target.database].iter().any(|text| text.contains('\0')) => {
                 Err("it has a %00 in it")
             }
-            _ => Ok(target),
+            _ => Ok((target, wanted)),
         }
     }
 }
 
 impl Target {
-    fn set(&mut self, parameter: &str) -> Result<(), &'static str> {
+    /// For which host to encrypt, and what it has to show.
+    fn encryption(&self, wanted: &Wanted) -> Option<(&str, Trust)> {
+        match &self.host {
+            Host::Tcp(host) => Some((host, wanted.trust?)),
+            // Nobody can listen between this server and a socket in a folder: libpq encrypts nothing there either.
+            Host::Unix(_) => None,
+        }
+    }
+
+    fn set(&mut self, parameter: &str, wanted: &mut Wanted) -> Result<(), &'static str> {
         let (name, value) = parameter.split_once('=').ok_or("a parameter has no value")?;
         match (name, decoded(value)?.as_str()) {
             ("host", folder) if folder.starts_with('/') => self.host = Host::Unix(folder.into()),
             ("host", host) => self.host = Host::Tcp(host.to_owned()),
             ("pgbouncer", "true") => self.keeps_statements = false,
-            ("pgbouncer", "false") | ("sslmode", "disable" | "allow" | "prefer") => {}
-            ("sslmode", _) => return Err("TLS to the database is not supported: leave sslmode out"),
-            _ => return Err("its parameters may be host=/FOLDER and pgbouncer=true"),
+            ("pgbouncer", "false") => {}
+            ("sslmode", mode) => wanted.trust = Trust::of(mode)?,
+            ("sslrootcert", file) => wanted.roots = Some(file.to_owned()),
+            _ => return Err("its parameters may be host=/FOLDER, pgbouncer=true, sslmode and sslrootcert"),
         }
         Ok(())
     }
@@ -150,7 +189,7 @@ fn decoded(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Result<Target, &'static str> {
+    fn target(url: &str) -> Result<Target, String> {
         Url(url.to_owned()).target()
     }
 
@@ -180,10 +219,28 @@ mod tests {
             "postgres://a@host:x",
             "postgres://a%0@host",
             "postgres://a%00@host",
-            "postgres://a@host?sslmode=require",
+            "postgres://a@host?sslmode=verify-full",
+            "postgres://a@host?sslmode=verify-ca&sslrootcert=system",
+            "postgres://a@host?sslmode=verify-ca&sslrootcert=/nowhere",
+            "postgres://a@host?sslmode=yes",
             "postgres://a@host?other=1",
         ] {
             target(url).expect_err(url);
+        }
+    }
+
+    #[test]
+    fn tls_is_for_who_asks_for_it_and_is_built_with_it() {
+        for parameters in
+            ["", "?sslmode=disable&sslrootcert=/nowhere", "?sslmode=prefer", "?sslmode=require&host=/run/pg"]
+        {
+            assert!(target(&format!("postgres://a@host{parameters}")).unwrap().tls.is_none(), "{parameters}");
+        }
+        let url = Url("postgres://a@host?sslmode=require".into());
+        assert!(url.needs_tls() && !Url("postgres://sslmode=require@host?sslmode=prefer".into()).needs_tls());
+        match url.target() {
+            Ok(target) => assert!(cfg!(feature = "tls") && target.tls.is_some()),
+            Err(why) => assert!(!cfg!(feature = "tls") && why.contains("--features tls"), "{why}"),
         }
     }
 

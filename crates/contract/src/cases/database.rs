@@ -66,7 +66,11 @@ impl Drop for Enough<'_> {
 
 pub fn the_bytes_are_those_of_the_simulated_one(target: &Target) {
     let postgres = Postgres::start(&[]);
-    let (real, simulated) = (start(target, &postgres.url, &[]), Server::start(target, &[]));
+    assert_bytes_are_those_of_the_simulated_one(target, &start(target, &postgres.url, &[]));
+}
+
+fn assert_bytes_are_those_of_the_simulated_one(target: &Target, real: &Server) {
+    let simulated = Server::start(target, &[]);
     let undated = |mut response: Response| {
         response.fields.retain(|(name, _)| name != "Date");
         (response.status, response.fields, response.body)
@@ -106,8 +110,8 @@ pub fn the_bytes_are_those_of_the_simulated_one(target: &Target) {
     assert!(real.number("c10k_db_answer_wait_seconds_sum") >= 0.02, "there were waits");
     assert!(real.metric("c10k_db_connection_wait_seconds_count") >= 20);
     let names = |server: &Server| Client::connect(server.admin).get("/metrics").text().contains("c10k_db_");
-    assert!(names(&real) && !names(&simulated), "what is not there is not told of");
-    assert_promtool_agrees(&real);
+    assert!(names(real) && !names(&simulated), "what is not there is not told of");
+    assert_promtool_agrees(real);
 }
 
 /// Many at once over few connections, and some of them leave.
@@ -357,12 +361,85 @@ pub fn what_is_wrong_shows_at_the_start(target: &Target) {
         (url.replace(port, "1"), 1, "start PostgreSQL"),
         (format!("{scheme}c10k:{password}@/c10k?host=/nowhere"), 1, "start PostgreSQL"),
         (url.replace("postgres", "mysql"), 2, "write postgres://"),
-        (format!("{url}?sslmode=require"), 2, "TLS"),
     ] {
-        let exit = run(target, &["--listen", "127.0.0.1:0", "--db", &url]);
-        assert_eq!(exit.code(), Some(code), "{says}: {exit:?}");
-        assert!(exit.stderr.contains(says), "{says}: {exit:?}");
-        assert!(!exit.stderr.contains(password) && exit.stdout.is_empty(), "{exit:?}");
-        assert!(!exit.stderr.contains(":secret7"), "{exit:?}");
+        let stderr = assert_refused(target, &url, code, says);
+        assert!(!stderr.contains(password) && !stderr.contains(":secret7"), "{stderr}");
+    }
+}
+
+/// The server does not start with this database. Returns what it says.
+fn assert_refused(target: &Target, url: &str, code: i32, says: &str) -> String {
+    let exit = run(target, &["--listen", "127.0.0.1:0", "--db", url]);
+    assert_eq!(exit.code(), Some(code), "{says}: {exit:?}");
+    assert!(exit.stderr.contains(says) && exit.stdout.is_empty(), "{says}: {exit:?}");
+    exit.stderr
+}
+
+/// Whether the connections of a server are encrypted, as the database sees it: true or false of all.
+fn is_encrypted(postgres: &Postgres) -> String {
+    postgres
+        .query("select distinct ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'c10k'")
+}
+
+pub fn the_connection_is_encrypted(target: &Target) {
+    let mut postgres = Postgres::start(&["--tls"]);
+    let url = &postgres.url.clone();
+    let plain = url.split_once('?').expect("it has parameters").0;
+    {
+        let server = start(target, plain, &[]);
+        assert_is_person(&server.connect().get("/?id=2"), 2);
+        assert_eq!(is_encrypted(&postgres), "f", "nobody has asked for it");
+    }
+    let server = start(target, url, &[]);
+    assert_bytes_are_those_of_the_simulated_one(target, &server);
+    assert_eq!(is_encrypted(&postgres), "t");
+    drop(server);
+    ask_for_many(&start(target, url, &["--db-pool", "4"]));
+    assert_wrong_certificates_are_refused(target, url);
+    let server = start(target, &format!("{plain}?sslmode=require"), &[]);
+    assert_is_person(&server.connect().get("/?id=2"), 2);
+    assert_eq!(is_encrypted(&postgres), "t");
+    // What is wrong only later is a 503, and not an end.
+    postgres.query("alter system set ssl = off");
+    postgres.order("restart");
+    let is_noticed = || {
+        let response = server.connect().get("/?id=2");
+        assert_eq!(response.status, 503, "{response:?}");
+        response.text().contains("no encrypted connection")
+    };
+    wait_until(is_noticed, || "it does not miss the encryption".into());
+    assert!(errors(&server, "tls") > 0);
+    assert_refused(target, url, 1, "ssl = on");
+    postgres.query("alter system reset ssl");
+    postgres.order("restart");
+    wait_until_well(&server);
+    assert_eq!(is_encrypted(&postgres), "t");
+}
+
+fn assert_wrong_certificates_are_refused(target: &Target, url: &str) {
+    let password = url.split(['@', ':']).nth(2).expect("it has a password");
+    for (url, code, says) in [
+        (url.replace("/root.crt", "/other-root.crt"), 1, "signed by nobody in sslrootcert"),
+        (url.replace("127.0.0.1", "localhost"), 1, "not for the host in --db"),
+        (
+            url.replace("sslmode=verify-full", "sslmode=require").replace("/root.", "/other-root."),
+            1,
+            "signed by nobody",
+        ),
+        (url.replace("/root.crt", "/none.crt"), 2, "/none.crt cannot be used"),
+        (url.split_once('&').expect("it has parameters").0.to_owned(), 2, "need sslrootcert"),
+    ] {
+        let stderr = assert_refused(target, &url, code, says);
+        assert!(!stderr.contains(password), "{stderr}");
+    }
+    let by_name = url.replace("127.0.0.1", "localhost").replace("verify-full", "verify-ca");
+    assert_is_person(&start(target, &by_name, &[]).connect().get("/?id=3"), 3);
+}
+
+pub fn a_build_without_tls_refuses_it(target: &Target) {
+    for parameters in ["sslmode=require", "sslmode=verify-full&sslrootcert=system"] {
+        let url = format!("postgres://c10k:secret7@127.0.0.1:1/c10k?{parameters}");
+        let stderr = assert_refused(target, &url, 2, "build with `--features tls`");
+        assert!(!stderr.contains("secret7"), "{stderr}");
     }
 }
