@@ -4,7 +4,7 @@
 pub const ARTICLE_CONNECTIONS: usize = 10_000;
 
 /// The sweep from which RAM is foretold where nothing else was measured, in `loadtest/record`.
-pub const RECORDED_SWEEP: &str = "2026-11-24/sweep.json";
+pub const RECORDED_SWEEP: &str = "2026-11-30/sweep.json";
 
 /// One of the project's servers, in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,12 +59,12 @@ impl Target {
     /// and of a connection more, at most (the upper end of the 95 % interval). `None` if it is not in that sweep.
     pub fn recorded_ram_bytes(self) -> Option<(u64, u64)> {
         match self {
-            Target::Prefork => Some((9_822_654, 122_009)),
-            Target::Threads => Some((1_549_511, 37_340)),
-            Target::Threadpool => Some((11_413_392, 4_841)),
-            Target::Async => Some((2_441_823, 15_464)),
-            Target::AsyncCodec => Some((2_848_403, 5_724)),
-            Target::AsyncUring => None,
+            Target::Prefork => Some((6_387_118, 132_645)),
+            Target::Threads => Some((1_331_558, 36_494)),
+            Target::Threadpool => Some((10_758_128, 4_321)),
+            Target::Async => Some((1_310_701, 15_694)),
+            Target::AsyncCodec => Some((1_740_050, 5_944)),
+            Target::AsyncUring => Some((2_542_570, 4_425)),
         }
     }
 }
