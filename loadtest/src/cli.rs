@@ -285,6 +285,22 @@ mod tests {
         assert!(help("plan").contains("Without --from, plan first measures"), "{}", help("plan"));
     }
 
+    /// clap forgets what a flag requires where that conflicts with what is there: the flag itself must, too.
+    #[test]
+    fn a_flag_that_would_have_no_effect_is_refused() {
+        let with_target = ["--remote a=http://a/,http://b/", "--processes 2", "--ram-limit 64M"];
+        let with_url =
+            ["--exec a", "--pid 1", "--admin-url http://a/", "-s a.lua", "-R 5", "-R 5 -U", "-L", "-H a:b", "-t 3"];
+        let of_others = |flags: &[&str], others: &[&str]| -> Vec<String> {
+            flags.iter().flat_map(|flag| others.iter().map(move |other| format!("loadtest {flag} {other}"))).collect()
+        };
+        let lines =
+            [of_others(&with_target, &["http://a/", "--null"]), of_others(&with_url, &["--target async"])].concat();
+        for line in lines.iter().chain(&["loadtest -U --slo p99<1s http://a/".to_owned()]) {
+            assert!(task(line).is_err(), "{line}");
+        }
+    }
+
     fn task(line: &str) -> Result<Task, clap::Error> {
         Cli::try_parse_from(line.split(' '))?.task()
     }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use serde_json::error::Category;
 
+use crate::printable::printable;
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
 use crate::slo::{self, Searches};
 use crate::sweep::{self, Sweep};
@@ -69,7 +70,18 @@ pub fn to_json(results: &[RunResult], is_list: bool) -> Result<Vec<u8>> {
     Ok(json)
 }
 
+/// A file may come from anybody, and what it says is printed.
+fn make_printable(json: &mut Value) {
+    match json {
+        Value::String(text) => *text = printable(text),
+        Value::Array(entries) => entries.iter_mut().for_each(make_printable),
+        Value::Object(fields) => fields.values_mut().for_each(make_printable),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 fn parse(mut json: Value) -> Result<RunResult> {
+    make_printable(&mut json);
     match json.get("schema").and_then(Value::as_str) {
         Some(schema) if READABLE_SCHEMAS.contains(&schema) => {
             // Whatever is written from here on has the current layout.
@@ -122,6 +134,16 @@ mod tests {
         assert_eq!(serde_json::to_value(source.results).unwrap(), serde_json::to_value(runs).unwrap());
         let error = read_text("{\"schema\": \"c10k-sweep/1\"}").unwrap_err().to_string();
         assert!(error.contains("a sweep or a search without runs"), "{error}");
+    }
+
+    #[test]
+    fn what_it_says_is_harmless_to_a_terminal() {
+        let mut runs: Value = serde_json::from_str(RUNS).unwrap();
+        runs[0]["failure"] = "\x1b[2Jgone".into();
+        runs[0]["warnings"] = serde_json::json!([{"kind": "server", "text": "\x07"}]);
+        let results = read_text(&runs.to_string()).unwrap().results;
+        assert_eq!(results[0].failure.as_deref(), Some("\u{fffd}[2Jgone"));
+        assert_eq!(results[0].warnings[0].text, "\u{fffd}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod merge;
 pub mod objective;
 pub mod peers;
 pub mod pools;
+pub mod printable;
 pub mod replay;
 pub mod run;
 #[cfg(any(test, feature = "samples"))]

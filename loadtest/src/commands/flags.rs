@@ -44,22 +44,22 @@ pub(crate) struct Flags {
 
     /// Start the server behind the URL with this shell command, meter it, and stop it. It must stay in the foreground,
     /// such as 'nginx -g "daemon off;"'
-    #[arg(long, value_name = "CMD", requires = "url")]
+    #[arg(long, value_name = "CMD", requires = "url", conflicts_with = "target")]
     exec: Option<String>,
 
     /// Meter the RAM and CPU time of this process and its descendants: the server behind the URL
-    #[arg(long, value_name = "PID", requires = "url", conflicts_with = "exec")]
+    #[arg(long, value_name = "PID", requires = "url", conflicts_with_all = ["exec", "target"])]
     pid: Option<i32>,
 
     /// Read the RAM of the server behind the URL from its admin port (its --admin), if it is one of this project's
-    #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid"])]
+    #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid", "target", "null"])]
     admin_url: Option<Url>,
 
     /// With --target: a server that already runs elsewhere and reports its own RAM on its --admin port. It is not
     /// built, started or stopped. Repeatable. Each request overrides its wait with --db-wait if that is fixed;
     /// otherwise the server's own --db-wait applies. Without this flag, C10K_REMOTES in the environment lists them,
     /// separated by spaces
-    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target")]
+    #[arg(long, value_name = "NAME=URL,ADMIN-URL", requires = "target", conflicts_with_all = ["url", "null"])]
     remote: Vec<Remote>,
 
     /// Start and load a server that does nothing, to measure the load generator's own cost
@@ -107,7 +107,7 @@ pub(crate) struct Flags {
     rate: Option<usize>,
 
     /// With --rate: also print percentiles of the latency from when requests were sent
-    #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with = "target")]
+    #[arg(short = 'U', long = "u_latency", alias = "u-latency", requires = "rate", conflicts_with_all = ["target", "slo"])]
     uncorrected: bool,
 
     /// As in wrk2, where it chooses another way to record latencies; accepted, and without effect
@@ -132,7 +132,8 @@ pub(crate) struct Flags {
     processes: usize,
 
     /// Limit the RAM of the started server (256M, 2GiB) through its cgroup; needs root
-    #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target", conflicts_with = "remote")]
+    #[arg(long, value_name = "BYTES", value_parser = quantity::positive_bytes, requires = "target",
+        conflicts_with_all = ["remote", "url", "null"])]
     ram_limit: Option<u64>,
 
     #[command(flatten)]

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procfs::process::Process;
+use results::printable::printable;
 
 use super::launch::{self, Guarded};
 use crate::machine::cpus::Cpus;
@@ -266,6 +267,11 @@ pub(super) fn next_line(
     }
 }
 
+/// A line as it may be printed. Many servers colour their logs.
+fn text_of(line: &[u8]) -> String {
+    printable(console::strip_ansi_codes(&String::from_utf8_lossy(line)).trim_end_matches('\r'))
+}
+
 /// Reads to the end, and gives each line, cut to [`MAX_LINE_BYTES`].
 fn read_lines(stream: impl Read, mut take: impl FnMut(String)) {
     let mut stream = BufReader::new(stream);
@@ -283,12 +289,12 @@ fn read_lines(stream: impl Read, mut take: impl FnMut(String)) {
         let used = part.len() + usize::from(end.is_some());
         stream.consume(used);
         if end.is_some() {
-            take(String::from_utf8_lossy(&line).into_owned());
+            take(text_of(&line));
             line.clear();
         }
     }
     if !line.is_empty() {
-        take(String::from_utf8_lossy(&line).into_owned());
+        take(text_of(&line));
     }
 }
 
@@ -322,5 +328,10 @@ mod tests {
     fn exit_statuses_are_described() {
         assert_eq!(describe_exit(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
         assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
+    }
+
+    #[test]
+    fn a_line_has_no_colours() {
+        assert_eq!(text_of(b"\x1b[31mERROR\x1b[0m no\tport\x07\r"), "ERROR no\tport\u{fffd}");
     }
 }

@@ -1,0 +1,22 @@
+//! Text that others wrote, as it may be printed on a terminal.
+
+/// The same text, with U+FFFD for each control character but tab and line feed. They would move the cursor, change colours, or hide
+/// what else is said.
+pub fn printable(text: &str) -> String {
+    let is_harmless = |character: char| !character.is_control() || matches!(character, '\t' | '\n');
+    text.chars().map(|character| if is_harmless(character) { character } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_seen_is_left() {
+        assert_eq!(printable("a\tb\n\u{e9}\u{1f600}"), "a\tb\n\u{e9}\u{1f600}");
+        assert_eq!(
+            printable("\x1b[2Ja\x07\r\u{9b}31m\x7f\0"),
+            "\u{fffd}[2Ja\u{fffd}\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}"
+        );
+    }
+}
