@@ -1,13 +1,13 @@
 //! The simulated database: how long one query takes, and a blocking query.
 
+use std::f64::consts::TAU;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use rand_distr::{Distribution as _, Exp, LogNormal, Uniform};
+use rand::{RngExt as _, SeedableRng as _};
 
 /// A year: more than anybody waits for, and less than what overflows a clock.
 const MAX_LATENCY: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -110,19 +110,29 @@ impl Latency {
     fn draw(&self, seed: u64) -> Duration {
         let mut rng = SmallRng::seed_from_u64(seed);
         let drawn_s = match self {
-            Latency::Fixed(wait) => Some(wait.as_secs_f64()),
-            Latency::Uniform(low, high) => {
-                Uniform::new(low.as_secs_f64(), high.as_secs_f64()).ok().map(|shape| shape.sample(&mut rng))
-            }
-            Latency::Exponential(mean) => Exp::new(1.0 / mean.as_secs_f64()).ok().map(|shape| shape.sample(&mut rng)),
+            Latency::Fixed(wait) => wait.as_secs_f64(),
+            Latency::Uniform(low, high) => rng.random_range(low.as_secs_f64()..high.as_secs_f64()),
+            Latency::Exponential(mean) => mean.as_secs_f64() * exponential(&mut rng),
             Latency::LogNormal { median, p99 } => {
-                // `libm`, not `f64::ln`, which maps the system's libm into each of 10,000 processes: some 4 KB of kernel memory.
-                let mu = libm::log(median.as_secs_f64());
-                let sigma = (libm::log(p99.as_secs_f64()) - mu) / Z_99;
-                LogNormal::new(mu, sigma).ok().map(|shape| shape.sample(&mut rng))
+                let sigma = libm::log(p99.as_secs_f64() / median.as_secs_f64()) / Z_99;
+                median.as_secs_f64() * libm::exp(sigma * normal(&mut rng))
             }
         };
         // The parameters were checked when they were parsed; only an absurd draw is cut, to what a timer can hold.
-        Duration::try_from_secs_f64(drawn_s.unwrap_or_default()).unwrap_or(Duration::MAX).min(MAX_LATENCY)
+        Duration::try_from_secs_f64(drawn_s).unwrap_or(Duration::MAX).min(MAX_LATENCY)
     }
+}
+
+// `libm`, and neither `f64::ln` nor `rand_distr`, which takes that where any library has `rand` with std: they map the system's
+// libm into each of 10,000 processes.
+
+/// Draws from the exponential distribution with the mean 1.
+fn exponential(rng: &mut SmallRng) -> f64 {
+    // Not the logarithm of 0.
+    -libm::log(1.0 - rng.random::<f64>())
+}
+
+/// Draws from the standard normal distribution (Box and Muller, 1958).
+fn normal(rng: &mut SmallRng) -> f64 {
+    (2.0 * exponential(rng)).sqrt() * libm::cos(TAU * rng.random::<f64>())
 }

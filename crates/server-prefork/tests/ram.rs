@@ -22,6 +22,18 @@ fn cgroup(test: &str) -> Option<Cgroup> {
     }
 }
 
+/// Each library costs each of 10,000 processes five memory maps, 1.5 kB of the kernel's memory.
+#[test]
+fn no_library_is_mapped_that_is_not_needed() {
+    let server = Server::start(&TARGET, &[]);
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
+    let files = maps.lines().filter_map(|map| map.rsplit_once('/')).map(|(_, file)| file);
+    let mut libraries: Vec<&str> = files.filter(|file| file.contains(".so")).collect();
+    libraries.dedup();
+    // The C library, the unwinder, and the loader.
+    assert!(libraries.len() <= 3, "{libraries:?}");
+}
+
 #[test]
 fn at_the_limit_who_comes_is_refused_and_nobody_is_killed() {
     let Some(cgroup) = cgroup("full") else { return };
