@@ -23,18 +23,18 @@ const RATE: u32 = 1_000;
 /// When each request of a connection arrived, by the connection's number.
 type Arrivals = BTreeMap<usize, Vec<Duration>>;
 
-/// When the kernel received what can be read next, by the time of day, or `None` at the end.
-fn next_arrival(connection: &TcpStream) -> Option<Duration> {
+/// When the kernel received what can be read next, by the time of day, which it has not noted if that was before it was asked to;
+/// `None` at the end.
+fn next_arrival(connection: &TcpStream) -> Option<Option<Duration>> {
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut control = nix::cmsg_space!(TimeSpec);
     let message = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_PEEK).ok()?;
     (message.bytes > 0).then_some(())?;
-    let arrival = message.cmsgs().unwrap().find_map(|control| match control {
+    Some(message.cmsgs().unwrap().find_map(|control| match control {
         ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
         _ => None,
-    });
-    Some(arrival.expect("the kernel notes when a packet arrived"))
+    }))
 }
 
 /// A server that notes when requests arrived.
@@ -44,7 +44,7 @@ fn timestamping_server() -> (String, Arc<Mutex<Arrivals>>) {
     let url = serve(move |number, mut connection| {
         setsockopt(&connection, sockopt::ReceiveTimestampns, &true).unwrap();
         while let Some(arrival) = next_arrival(&connection) {
-            noted.lock().unwrap().entry(number).or_default().push(arrival);
+            noted.lock().unwrap().entry(number).or_default().extend(arrival);
             if !read_head(&mut connection) || !answer(&mut connection, 200, "") {
                 break;
             }

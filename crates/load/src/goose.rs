@@ -25,9 +25,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::generator::{Generator, Outcome, Progress, Snapshot};
-use crate::place::split;
 use crate::shared::{Shared, Stage};
 use crate::spec::LoadSpec;
+use crate::split::split;
 use crate::timer::WAKEUP;
 use crate::{user, watch};
 
