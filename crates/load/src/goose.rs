@@ -42,7 +42,6 @@ pub struct GooseGenerator {
     /// One for each runtime, shared by its users.
     shares: Vec<Arc<Shared>>,
     running: Vec<Running>,
-    watches_clock: bool,
 }
 
 /// A runtime and the users in it.
@@ -77,7 +76,7 @@ impl GooseGenerator {
     fn watching(watch: Duration, specs: Vec<LoadSpec>) -> Result<Self> {
         let share = |spec| Shared::new(spec, watch).map(Arc::new).context("cannot make a timer");
         let shares = specs.into_iter().map(share).collect::<Result<_>>()?;
-        Ok(Self { shares, running: Vec::new(), watches_clock: !watch.is_zero() })
+        Ok(Self { shares, running: Vec::new() })
     }
 
     fn total<T: Sum>(&self, count: impl Fn(&Shared) -> T) -> T {
@@ -136,7 +135,7 @@ impl Generator for GooseGenerator {
     }
 
     fn watches_clock(&self) -> bool {
-        self.watches_clock
+        self.shares.iter().any(|shared| shared.timer.watches_clock())
     }
 
     fn stop(&mut self) {

@@ -47,6 +47,11 @@ impl Timer {
         Ok(Self { fd, watch, alarms: Mutex::default() })
     }
 
+    /// Whether it watches the clock before an alarm.
+    pub(crate) fn watches_clock(&self) -> bool {
+        !self.watch.is_zero()
+    }
+
     /// Waits until `due`, while [`run`](Self::run) runs.
     pub(crate) async fn wait_until(&self, due: Instant) {
         let mut is_set = false;

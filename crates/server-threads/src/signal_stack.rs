@@ -1,7 +1,7 @@
 //! Keeps the standard library from giving each thread a signal stack.
 //!
-//! It does so for its handler of SIGSEGV, which says of a stack overflow that it is one. That is two memory maps and six system
-//! calls more for each connection, and where the kernel refuses such a map, the library aborts the process: one connection
+//! It does so for its handler of SIGSEGV, which says of a stack overflow that it is one. That is two memory maps more for
+//! each connection, and where the kernel refuses such a map, the library aborts the process: one connection
 //! too many would end all. Without the handler an overflow is a plain SIGSEGV, as in C.
 #![expect(unsafe_code, reason = "only a constructor runs before the standard library's own start")]
 
