@@ -53,7 +53,8 @@ fn what_is_installed_is_measured_in_every_round_and_the_rest_is_named() {
     for expected in ["no-such-program is not installed: nothing", "`false` fails", "cannot build it"] {
         assert!(stderr.contains(expected), "{expected}: {stderr}");
     }
-    for expected in ["10 connections, answered at once", "5 connections, each answer after 10ms", "1.2.3"] {
+    for expected in ["10 connections, answered at once", "5 connections, each answer after 10ms", "1.2.3", "MUST kept"]
+    {
         assert!(stdout.contains(expected), "{expected}: {stdout}");
     }
     let runs: Vec<Value> = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
@@ -72,6 +73,9 @@ fn what_is_installed_is_measured_in_every_round_and_the_rest_is_named() {
     }
     assert_eq!(cells, expected);
     assert!(runs.iter().all(|run| run["peer"]["version"] == "1.2.3" && run["complete"] == true), "{stderr}");
+    // The null server answers 200 to whatever ends like a head.
+    let must = |run: &Value| run["peer"]["conformance"]["must"]["passed"].as_u64().unwrap();
+    assert!(runs.iter().all(|run| (1..100).contains(&must(run))), "{:?}", runs[0]["peer"]);
     let report = Command::new(LOADTEST).arg("report").arg(&json).output().unwrap();
     assert_eq!(texts(&report).0, stdout);
 }
@@ -83,7 +87,8 @@ fn a_peer_that_does_not_start_is_a_failure_and_costs_no_other() {
     let text = fs::read_to_string(&good).unwrap().replace("'good'", "'bad'").replace("exec ", "exit 3; exec ");
     let bad = directory.path().join("bad.toml");
     fs::write(&bad, text).unwrap();
-    let output = peers(&["-c", "5", "--rounds", "1", "-d", "200ms"], &[&good, &bad]).output().unwrap();
+    let output =
+        peers(&["-c", "5", "--rounds", "1", "-d", "200ms", "--no-conformance"], &[&good, &bad]).output().unwrap();
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stdout.contains("not started") && stdout.contains(" good "), "{stdout}");
@@ -94,7 +99,7 @@ fn an_interrupted_comparison_keeps_what_it_measured() {
     let directory = TempDir::new().unwrap();
     let one = peer(&directory, "one", "programs = []");
     let json = directory.path().join("a.json");
-    let arguments = ["-c", "5", "--rounds", "50", "-d", "300ms", "--json", json.to_str().unwrap()];
+    let arguments = ["-c", "5", "--rounds", "50", "-d", "300ms", "--no-conformance", "--json", json.to_str().unwrap()];
     let child = peers(&arguments, &[&one]).spawn().unwrap();
     let deadline = Instant::now() + TIMEOUT;
     while !json.exists() {

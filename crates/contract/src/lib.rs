@@ -6,7 +6,7 @@
 //! contract::tests!(env!("CARGO_BIN_EXE_server-threads"), &[]);
 //! ```
 //!
-//! The same rows can be asked of any server: see [`probe`].
+//! The rows can be asked of any server: see [`conformance`].
 //!
 //! "Row" in these modules is a row of `HTTP-CASES.md`, the table of HTTP cases; section numbers are of RFC 9112 unless
 //! another RFC is named. Of this project's code the suite uses the decoder of answers, which the load generator has, too, and in one
@@ -15,8 +15,6 @@
 pub mod cases;
 pub mod client;
 pub mod postgres;
-pub mod probe;
-pub mod rows;
 pub mod server;
 pub mod trial;
 

@@ -48,6 +48,7 @@ fn named(source: &str) -> BTreeSet<u32> {
 fn every_row_that_a_test_names_is_there_and_every_row_is_named() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folders = [
+        "conformance/src",
         "contract/src",
         "common/tests",
         "server-async/tests",

@@ -3,11 +3,16 @@
 use comfy_table::ColumnConstraint;
 use quantity::format::{self, UNKNOWN};
 use results::peers::{Group, PeerComparison, PeerSummary};
+use results::run::Tally;
+use results::statistics::Estimate;
 
 use crate::markdown;
 use crate::sweep::{range, spread_text};
 use crate::table::{Cells, TextTable, table};
 
+/// The columns of what RFC 9110 and 9112 require and recommend.
+const MUST: &str = "MUST kept";
+const SHOULD: &str = "SHOULD kept";
 const NOTES: &str = "\
 Medians, and below them the lowest and highest of all rounds. RAM is the peak of
 the server's cgroup, the kernel's part included (without a cgroup, what /proc
@@ -15,26 +20,33 @@ shows at the end). CPU is the server's for each good answer. All are loaded
 alike, as fast as they answer: client and server share this machine. Servers
 with a fault in some round are below the others.
 ";
+const CONFORMANCE_NOTE: &str = "\
+MUST and SHOULD: in how many requests, most of them malformed, the server did
+what RFC 9110 and 9112 require and recommend.
+";
 
 /// As text for the terminal.
 pub fn text(comparison: &PeerComparison) -> String {
     let tables = |group| format!("{}\n{}\n", heading(group), unbroken(table(&cells(group, false))));
     let groups: String = comparison.groups.iter().map(tables).collect();
-    format!("{groups}\n{}\n{NOTES}{}", table(&identities(comparison)), warned(comparison))
+    format!("{groups}\n{}\n{}", table(&identities(comparison)), notes(comparison))
 }
 
 /// As Markdown for an issue or a README: with a column more, for what of the RAM is anonymous pages.
 pub fn markdown(comparison: &PeerComparison) -> String {
     let tables = |group| format!("{}\n\n{}\n", heading(group), markdown::table(&cells(group, true)));
     let groups: String = comparison.groups.iter().map(tables).collect();
-    format!("{groups}{}\n{NOTES}{}", markdown::table(&identities(comparison)), warned(comparison))
+    format!("{groups}{}\n{}", markdown::table(&identities(comparison)), notes(comparison))
 }
 
-fn warned(comparison: &PeerComparison) -> String {
-    match comparison.warned_runs {
+fn notes(comparison: &PeerComparison) -> String {
+    let mut peers = comparison.groups.iter().flat_map(|group| &group.peers);
+    let conformance = if peers.any(|peer| peer.peer.conformance.is_some()) { CONFORMANCE_NOTE } else { "" };
+    let warned = match comparison.warned_runs {
         0 => String::new(),
         runs => format!("Runs with warnings: {runs}; `loadtest report FILE --report page.html` shows them.\n"),
-    }
+    };
+    format!("{NOTES}{conformance}{warned}")
 }
 
 /// The table with its names in one piece.
@@ -91,27 +103,36 @@ fn name_and_faults(peer: &PeerSummary) -> String {
     }
 }
 
-/// A row for each server: its model and version, and what a connection more costs where that was measured.
+/// A row for each server: its model and version, how it keeps to HTTP/1.1, and what a connection more costs, where that was
+/// measured.
 fn identities(comparison: &PeerComparison) -> Cells {
-    let peers = || comparison.groups.iter().flat_map(|group| &group.peers);
-    let has_slopes = peers().any(|peer| peer.slope_bytes.is_some());
-    let header = ["server", "version", "a connection more"].map(String::from);
-    let mut rows: Cells = vec![header.to_vec()];
-    for peer in peers() {
-        let name = format!("{}: {}", peer.name, peer.peer.model);
-        if rows.iter().all(|row| row[0] != name) {
-            let version = peer.peer.version.clone().unwrap_or_else(|| UNKNOWN.to_owned());
-            rows.push(vec![name, version, slope_text(peer)]);
+    let mut peers: Vec<&PeerSummary> = Vec::new();
+    for peer in comparison.groups.iter().flat_map(|group| &group.peers) {
+        if peers.iter().all(|other| (&other.name, &other.peer.model) != (&peer.name, &peer.peer.model)) {
+            peers.push(peer);
         }
     }
-    if !has_slopes {
-        rows.iter_mut().for_each(|row| row.truncate(2));
-    }
-    rows
+    let column = |name: &str, cell: &dyn Fn(&PeerSummary) -> Option<String>| {
+        let cells: Vec<_> = peers.iter().map(|peer| cell(peer)).collect();
+        let cells = cells.iter().any(Option::is_some).then_some(cells)?;
+        let texts = cells.into_iter().map(|cell| cell.unwrap_or_else(|| UNKNOWN.to_owned()));
+        Some([name.to_owned()].into_iter().chain(texts).collect::<Vec<_>>())
+    };
+    let kept = |tally: Tally| format!("{} of {}", tally.passed, tally.tried);
+    let columns: Vec<_> = [
+        column("server", &|peer| Some(format!("{}: {}", peer.name, peer.peer.model))),
+        column("version", &|peer| peer.peer.version.clone()),
+        column(MUST, &|peer| Some(kept(peer.peer.conformance?.must))),
+        column(SHOULD, &|peer| Some(kept(peer.peer.conformance?.should))),
+        column("a connection more", &|peer| peer.slope_bytes.map(slope_text)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (0..=peers.len()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
 }
 
-fn slope_text(peer: &PeerSummary) -> String {
-    let Some(slope) = peer.slope_bytes else { return UNKNOWN.to_owned() };
+fn slope_text(slope: Estimate) -> String {
     // A negative slope is noise.
     let [value, low, high] = [slope.value, slope.low, slope.high].map(|bytes| format::short_bytes(bytes.max(0.0)));
     format!("{value}\n{}", range(&low, &high))
@@ -120,7 +141,7 @@ fn slope_text(peer: &PeerSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use results::run::Peer;
+    use results::run::{Conformance, Peer};
     use results::samples::sample;
     use results::{Cause, RunResult};
 
@@ -132,7 +153,9 @@ mod tests {
             run.connections.requested = connections;
             run.connections.open_peak = Some(connections as u64);
             let version = Some("2.6.12-1+deb12u4".to_owned());
-            run.peer = Some(Peer { model: "thread per connection, one at a time (GIL)".into(), version });
+            let all = |tried| Tally { tried, passed: tried };
+            let conformance = Some(Conformance { must: all(144), should: all(73), contract: all(258) });
+            run.peer = Some(Peer { model: "thread per connection, one at a time (GIL)".into(), version, conformance });
             run
         };
         let mut runs: Vec<RunResult> = vec![run("java-virtual-threads", "0s", 10_000), run("go", "1s", 10_000)];
@@ -147,7 +170,14 @@ mod tests {
         for line in text.lines() {
             assert!(console::measure_text_width(line) <= 80, "{line}");
         }
-        for expected in ["10,000 connections, answered at once", "each answer after 1s", "1 of 2:", "(GIL)"] {
+        for expected in [
+            "10,000 connections, answered at once",
+            "each answer after 1s",
+            "1 of 2:",
+            "(GIL)",
+            "144 of 144",
+            "require and",
+        ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }

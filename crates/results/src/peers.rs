@@ -143,7 +143,7 @@ mod tests {
     fn run(name: &str, wait: &str, connections: usize, peak_bytes: u64) -> RunResult {
         let mut run = sample("threads");
         name.clone_into(&mut run.target);
-        run.peer = Some(Peer { model: "event loop".into(), version: Some("1.0".into()) });
+        run.peer = Some(Peer { model: "event loop".into(), version: Some("1.0".into()), conformance: None });
         wait.clone_into(&mut run.wait.spec);
         (run.connections.requested, run.connections.established) = (connections, connections);
         run.connections.open_peak = None;

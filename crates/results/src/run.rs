@@ -184,6 +184,29 @@ pub struct Peer {
     pub model: String,
     /// What its program says of its version; null if it says nothing.
     pub version: Option<String>,
+    /// How it keeps to HTTP/1.1; null if that was not asked.
+    #[serde(default)]
+    pub conformance: Option<Conformance>,
+}
+
+/// What a server made of the cases of HTTP-CASES.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Conformance {
+    /// What RFC 9110 and 9112 require.
+    pub must: Tally,
+    /// What they recommend.
+    pub should: Tally,
+    /// What the servers of this project answer, whose contract is stricter.
+    pub contract: Tally,
+}
+
+/// How many cases there were, and how many of them went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tally {
+    /// All of them.
+    pub tried: usize,
+    /// Those that went well.
+    pub passed: usize,
 }
 
 /// The machine.

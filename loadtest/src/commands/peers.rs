@@ -21,6 +21,7 @@ use crate::machine::walls::Asked;
 use crate::measure::peer::{self, PeerSpec};
 use crate::output::events::EventArgs;
 use crate::output::files::{OutputArgs, Outputs};
+use crate::output::steps::Steps;
 use crate::subject::build;
 use crate::subject::peer::{Installed, Peer, built_in, ours, read};
 
@@ -28,11 +29,14 @@ use crate::subject::peer::{Installed, Peer, built_in, ours, read};
 const OVERHEAD: Duration = Duration::from_secs(5);
 /// How long a run takes unless `-d` says otherwise.
 const DURATION: Duration = Duration::from_secs(10);
+/// How long it takes to ask one how it keeps to HTTP/1.1: more if it often says nothing.
+const CONFORMANCE_TIME: Duration = Duration::from_secs(6);
 const NOTHING_INSTALLED: &str = "there is nothing to compare: --list shows what can be installed";
 
 /// Compare our servers with nginx, Apache, Go, Node and others, loaded alike in interleaved rounds
 ///
-/// Each run starts a fresh server in its own cgroup, opens all connections, asks as fast as answers come, and stops it.
+/// First each is asked what it makes of well-formed and malformed requests, as `cargo run -p conformance -- ADDRESS` does.
+/// Then each run starts a fresh server in its own cgroup, opens all connections, asks as fast as answers come, and stops it.
 /// Those that can wait are then asked to answer after --wait. Rounds follow one another, and within a round the order is
 /// random, so that whatever else this machine does affects all alike. Peers that are not installed are left out and named.
 #[derive(Args, Debug)]
@@ -67,6 +71,10 @@ pub(crate) struct PeersArgs {
     /// When to give up on a request
     #[arg(short = 'T', long, value_name = "TIME", value_parser = time, default_value = "60s")]
     timeout: Duration,
+
+    /// Do not ask them beforehand how they keep to HTTP/1.1, which takes some seconds each
+    #[arg(long, conflicts_with = "slo")]
+    no_conformance: bool,
 
     /// The seed of the random order [default: the time]
     #[arg(long, value_name = "N", conflicts_with = "slo")]
@@ -119,9 +127,12 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     }
     let outputs = Outputs::prepare(&args.outputs, true)?;
     let sinks = args.events.sinks(&outputs)?;
-    let Some(installed) = choice.install(most, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    let Some(mut installed) = choice.install(most, &interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
+    ensure!(!installed.is_empty(), NOTHING_INSTALLED);
+    if !args.no_conformance && !ask_conformance(&mut installed, &interrupt) {
+        return Ok(ExitCode::from(EXIT_STATUS));
+    }
     let cells = args.order(&installed);
-    ensure!(!cells.is_empty(), NOTHING_INSTALLED);
     let settle = |cell: &Cell| Duration::from_secs(installed[cell.peer].peer.settle_s);
     let time: Duration = cells.iter().map(|cell| cell.spec.duration + settle(cell) + OVERHEAD).sum();
     let results = rounds::measure_all(cells, time, &outputs, &interrupt, sinks, |cell, sinks| {
@@ -129,6 +140,20 @@ pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
     })?;
     let text = PeerComparison::new(&results).map_or_else(String::new, |comparison| report::peers::text(&comparison));
     rounds::conclude(&results, &text, &outputs, &interrupt)
+}
+
+/// Asks each how it keeps to HTTP/1.1. False if interrupted.
+fn ask_conformance(installed: &mut [Installed], interrupt: &Interrupt) -> bool {
+    let mut steps = Steps::new(installed.len(), CONFORMANCE_TIME * installed.len() as u32);
+    for peer in installed {
+        steps.begin(&peer.peer.name, "HTTP/1.1 conformance", CONFORMANCE_TIME);
+        match peer::conformance(peer, interrupt) {
+            Ok(conformance) => peer.conformance = conformance,
+            Err(_) if interrupt.is_raised() => return false,
+            Err(error) => say(format_args!("{}: its conformance is not known: {error:#}", peer.peer.name)),
+        }
+    }
+    true
 }
 
 /// Finds the highest rate of each, answered at once, one after the other.

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use common::db::Latency;
+use conformance::rows::Level;
+use conformance::{Count, PATIENCE};
 use load::net::Url;
 use load::{GooseGenerator, LoadSpec, Requests};
 use results::RunResult;
 use results::event::Sink;
-use results::run::{Peer, Wait};
+use results::run::{Conformance, Peer, Tally, Wait};
 use results::settings::LoadSettings;
 
 use super::run::{self, Ready, RunSpec};
@@ -47,10 +49,10 @@ pub(crate) fn run(installed: &Installed, spec: &PeerSpec, interrupt: &Interrupt,
     let command = prepared.as_ref().map(|(_, command)| vec!["sh".into(), "-c".into(), command.clone()]);
     let run_spec = spec.run_spec(installed, command.unwrap_or_default());
     let mut result = run::start(&run_spec, sink);
-    result.peer = Some(Peer { model: installed.peer.model.clone(), version: installed.version.clone() });
+    let (model, version) = (installed.peer.model.clone(), installed.version.clone());
+    result.peer = Some(Peer { model, version, conformance: installed.conformance });
     let opened = prepared.and_then(|(url, command)| {
-        let mut subject = Subject::open(&MeteredServer::Exec(command), &url, None, interrupt)?;
-        settle(&mut subject, Duration::from_secs(installed.peer.settle_s), interrupt)?;
+        let subject = open(installed, command, &url, interrupt)?;
         let generator = Box::new(GooseGenerator::new([spec.load_spec(&url)?])?);
         Ok(Ready { subject, generator, own: None })
     });
@@ -58,6 +60,38 @@ pub(crate) fn run(installed: &Installed, spec: &PeerSpec, interrupt: &Interrupt,
         Ok(ready) => run::run(&run_spec, result, ready, interrupt, sink).0,
         Err(error) => run::not_started(result, &error, interrupt, sink),
     }
+}
+
+/// What a fresh server makes of well-formed and malformed requests. `None` if it has no page `/` to ask for.
+///
+/// # Errors
+/// It cannot be started, or does not survive them.
+pub(crate) fn conformance(installed: &Installed, interrupt: &Interrupt) -> Result<Option<Conformance>> {
+    if installed.path(0)? != "/" {
+        return Ok(None);
+    }
+    let port = free_port()?;
+    let url = Url::parse(&format!("http://127.0.0.1:{port}/")).map_err(|error| anyhow!(error))?;
+    let mut subject = open(installed, installed.command(port)?, &url, interrupt)?;
+    // Nothing is lost with it.
+    interrupt.guard_disposable(subject.pid().unwrap_or(0));
+    let probed = conformance::probe((Ipv4Addr::LOCALHOST, port).into(), PATIENCE);
+    ensure!(!interrupt.is_raised(), "interrupted");
+    ensure!(!subject.is_gone(), "{}", subject.describe_death());
+    let findings = probed?;
+    let tally = |count: Count| Tally { tried: count.tried, passed: count.passed };
+    Ok(Some(Conformance {
+        must: tally(Count::of_level(&findings, Level::Must)),
+        should: tally(Count::of_level(&findings, Level::Should)),
+        contract: tally(Count::of_contract(&findings)),
+    }))
+}
+
+/// A server that listens, and is ready.
+fn open(installed: &Installed, command: String, url: &Url, interrupt: &Interrupt) -> Result<Subject> {
+    let mut subject = Subject::open(&MeteredServer::Exec(command), url, None, interrupt)?;
+    settle(&mut subject, Duration::from_secs(installed.peer.settle_s), interrupt)?;
+    Ok(subject)
 }
 
 /// Lets a server that listens get ready.

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use common::db::Latency;
 use common::limits::DEFAULT_MAX_CONNECTIONS;
 use results::Target;
+use results::run::Conformance;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -87,6 +88,8 @@ pub(crate) struct Installed {
     directory: TempDir,
     /// How many connections it is configured for: all, and some room for those that reconnect.
     slots: usize,
+    /// How it keeps to HTTP/1.1, once it was asked.
+    pub(crate) conformance: Option<Conformance>,
 }
 
 /// All peers that loadtest knows.
@@ -168,7 +171,7 @@ impl Peer {
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let version = shell(&self.version).output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
         let slots = DEFAULT_MAX_CONNECTIONS.max(connections + connections / 5);
-        let installed = Installed { peer: self, version, directory, slots };
+        let installed = Installed { peer: self, version, directory, slots, conformance: None };
         installed.write_files(0)?;
         if let Some(build) = &installed.peer.build {
             run_build(&installed.fill(build, 0), interrupt)
@@ -318,7 +321,8 @@ mod tests {
         let text =
             "name = 'a'\nmodel = 'b'\nprograms = []\ninstall = ''\nversion = ''\nrun = ''\n[files]\n'../a' = ''\n";
         let peer: Peer = toml::from_str(text).unwrap();
-        let installed = Installed { peer, version: None, directory: TempDir::new().unwrap(), slots: 5 };
+        let installed =
+            Installed { peer, version: None, directory: TempDir::new().unwrap(), slots: 5, conformance: None };
         assert!(installed.write_files(0).unwrap_err().to_string().contains("../a"));
         let error = toml::from_str::<Peer>(&format!("colour = 'red'\n{text}")).unwrap_err().to_string();
         assert!(error.contains("colour"), "{error}");

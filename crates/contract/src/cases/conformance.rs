@@ -1,8 +1,8 @@
 //! What the probe makes of a server of ours.
 
-use crate::probe::{Finding, Report, Verdict, probe};
 use crate::server::TIMEOUT;
-use crate::{Server, Target, rows};
+use crate::{Server, Target};
+use conformance::{Finding, Report, Verdict, probe, rows};
 
 /// Ours do what the RFCs require, and what the contract says.
 pub fn the_probe_finds_nothing(target: &Target) {

@@ -4,9 +4,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::rows::Refusal;
-use crate::rows::refused::{CHUNKED, CHUNKS, FRAMES, HEADS, HEADS_OF_HEAD, NOISE};
 use crate::{Server, Target};
+use conformance::rows::Refusal;
+use conformance::rows::refused::{CHUNKED, CHUNKS, FRAMES, HEADS, HEADS_OF_HEAD, NOISE};
 
 /// What `curl --http2` sends first: nobody here takes up the offer.
 const UPGRADE: &[u8] = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\

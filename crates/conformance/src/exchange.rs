@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::Observed;
+use crate::observed::Observed;
 use crate::rows::{Case, Manner};
 
 /// What comes after a case. Its answer says that the server knew where the case ended; and then the server closes.

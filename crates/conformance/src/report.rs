@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Count, Finding, Verdict};
+use crate::finding::{Count, Finding, Verdict};
 use crate::rows::{Case, Level, Manner};
 
 /// No input is shown beyond this; long ones say how long they are.

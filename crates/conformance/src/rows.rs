@@ -1,6 +1,6 @@
 //! Rows of `HTTP-CASES.md` as data: what is sent, what ours answer, and what the RFCs let any server answer.
 //!
-//! The suite plays those that ours refuse ([`refused`]); the [probe](crate::probe) plays all of them, against any server.
+//! The suite plays those that ours refuse ([`refused`]); [`probe`](crate::probe) plays all of them, against any server.
 //! Sections are of RFC 9112 or 9110, as the number before them says.
 
 pub mod long;

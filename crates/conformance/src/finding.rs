@@ -1,22 +1,12 @@
-//! The rows against any server: what came back, and whether that is HTTP/1.1.
-//!
-//! A server that is not ours is judged by what the RFCs demand of every server. Ours is also judged by its contract, which
-//! is stricter. What has a counterpart in Http11Probe is listed in `HTTP11PROBE.md`.
-
-mod exchange;
-mod observed;
-mod report;
-
-pub use exchange::Exchange;
-pub use observed::{Answer, Observed};
-pub use report::Report;
+//! What a server did with a case, and what that is worth.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::rows::{self, Case, Level};
+use crate::exchange::Exchange;
+use crate::observed::Observed;
+use crate::rows::{Case, Level};
 
 /// A case, what came, and what that is worth.
 #[derive(Clone, Debug)]
@@ -53,24 +43,8 @@ pub struct Count {
     pub passed: usize,
 }
 
-/// How long a server may take to start.
-const START: Duration = Duration::from_secs(5);
-
-/// Plays all cases against a server, each on a connection of its own. A server that says nothing for `patience` has nothing
-/// to say.
-///
-/// # Errors
-/// The server cannot be connected to.
-pub fn probe(address: SocketAddr, patience: Duration) -> io::Result<Vec<Finding>> {
-    let deadline = Instant::now() + START;
-    while TcpStream::connect(address).is_err() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(50));
-    }
-    rows::all().into_iter().map(|case| Finding::of(case, address, patience)).collect()
-}
-
 impl Finding {
-    fn of(case: Case, address: SocketAddr, patience: Duration) -> io::Result<Self> {
+    pub(crate) fn of(case: Case, address: SocketAddr, patience: Duration) -> io::Result<Self> {
         let observed = Exchange::open(address, patience)?.play(&case);
         let demand = case.demand;
         let keeps_rfc = (demand.level != Level::May).then(|| observed.is_allowed(&demand.allowed, &case));

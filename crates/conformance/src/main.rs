@@ -5,14 +5,10 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use contract::probe::{Report, Verdict, probe};
-
-/// A server that says nothing for so long has nothing to say. Who answers does so within milliseconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+use conformance::{PATIENCE, Report, Verdict, probe};
 
 /// Sends well-formed and malformed requests to HTTP/1.1 servers, and says which answers RFC 9110 and 9112 do not allow
 ///

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use contract::probe::{Count, Finding, Verdict, probe};
-use contract::rows::{self, Level};
+use conformance::rows::{self, Level};
+use conformance::{Count, Finding, Verdict, probe};
 
 /// These servers answer at once or never.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 const YES: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const NO: &str = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
@@ -122,7 +122,7 @@ fn the_program_says_what_failed_and_ends_with_1() {
     let address = parrot("SSH-2.0-OpenSSH_9.2\r\n", 1);
     let json = format!("--json={}", file.display());
     let arguments = ["--failed", &json, &format!("wrong/1.0={address}")];
-    let output = Command::new(env!("CARGO_BIN_EXE_probe")).args(arguments).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance")).args(arguments).output().unwrap();
     let (text, lines) = (String::from_utf8(output.stdout).unwrap(), std::fs::read_to_string(&file).unwrap());
     std::fs::remove_file(&file).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
