@@ -118,6 +118,7 @@ fn what_is_too_long_is_blamed_on_the_right_part() {
     let field = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n");
     let fields = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a:\r\n".repeat(100));
     let status = |input: &str| decode(&[input.as_bytes()]).1.map(|reject| reject.status);
+    assert_eq!(status(&long), Some(Status::NotImplemented));
     assert_eq!(status(&target), Some(Status::UriTooLong));
     assert_eq!(status(&field), Some(Status::RequestHeaderFieldsTooLarge));
     assert_eq!(status(&fields), Some(Status::RequestHeaderFieldsTooLarge));

@@ -45,11 +45,11 @@ impl Scanner {
     /// The length of the section with its empty line, once it is complete.
     ///
     /// # Errors
-    /// 400 for what no line may hold; 414 (§3) or 431 (RFC 6585 §5) for a section that is too long.
+    /// 400 for what no line may hold; 501 or 414 (§3), or 431 (RFC 6585 §5), for a section that is too long.
     pub fn scan(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Reject> {
         while let Some(&byte) = buffer.get(self.position) {
             if self.position == limits.max_head_bytes {
-                return Err(self.too_long());
+                return Err(self.too_long(&buffer[self.line_start..self.position]));
             }
             let after_cr = self.position > 0 && buffer[self.position - 1] == b'\r';
             self.position += 1;
@@ -74,12 +74,14 @@ impl Scanner {
         Ok(None)
     }
 
-    /// It is the target's fault if even the first line has no end yet.
-    fn too_long(&self) -> Reject {
-        if !self.has_line && self.skips_leading_empty_lines {
-            Reject::new(Status::UriTooLong, "the request line is too long")
-        } else {
+    /// It is the fault of the method or of the target if even the first line has no end yet.
+    fn too_long(&self, line: &[u8]) -> Reject {
+        if self.has_line || !self.skips_leading_empty_lines {
             Reject::new(Status::RequestHeaderFieldsTooLarge, "the fields are too long")
+        } else if line.iter().all(|&byte| is_token_byte(byte)) {
+            Reject::new(Status::NotImplemented, "the method is too long")
+        } else {
+            Reject::new(Status::UriTooLong, "the request line is too long")
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(16, head(&format!("GET /{long} HTTP/1.1"), ""), TARGET, refused(414)),
         case(16, head(&format!("GET /?{} HTTP/1.1", &long[..7984]), ""), LINE, served),
         case(18, head(&format!("{} / HTTP/1.1", &long[..200].to_uppercase()), ""), METHOD, NOT_IMPLEMENTED),
-        case(18, head(&format!("{} / HTTP/1.1", long.to_uppercase()), ""), METHOD, refused(414)),
+        case(18, head(&format!("{} / HTTP/1.1", long.to_uppercase()), ""), METHOD, refused(501)),
         case(17, head(get, &format!("X: {long}\r\n")), FIELDS, refused(431)),
         case(17, head(get, &format!("{long}: X\r\n")), FIELDS, refused(431)),
         case(17, head(get, &fields), FIELDS, refused(431)),

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::server::wait_until;
 use crate::{Client, Response, Server, Target};
 
-/// Row 16 for the request line, row 17 for the fields.
+/// Row 16 for the target, row 17 for the fields, row 18 for the method.
 pub fn head_too_long(target: &Target) {
     let server = Server::start(target, &["--max-head", "1000"]);
     let long = "a".repeat(1000);
@@ -22,6 +22,9 @@ pub fn head_too_long(target: &Target) {
     let mut client = server.connect();
     client.send(format!("GET /{long}").as_bytes());
     client.assert_rejected(414);
+    let mut client = server.connect();
+    client.send("A".repeat(1001).as_bytes());
+    client.assert_rejected(501);
     let mut client = server.connect();
     client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}").as_bytes());
     client.assert_rejected(431);
