@@ -3,7 +3,7 @@
 
 use std::env;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::app;
 use common::http::reply::read_head;
@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::{Client, Server, Target};
 
-/// How many inputs are tried, unless this variable says for how many seconds.
+/// How many inputs are tried, always the same, unless this variable says for how many seconds to try others.
 const INPUTS: u64 = 400;
 const SECONDS_VARIABLE: &str = "CONTRACT_MUTATIONS_S";
 
@@ -79,7 +79,9 @@ pub fn all_find_the_same(target: &Target) {
     let server = Server::start(target, &["--max-head", "400", "--max-body", "40"]);
     let seconds = env::var(SECONDS_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
     let start = Instant::now();
-    for seed in 0.. {
+    let now_us = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
+    let first = if seconds.is_some() { now_us() } else { 0 };
+    for seed in first.. {
         let is_over = seconds.map_or(seed == INPUTS, |seconds| start.elapsed() > Duration::from_secs(seconds));
         if is_over {
             return;
