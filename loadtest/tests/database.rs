@@ -179,7 +179,8 @@ fn a_database_of_ones_own_is_asked_and_its_password_is_kept_nowhere() {
     let json = directory.path().join("a.json");
     let kept = ["-c", "5", "-d", "500ms", "--db-wait", "10ms", "--json", json.to_str().unwrap()];
 
-    let mut study = loadtest(&temporary, &[&["db", "--target", "prefork", "--pool", "2"], &kept[..]].concat());
+    let flags = ["db", "--target", "prefork", "--pool", "2", "--hold", "20ms"];
+    let mut study = loadtest(&temporary, &[&flags, &kept[..]].concat());
     let output = study.env("C10K_DB", &database.url).output().unwrap();
     let (stdout, stderr) = texts(&output);
     assert!(output.status.success(), "{stderr}{stdout}");
@@ -190,6 +191,9 @@ fn a_database_of_ones_own_is_asked_and_its_password_is_kept_nowhere() {
         (1, &Value::Null),
         "it is not loadtest's to meter"
     );
+    // Each connection gives at most an answer in 30 ms, and two that it was at before.
+    let most = 2.0 * (run["duration_s"].as_f64().unwrap() / 0.03 + 2.0);
+    assert!(run["requests"].as_f64().unwrap() <= most && run["database"]["hold_us"] == 20_000, "{run}");
     assert!(!(first + &stdout + &stderr).contains(password));
 
     // One run tells both waits, too. On a command line others can read it, which is up to who writes it there.

@@ -90,7 +90,8 @@ macro_rules! database_tests {
         $crate::database_tests!(the_bytes_are_those_of_the_simulated_one answers_are_the_askers_own behind_pgbouncer
             a_pool_of_one_serves_one_after_the_other who_waits_too_long_for_a_connection_is_told_so
             killed_and_started_again restarted_under_load frozen_and_thawed the_cable_is_cut_and_mended the_database_has_no_room
-            a_query_takes_too_long what_is_in_flight_is_answered_at_the_end what_is_wrong_shows_at_the_start);
+            a_query_takes_too_long a_connection_is_held_after_the_answer what_is_in_flight_is_answered_at_the_end
+            what_is_wrong_shows_at_the_start);
 
         // The feature is that of the server's crate, where this is expanded.
         #[cfg(feature = "tls")]

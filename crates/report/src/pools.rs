@@ -14,12 +14,13 @@ const RPS_COLUMN: usize = 2;
 const NOTES: &str = "\
 Medians; where there are several rounds, the lowest and highest are below them.
 Enough is the smallest pool that brings 95 % of the most that any brought. Busy
-is how many connections are at work on average, by Little's law: the answers of
-a second, times how long each takes. The two waits are means, by the server's
-own count; behind PgBouncer a request waits there for its connection, so that
-the second has both, and what waits for a worker of the thread pool is in
-neither. RAM is the server's at its peak; PostgreSQL's is that of all of its
-processes under load. Clients, server and PostgreSQL share this machine.
+is how many connections are in use on average, by Little's law: the answers of
+a second, times how long each takes and holds its connection then. The waits are
+means, by the server's own count; behind PgBouncer a request waits there for its
+connection, so that the second has both, and what waits for a worker of the
+thread pool is in neither. RAM is the server's at its peak; PostgreSQL's is that
+of all of its processes under load. Clients, server and PostgreSQL share this
+machine.
 ";
 
 /// As text for the terminal.
@@ -40,11 +41,11 @@ pub fn answer(study: &PoolStudy) -> String {
     let mut enough: Vec<(&PoolsOfServer, &PoolSize)> =
         study.servers.iter().filter_map(|server| Some((server, server.enough()?))).collect();
     enough.sort_by_key(|(_, size)| size.pool);
-    let mut groups: Vec<(usize, Vec<&str>)> = Vec::new();
+    let mut groups: Vec<(usize, Vec<String>)> = Vec::new();
     for (server, size) in &enough {
         match groups.last_mut().filter(|(pool, _)| *pool == size.pool) {
-            Some((_, names)) => names.push(&server.name),
-            None => groups.push((size.pool, vec![&server.name])),
+            Some((_, names)) => names.push(server.full_name()),
+            None => groups.push((size.pool, vec![server.full_name()])),
         }
     }
     let groups: Vec<_> =
@@ -54,9 +55,9 @@ pub fn answer(study: &PoolStudy) -> String {
     let least = enough.iter().min_by(|one, other| rps(one).total_cmp(&rps(other)));
     let (Some(most), Some(least)) = (most, least) else { return "Nothing was answered.".into() };
     let mut answer = format!("{}: enough connections to PostgreSQL are {}.", heading(study), groups.join("; "));
-    if most.0.name != least.0.name {
+    if most.0 != least.0 {
         let [most_rps, least_rps] = [most, least].map(|server| count(rps(&server)));
-        let (most, least) = (&most.0.name, &least.0.name);
+        let [most, least] = [most, least].map(|(server, _)| server.full_name());
         let _ = write!(answer, " Of them {most} answers most ({most_rps}/s) and {least} least ({least_rps}/s).");
     }
     answer
@@ -101,7 +102,7 @@ fn by_size(study: &PoolStudy) -> Cells {
             None => UNKNOWN.to_owned(),
         };
         let enough = server.enough().map_or(UNKNOWN.to_owned(), |size| count(size.pool as f64));
-        [server.name.clone()].into_iter().chain(study.pools.iter().map(cell)).chain([enough]).collect()
+        [name(server)].into_iter().chain(study.pools.iter().map(cell)).chain([enough]).collect()
     };
     [header].into_iter().chain(study.servers.iter().map(row)).collect()
 }
@@ -124,7 +125,7 @@ fn rows<'a>(sizes: impl Iterator<Item = (&'a PoolsOfServer, &'a PoolSize)>) -> C
     let row = |(server, size): (&PoolsOfServer, &PoolSize)| {
         let busy = size.busy().map_or(UNKNOWN.to_owned(), format::significant);
         vec![
-            server.name.clone(),
+            name(server),
             count(size.pool as f64),
             rps(size),
             spread_text(size.connection_wait_us, micros),
@@ -135,6 +136,11 @@ fn rows<'a>(sizes: impl Iterator<Item = (&'a PoolsOfServer, &'a PoolSize)>) -> C
         ]
     };
     [header.map(str::to_owned).to_vec()].into_iter().chain(sizes.map(row)).collect()
+}
+
+/// The server's name, and below it how long it holds a connection if it does: a terminal has no room for both in one line.
+fn name(server: &PoolsOfServer) -> String {
+    server.hold.as_ref().map_or_else(|| server.name.clone(), |hold| format!("{}\nholds {hold}", server.name))
 }
 
 /// Requests/s, and below it what was wrong.
@@ -162,8 +168,9 @@ mod tests {
         };
         let sizes = [(1, 90.0), (10, 900.0), (50, 4_300.0), (100, 4_400.0), (500, 4_100.0), (1_000, 3_900.0)];
         let runs = |target| sizes.map(|(pool, rps)| run(target, pool, rps));
-        let mut runs = [runs("async"), runs("prefork")].concat();
+        let mut runs = [runs("async"), runs("prefork"), runs("prefork")].concat();
         runs[4].errors.status = 12_345;
+        runs[12..].iter_mut().for_each(|run| run.database.as_mut().unwrap().hold_us = Some(20_000));
         PoolStudy::new(&runs).unwrap()
     }
 
@@ -175,7 +182,7 @@ mod tests {
         }
         for expected in [
             "10,000 clients, queries of 1s",
-            "enough connections to PostgreSQL are 50 for prefork + PgBouncer, async.",
+            "enough connections to PostgreSQL are 50 for prefork + PgBouncer, prefork + PgBouncer (holds 20ms), async.",
             "12,345",
             "44.7",
             "231 MB",

@@ -63,7 +63,7 @@ fn lines(result: &RunResult) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// The two waits of a request that asks a real database.
+/// The two waits of a request that asks a real database, and how long it holds its connection then.
 fn database_text(database: &Database) -> String {
     let mean = |wait_us: Option<f64>| wait_us.map_or(UNKNOWN.to_owned(), |wait_us| micros(wait_us as u64));
     let pool = database.pool.map_or_else(String::new, |pool| format!(" of {}", count(pool as f64)));
@@ -72,9 +72,11 @@ fn database_text(database: &Database) -> String {
     let errors = if errors.is_empty() { String::new() } else { format!("; without an answer: {}", errors.join(", ")) };
     let postgres =
         database.postgres_bytes.map_or_else(String::new, |size| format!("; PostgreSQL {}", bytes(Some(size))));
+    let hold = database.hold_us.filter(|hold_us| *hold_us > 0);
+    let hold = hold.map_or_else(String::new, |hold_us| format!(", then held {}", micros(hold_us)));
     let answers = database.answers.map_or(UNKNOWN.to_owned(), |answers| count(answers as f64));
     format!(
-        "on average {} for a connection{pool}, then {} for the answer; {answers} answers{errors}{postgres}",
+        "on average {} for a connection{pool}, then {} for the answer{hold}; {answers} answers{errors}{postgres}",
         mean(database.connection_wait_us),
         mean(database.answer_wait_us)
     )

@@ -12,6 +12,9 @@ pub struct Database {
     pub pool: Option<usize>,
     /// Whether the server asked through PgBouncer.
     pub through_pgbouncer: bool,
+    /// How long each request kept its connection after the answer (`--db-hold`); null if unknown.
+    #[serde(default)]
+    pub hold_us: Option<u64>,
     /// Answers of the database; null if that was not measured.
     pub answers: Option<u64>,
     /// How long requests waited for a connection on average; null if none got one.

@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 92] = [
+const FIGURES: [(&str, &str); 93] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -93,6 +93,7 @@ const FIGURES: [(&str, &str); 92] = [
     ("server.cpu_s", ""),
     ("server.oom_kills", "oom_kills"),
     ("database.pool", "pool"),
+    ("database.hold_us", ""),
     ("database.answers", ""),
     ("database.connection_wait_us", "connection_wait"),
     ("database.answer_wait_us", "answer_wait"),
@@ -224,6 +225,7 @@ mod tests {
     fn every_number_of_the_json_is_a_figure() {
         let database = Database {
             pool: Some(100),
+            hold_us: Some(20_000),
             connection_wait_us: Some(1_234.5),
             answer_wait_us: Some(10_456.25),
             postgres_bytes: Some(231_000_000),

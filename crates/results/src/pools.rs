@@ -1,5 +1,7 @@
 //! The summary of how many connections to a database are enough.
 
+use std::time::Duration;
+
 use crate::run::{RunResult, sum};
 use crate::statistics::Spread;
 use crate::target::Target;
@@ -27,6 +29,8 @@ pub struct PoolStudy {
 pub struct PoolsOfServer {
     /// Its name, with PgBouncer where that is between.
     pub name: String,
+    /// How long each request keeps its connection after the answer, such as `20ms`; `None` if it gives it back at once.
+    pub hold: Option<String>,
     /// What each size brought, ascending.
     pub sizes: Vec<PoolSize>,
 }
@@ -38,6 +42,8 @@ pub struct PoolSize {
     pub pool: usize,
     /// Whether they are PgBouncer's.
     pub through_pgbouncer: bool,
+    /// How long each request keeps its connection after the answer, in microseconds.
+    pub hold_us: u64,
     /// How many rounds ran.
     pub rounds: usize,
     /// How many of them finished with at least one answer; only these count below.
@@ -73,16 +79,19 @@ impl PoolStudy {
         // They ran in random order; these are in that of every table.
         let place = |run: &&RunResult| {
             let target = Target::ALL.iter().position(|target| target.name() == run.target);
-            (target.unwrap_or(usize::MAX), name(run))
+            (target.unwrap_or(usize::MAX), name(run), hold_us(run))
         };
         let mut servers: Vec<_> = runs.iter().collect();
         servers.sort_by_key(place);
-        let mut names: Vec<_> = servers.into_iter().map(name).collect();
-        names.dedup();
+        let mut servers: Vec<_> = servers.into_iter().map(|run| (name(run), hold_us(run))).collect();
+        servers.dedup();
         Some(Self {
             connections: first.connections.requested,
             wait: first.wait.spec.clone(),
-            servers: names.into_iter().map(|name| PoolsOfServer::new(name, &pools, runs)).collect(),
+            servers: servers
+                .into_iter()
+                .map(|(name, hold_us)| PoolsOfServer::new(name, hold_us, &pools, runs))
+                .collect(),
             pools,
             warned_runs: runs.iter().filter(|run| !run.warnings.is_empty()).count(),
         })
@@ -97,6 +106,11 @@ fn is_through_pgbouncer(run: &RunResult) -> bool {
     run.database.as_ref().is_some_and(|database| database.through_pgbouncer)
 }
 
+/// Zero in files of before.
+fn hold_us(run: &RunResult) -> u64 {
+    run.database.as_ref().and_then(|database| database.hold_us).unwrap_or(0)
+}
+
 /// The server's name, with PgBouncer where that is between.
 fn name(run: &RunResult) -> String {
     match is_through_pgbouncer(run) {
@@ -106,12 +120,20 @@ fn name(run: &RunResult) -> String {
 }
 
 impl PoolsOfServer {
-    fn new(name: String, pools: &[usize], runs: &[RunResult]) -> Self {
+    fn new(name: String, hold_us: u64, pools: &[usize], runs: &[RunResult]) -> Self {
+        let own: Vec<_> = runs.iter().filter(|run| self::name(run) == name && self::hold_us(run) == hold_us).collect();
         let of_size = |&size: &usize| {
-            let runs: Vec<_> = runs.iter().filter(|run| self::name(run) == name && pool(run) == Some(size)).collect();
-            (!runs.is_empty()).then(|| PoolSize::new(size, &runs))
+            let runs: Vec<_> = own.iter().copied().filter(|run| pool(run) == Some(size)).collect();
+            (!runs.is_empty()).then(|| PoolSize::new(size, hold_us, &runs))
         };
-        Self { sizes: pools.iter().filter_map(of_size).collect(), name }
+        let sizes = pools.iter().filter_map(of_size).collect();
+        let hold = || humantime::format_duration(Duration::from_micros(hold_us)).to_string();
+        Self { name, hold: (hold_us > 0).then(hold), sizes }
+    }
+
+    /// Its name, with how long it holds a connection if it does: `threads (holds 20ms)`.
+    pub fn full_name(&self) -> String {
+        self.hold.as_ref().map_or_else(|| self.name.clone(), |hold| format!("{} (holds {hold})", self.name))
     }
 
     /// The smallest pool that brings all but a twentieth of the most that any brought: a larger one gains nothing.
@@ -123,7 +145,7 @@ impl PoolsOfServer {
 }
 
 impl PoolSize {
-    fn new(pool: usize, runs: &[&RunResult]) -> Self {
+    fn new(pool: usize, hold_us: u64, runs: &[&RunResult]) -> Self {
         let sound: Vec<_> = runs.iter().filter(|run| run.is_sound()).collect();
         let spread = |figure: fn(&RunResult) -> Option<f64>| Spread::new(sound.iter().filter_map(|run| figure(run)));
         let failed = |run: &RunResult| {
@@ -134,6 +156,7 @@ impl PoolSize {
         Self {
             pool,
             through_pgbouncer: runs.iter().any(|run| is_through_pgbouncer(run)),
+            hold_us,
             rounds: runs.len(),
             sound_rounds: sound.len(),
             rps: spread(|run| run.rps),
@@ -145,13 +168,14 @@ impl PoolSize {
         }
     }
 
-    /// How many connections were busy on average, by Little's law: the answers of a second, times how long each took. `None`
-    /// behind PgBouncer, where the server sees only how long both took together.
+    /// How many connections were in use on average, by Little's law: the answers of a second, times how long each took and
+    /// its connection was held after it. `None` behind PgBouncer, where the server sees only how long both waits took
+    /// together.
     pub fn busy(&self) -> Option<f64> {
         if self.through_pgbouncer {
             return None;
         }
-        Some(self.rps?.median * self.answer_wait_us?.median / 1e6)
+        Some(self.rps?.median * (self.answer_wait_us?.median + self.hold_us as f64) / 1e6)
     }
 }
 
@@ -174,6 +198,28 @@ mod tests {
         assert_eq!((enough.pool, enough.busy().map(f64::round)), (100, Some(10.0)));
         let behind = &study.servers[0].sizes[0];
         assert_eq!((study.servers[0].sizes.len(), behind.busy(), behind.errors), (1, None, 2));
+    }
+
+    /// Each hold is a server of its own, and what is enough for it is judged among its own pools.
+    #[test]
+    fn a_held_connection_is_in_use_longer() {
+        let held = |pool, rps, hold_us| {
+            let mut run = run("async", pool, rps);
+            run.database.as_mut().unwrap().hold_us = Some(hold_us);
+            run
+        };
+        let mut runs = vec![held(10, 90.0, 100_000), held(100, 890.0, 100_000), held(10, 325.0, 20_000)];
+        runs.extend([run("async", 10, 950.0), held(100, 950.0, 0)]);
+        let study = PoolStudy::new(&runs).unwrap();
+        let names: Vec<_> = study.servers.iter().map(PoolsOfServer::full_name).collect();
+        assert_eq!(
+            names,
+            ["async", "async (holds 20ms)", "async (holds 100ms)"],
+            "a file of before says nothing of it"
+        );
+        let enough = study.servers.iter().map(|server| server.enough().unwrap());
+        let enough: Vec<_> = enough.map(|size| (size.pool, size.busy().map(f64::round))).collect();
+        assert_eq!(enough, [(10, Some(10.0)), (10, Some(10.0)), (100, Some(98.0))]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use common::postgres::{Answer, Question};
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How much is read at once: more than the answer to a query.
 const READ_BYTES: usize = 2048;
@@ -47,7 +47,8 @@ impl Pool {
         }))
     }
 
-    /// Asks, and awaits the answer: first a connection, then the database. An error is counted and logged already.
+    /// Asks, and awaits: first a connection, then the answer, then for as long as a handler keeps the connection. An error
+    /// is counted and logged already.
     pub(crate) async fn query(&self, question: &Question<'_>, counters: &DatabaseCounters) -> Result<Answer, Error> {
         self.try_query(question, counters).await.inspect_err(|error| counters.failed(error))
     }
@@ -66,6 +67,10 @@ impl Pool {
         // somebody else's question.
         let answer = session.connection.ask(question, self.settings.timeout).await?;
         counters.got_answer(asked.elapsed());
+        // Even for a time of zero, tokio sleeps to the next millisecond.
+        if !self.settings.hold.is_zero() {
+            sleep(self.settings.hold).await;
+        }
         self.slots.put(session);
         answer
     }

@@ -223,7 +223,8 @@ async fn burn(duration: Duration, shared: &'static Shared) {
     }
 }
 
-/// Has a real database answer. It suspends this task twice: until there is a connection, and until the answer is there.
+/// Has a real database answer. It suspends this task three times: until there is a connection, until the answer is there,
+/// and for `--db-hold`.
 async fn ask(
     pool: &Pool,
     query: Query,

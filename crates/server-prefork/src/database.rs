@@ -45,8 +45,8 @@ pub(crate) struct Database {
     turns: Option<Turns>,
     /// Which children wait for their turn...
     waiting: Flags,
-    /// ...and which for the answer.
-    asking: Flags,
+    /// ...and which use their connection.
+    using: Flags,
 }
 
 impl Database {
@@ -64,26 +64,26 @@ impl Database {
             turns: settings.pool.map(Turns::new).transpose()?,
             settings,
             waiting: flags()?,
-            asking: flags()?,
+            using: flags()?,
         }))
     }
 
-    /// How many children wait for their turn, and how many for the answer.
+    /// How many children wait for their turn, and how many use their connection.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.waiting.count(), self.asking.count())
+        (self.waiting.count(), self.using.count())
     }
 
     /// Takes back what a child that is gone has said of itself.
     pub(crate) fn forget(&self, index: usize) {
         self.waiting.clear(index);
-        self.asking.clear(index);
+        self.using.clear(index);
         if let Some(turns) = &self.turns {
             turns.end(index);
         }
     }
 
-    /// Asks, and blocks until the answer is there: first for a connection, then for the database. An error is counted and logged
-    /// already.
+    /// Asks, and blocks: first for a connection, then for the answer, then for as long as a handler keeps the connection.
+    /// An error is counted and logged already.
     // Not inlined: its frame would be there in each of 10,000 processes, also without a database.
     #[inline(never)]
     pub(crate) fn query(
@@ -110,11 +110,12 @@ impl Database {
         };
         let mut session = kept.map_or_else(|| self.connect(counters), Ok)?;
         counters.got_connection(start.elapsed());
-        let _asking = Raised::new(self.asking, client.index);
+        let _using = Raised::new(self.using, client.index);
         let asked = Instant::now();
         // After an error it is dropped: what comes over it later would be the answer to somebody else's question.
         let answer = session.ask(question, timeout)?;
         counters.got_answer(asked.elapsed());
+        thread::sleep(self.settings.hold);
         match self.turns {
             // The next may find no room if this one was still on its way out.
             Some(_) => session.close(timeout),

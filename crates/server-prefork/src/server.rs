@@ -164,7 +164,7 @@ fn handle(request: Request, child: &Child<'_>) -> Response {
             let simulated = &child.shared.scoreboard.database;
             match &child.shared.postgres {
                 None => simulated.query(wait),
-                // It blocks twice: until there is a connection, and until the answer is there.
+                // It blocks three times: until there is a connection, until the answer is there, and for `--db-hold`.
                 Some(database) => {
                     let question = Question { query, body: &response.body, sleep: simulated.latency(wait) };
                     let answer = database.query(&question, &child.database, &child.shared.scoreboard.counters.database);

@@ -109,9 +109,9 @@ impl<'a> Supervisor<'a> {
         counters.open.store(self.shared.serving.count(), Relaxed);
         counters.waiting.store(self.shared.waiting.count(), Relaxed);
         if let Some(database) = &self.shared.postgres {
-            let (waiting, asking) = database.counts();
+            let (waiting, in_use) = database.counts();
             counters.database.waiting.store(waiting, Relaxed);
-            counters.database.in_use.store(asking, Relaxed);
+            counters.database.in_use.store(in_use, Relaxed);
         }
     }
 

@@ -200,7 +200,7 @@ fn handle(request: Request, shared: &Shared) -> Response {
             let _held = Held::new(&shared.config);
             match &shared.postgres {
                 None => shared.database.query(wait),
-                // It blocks twice: until there is a connection, and until the answer is there.
+                // It blocks three times: until there is a connection, until the answer is there, and for `--db-hold`.
                 Some(pool) => {
                     let question = Question { query, body: &response.body, sleep: shared.database.latency(wait) };
                     let answer = pool.query(&question, &shared.counters.database);

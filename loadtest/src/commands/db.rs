@@ -65,6 +65,11 @@ pub(crate) struct DbArgs {
     #[arg(long, value_name = "TIME", value_parser = quantity::duration, default_value = "10ms")]
     db_wait: Duration,
 
+    /// How long each request keeps its connection after the answer, separated by commas: a handler that renders or calls
+    /// another service before it gives the connection back
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::duration, default_value = "0s")]
+    hold: Vec<Duration>,
+
     /// How many times to measure each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     rounds: u32,
@@ -97,6 +102,7 @@ pub(crate) struct DbArgs {
 struct Cell {
     target: Target,
     pool: usize,
+    hold: Duration,
     through_pgbouncer: bool,
     round: u32,
 }
@@ -147,9 +153,11 @@ impl DbArgs {
         let cells_of_round = |round| {
             let cells = targets.iter().flat_map(|&target| {
                 let ways = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
-                let sized = move |through_pgbouncer| {
-                    self.pool.iter().map(move |&pool| Cell { target, pool, through_pgbouncer, round })
+                let held = move |through_pgbouncer, pool| {
+                    self.hold.iter().map(move |&hold| Cell { target, pool, hold, through_pgbouncer, round })
                 };
+                let sized =
+                    move |through_pgbouncer| self.pool.iter().flat_map(move |&pool| held(through_pgbouncer, pool));
                 ways.iter().copied().flat_map(sized)
             });
             cells.collect()
@@ -160,6 +168,7 @@ impl DbArgs {
     fn spec(&self, cell: Cell, database: AskedDatabase) -> TargetSpec {
         let mut flags = vec!["--db-pool-timeout".to_owned(), POOL_TIMEOUT.to_owned()];
         flags.extend(["--db-timeout".to_owned(), POOL_TIMEOUT.to_owned()]);
+        flags.extend(["--db-hold".to_owned(), Latency::Fixed(cell.hold).to_string()]);
         // One that gives up and comes again may be there twice for a moment.
         flags.extend(["--db-queue".to_owned(), (2 * self.connections).to_string()]);
         // Behind PgBouncer each process keeps a connection of its own.
@@ -197,6 +206,7 @@ impl Cell {
             url: own.map_or(given.unwrap_or_default(), |own| &own.url).to_owned(),
             pool: self.pool,
             through_pgbouncer: self.through_pgbouncer,
+            hold: self.hold,
             pid: own.and_then(Postgres::pid),
         }
     }

@@ -86,6 +86,14 @@ pub(crate) struct RunSpec {
     pub(crate) stop_timeout: Duration,
 }
 
+impl RunSpec {
+    /// How long an answer takes at least, if that is not random.
+    fn answer_time(&self) -> Option<Duration> {
+        let hold = self.database.as_ref().map_or(Duration::ZERO, |database| database.hold);
+        self.wait.duration().map(|wait| wait + hold)
+    }
+}
+
 /// A server that listens, and a load ready to start.
 pub(crate) struct Ready {
     /// The server.
@@ -303,8 +311,8 @@ impl Run<'_> {
         let before = self.poll_server(own)?.database;
         let measured = self.measure(result).and_then(|()| self.record_held(own, result));
         if let Some((before, after)) = before.zip(self.counters.database) {
-            let Database { pool, through_pgbouncer, .. } = result.database.take().unwrap_or_default();
-            result.database = Some(Database { pool, through_pgbouncer, ..after.since(&before) });
+            let Database { pool, through_pgbouncer, hold_us, .. } = result.database.take().unwrap_or_default();
+            result.database = Some(Database { pool, through_pgbouncer, hold_us, ..after.since(&before) });
         }
         measured
     }
@@ -361,7 +369,7 @@ impl Run<'_> {
     fn hold(&mut self, own: &OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.enter(RunPhase::Holding);
         let established = self.generator.progress().established;
-        let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.wait.duration().unwrap_or(HOLD_TIMEOUT);
+        let deadline = Instant::now() + HOLD_TIMEOUT + 3 * self.spec.answer_time().unwrap_or(HOLD_TIMEOUT);
         self.generator.go();
         loop {
             self.record_held(own, result)?;
@@ -380,7 +388,7 @@ impl Run<'_> {
         self.enter(RunPhase::Settling);
         let logs_in = self.spec.database.as_ref().is_some_and(|database| database.through_pgbouncer);
         let timeout = if logs_in { LOGIN_TIMEOUT } else { SETTLE_TIMEOUT };
-        let deadline = Instant::now() + timeout + 3 * self.spec.wait.duration().unwrap_or_default();
+        let deadline = Instant::now() + timeout + 3 * self.spec.answer_time().unwrap_or_default();
         loop {
             let progress = self.generator.progress();
             self.report(progress.settled, progress.established);

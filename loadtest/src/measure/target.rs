@@ -126,6 +126,12 @@ impl TargetSpec {
         }
     }
 
+    /// How long an answer takes at least, if that is not random.
+    fn answer_time(&self) -> Option<Duration> {
+        let hold = self.database.as_ref().map_or(Duration::ZERO, |database| database.hold);
+        self.fixed_wait().map(|wait| wait + hold)
+    }
+
     /// Starts or finds the server, and prepares a load for it.
     fn open(&self, target: Target, location: Location<'_>, command: &[String], interrupt: &Interrupt) -> Result<Ready> {
         let (subject, address, admins) = match location {
@@ -171,7 +177,7 @@ impl TargetSpec {
             threads: threads(),
             timeout: Some(self.timeout),
             // A rate spreads them from the start.
-            spread: self.fixed_wait().filter(|_| self.rate.is_none()).unwrap_or_default(),
+            spread: self.answer_time().filter(|_| self.rate.is_none()).unwrap_or_default(),
             interval: self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections)),
         })
     }
@@ -195,7 +201,7 @@ impl TargetSpec {
     /// How long requests in flight may take at the end: about as long as a normal answer.
     fn drain_timeout(&self) -> Duration {
         let given = self.flag_value("--drain-timeout").and_then(|time| quantity::duration(time).ok());
-        given.unwrap_or_else(|| self.fixed_wait().unwrap_or_default() + Duration::from_secs(3))
+        given.unwrap_or_else(|| self.answer_time().unwrap_or_default() + Duration::from_secs(3))
     }
 
     /// The value of one of the server's flags.

@@ -27,6 +27,8 @@ pub(crate) struct AskedDatabase {
     pub(crate) pool: usize,
     /// Whether the URL is that of PgBouncer, which then has the pool.
     pub(crate) through_pgbouncer: bool,
+    /// How long each request keeps its connection after the answer.
+    pub(crate) hold: Duration,
     /// The process whose descendants are PostgreSQL's, if they are known.
     pub(crate) pid: Option<i32>,
 }
@@ -34,7 +36,12 @@ pub(crate) struct AskedDatabase {
 impl AskedDatabase {
     /// What a result says of it before anything is measured.
     pub(crate) fn unmeasured(&self) -> Database {
-        Database { pool: Some(self.pool), through_pgbouncer: self.through_pgbouncer, ..Database::default() }
+        Database {
+            pool: Some(self.pool),
+            through_pgbouncer: self.through_pgbouncer,
+            hold_us: Some(self.hold.as_micros() as u64),
+            ..Database::default()
+        }
     }
 }
 

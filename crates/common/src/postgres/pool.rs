@@ -1,5 +1,6 @@
 //! Connections that threads share: each waits for one, and then for its answer.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -34,7 +35,7 @@ impl Pool {
         Ok(Some(Self { settings, turns, slots }))
     }
 
-    /// Asks, and blocks until the answer is there: first for a connection, then for the database.
+    /// Asks, and blocks: first for a connection, then for the answer, then for as long as a handler keeps the connection.
     ///
     /// # Errors
     /// There is no answer. It is counted and logged already.
@@ -57,6 +58,7 @@ impl Pool {
         // After an error it is dropped: what comes over it later would be the answer to somebody else's question.
         let answer = session.connection.ask(question, self.settings.timeout)?;
         counters.got_answer(asked.elapsed());
+        thread::sleep(self.settings.hold);
         self.slots.put(session);
         answer
     }

@@ -34,6 +34,11 @@ pub struct DatabaseFlags {
     /// How long it may take to let a connection in, and to answer; then the connection is closed, and 503 answered
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::timeout, env = "C10K_DB_TIMEOUT")]
     pub db_timeout: Duration,
+
+    /// How long a request keeps its connection to it after the answer, as a handler does that renders or calls another
+    /// service before it gives the connection back
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = quantity::duration, env = "C10K_DB_HOLD")]
+    pub db_hold: Duration,
 }
 
 impl DatabaseFlags {
@@ -51,6 +56,7 @@ impl DatabaseFlags {
             max_waiting: self.db_queue,
             pool_timeout: self.db_pool_timeout,
             timeout: self.db_timeout,
+            hold: self.db_hold,
         }))
     }
 }
@@ -68,4 +74,6 @@ pub struct Settings {
     pub pool_timeout: Duration,
     /// How long connecting may take, and how long an answer.
     pub timeout: Duration,
+    /// How long a connection is kept after the answer.
+    pub hold: Duration,
 }

@@ -331,6 +331,25 @@ pub fn a_query_takes_too_long(target: &Target) {
     assert_eq!(server.metric("c10k_db_answer_wait_seconds_count"), 1);
 }
 
+/// The next waits until it is given back, and the end of the server waits, too.
+pub fn a_connection_is_held_after_the_answer(target: &Target) {
+    let postgres = Postgres::start(&[]);
+    let flags = ["--db-pool", "1", "--db-hold", "1s", "--drain-timeout", "60s"];
+    let mut server = start(target, &postgres.url, &flags);
+    let start = Instant::now();
+    let mut first = send_get(&server, "/?id=1");
+    server.wait_for_metric("c10k_db_answer_wait_seconds_count", 1);
+    server.wait_for_metric("c10k_db_connections_in_use", 1);
+    let mut second = send_get(&server, "/?id=2");
+    server.wait_for_metric("c10k_db_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    assert_is_person(&first.read_response(), 1);
+    assert!(start.elapsed() >= Duration::from_secs(1), "the connection was given back at once");
+    assert_is_person(&second.read_response(), 2);
+    assert!(start.elapsed() >= Duration::from_secs(2), "they had the only connection at once");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 pub fn what_is_in_flight_is_answered_at_the_end(target: &Target) {
     let postgres = Postgres::start(&[]);
     let mut server = start(target, &postgres.url, &["--db-pool", "1", "--drain-timeout", "60s"]);

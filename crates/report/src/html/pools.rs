@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use maud::{Markup, html};
+use plotters::style::RGBColor;
 use plotters::style::text_anchor::{HPos, VPos};
 use quantity::format::{self, count};
 use results::RunResult;
@@ -9,7 +10,7 @@ use results::pools::{PoolSize, PoolStudy, PoolsOfServer};
 use results::target::Target;
 
 use super::axis::Axis;
-use super::chart::{Canvas, ChartFigure, LegendMark, Pixel, Plot, bar, bold_text, line, mark, spread_bar};
+use super::chart::{Canvas, ChartFigure, LegendMark, Pixel, Plot, bar, bold_text, dashed_line, line, mark, spread_bar};
 use super::document::document;
 use super::lines::HEIGHT;
 use super::palette::{LOOKS, Look, PARTS};
@@ -39,7 +40,7 @@ pub(super) fn page(study: &PoolStudy, results: &[RunResult]) -> Result<Markup> {
             h2 { "Every pool" }
             (html_table("Every server with every pool", &every_size(study)))
             p.note {
-                "Medians of all rounds. Busy is how many connections are at work on average, by Little's law. The waits are "
+                "Medians of all rounds. Busy is how many connections are in use on average, by Little's law. The waits are "
                 "means, by the server's own count: for a connection, and then for the answer. PostgreSQL's RAM is that of all "
                 "of its processes under load. Clients, server and PostgreSQL share this machine."
             }
@@ -70,7 +71,8 @@ fn throughput_figure(study: &PoolStudy) -> Result<Option<(ChartFigure, Axis, Axi
         legend: LegendMark::list(&marks(study)?),
         caption: html! {
             "Where a line is flat, more connections bring nothing: the CPUs are busy, and each connection more costs RAM in "
-            "PostgreSQL. Bars span the lowest and highest round."
+            "PostgreSQL. Bars span the lowest and highest round. Dashed: each request holds its connection for a while "
+            "after the answer."
         },
         height: HEIGHT,
     };
@@ -82,7 +84,7 @@ fn draw_throughput(canvas: &Canvas<'_>, study: &PoolStudy, x: Axis, y: Axis) -> 
     for (server, look) in looks(study) {
         let spreads: Vec<_> = server.sizes.iter().filter_map(|size| Some((size.pool as f64, size.rps?))).collect();
         let middle: Vec<Pixel> = spreads.iter().map(|(pool, rps)| plot.at(*pool, rps.median)).collect();
-        line(canvas, &middle, look.colour, 2)?;
+        line_of(server)(canvas, &middle, look.colour, 2)?;
         for ((pool, rps), middle) in spreads.iter().zip(&middle) {
             if rps.min < rps.max {
                 spread_bar(canvas, plot.at(*pool, rps.min), plot.at(*pool, rps.max), look.colour)?;
@@ -101,10 +103,15 @@ fn looks(study: &PoolStudy) -> impl Iterator<Item = (&PoolsOfServer, Look)> {
     })
 }
 
+/// How its line is drawn: dashed if it holds its connections.
+fn line_of(server: &PoolsOfServer) -> fn(&Canvas<'_>, &[Pixel], RGBColor, u32) -> Result<()> {
+    if server.hold.is_some() { dashed_line } else { line }
+}
+
 fn marks(study: &PoolStudy) -> Result<Vec<LegendMark>> {
     let of_server = |(server, look): (&PoolsOfServer, Look)| {
-        LegendMark::new(server.name.as_str(), move |canvas| {
-            line(canvas, &[(0, 7), (28, 7)], look.colour, 2)?;
+        LegendMark::new(server.full_name(), move |canvas| {
+            line_of(server)(canvas, &[(0, 7), (28, 7)], look.colour, 2)?;
             mark(canvas, (14, 7), look)
         })
     };
@@ -148,7 +155,7 @@ struct Row {
 
 impl Row {
     fn new(server: &PoolsOfServer, enough: &PoolSize) -> Option<Self> {
-        let name = format!("{}, {}", server.name, count(enough.pool as f64));
+        let name = format!("{}, {}", server.full_name(), count(enough.pool as f64));
         let (connection_us, answer_us) = (enough.connection_wait_us?.median, enough.answer_wait_us?.median);
         Some(Self { name, connection_us, answer_us })
     }
