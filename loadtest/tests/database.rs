@@ -92,6 +92,13 @@ fn every_pool_is_measured_and_no_password_is_kept() {
         runs.map(|run| run["database"]["connects"].as_u64().unwrap()).sum::<u64>()
     };
     assert!(connects("prefork") > 0 && connects("async") == 0);
+    let cpu_us = |run: &&Value| run["database"]["postgres_cpu_us"].as_f64().unwrap();
+    let (keeping, connecting): (Vec<_>, Vec<_>) = runs
+        .iter()
+        .filter(|run| run["database"]["through_pgbouncer"] == false)
+        .partition(|run| run["target"] == "async");
+    let most = keeping.iter().map(cpu_us).fold(0.0, f64::max);
+    assert!(most > 0.0 && connecting.iter().all(|run| cpu_us(run) > most), "a login costs more than a query: {runs:?}");
 
     assert!(
         stdout.contains("prefork + PgBouncer") && stdout.contains("enough connections to PostgreSQL are"),
@@ -187,8 +194,8 @@ fn a_database_of_ones_own_is_asked_and_its_password_is_kept_nowhere() {
     let first = fs::read_to_string(&json).unwrap();
     let run = &runs(&json)[0];
     assert_eq!(
-        (runs(&json).len(), &run["database"]["postgres_bytes"]),
-        (1, &Value::Null),
+        (runs(&json).len(), &run["database"]["postgres_bytes"], &run["database"]["postgres_cpu_us"]),
+        (1, &Value::Null, &Value::Null),
         "it is not loadtest's to meter"
     );
     // Each connection gives at most an answer in 30 ms, and two that it was at before.

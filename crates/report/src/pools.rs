@@ -11,6 +11,8 @@ use crate::table::{Cells, table};
 
 /// Where [`rows`] has requests/s.
 const RPS_COLUMN: usize = 2;
+/// What only tables with every pool have.
+const CPU_NOTE: &str = "PostgreSQL's CPU is the time that all of its processes take for each answer.\n";
 const NOTES: &str = "\
 Medians; where there are several rounds, the lowest and highest are below them.
 Enough is the smallest pool that brings 95 % of the most that any brought. Busy
@@ -33,7 +35,7 @@ pub fn text(study: &PoolStudy) -> String {
 pub fn markdown(study: &PoolStudy) -> String {
     let all = ("Every pool".to_owned(), every_size(study));
     let tables = tables(study).chain([all]).map(|(title, cells)| format!("{title}\n\n{}\n", markdown::table(&cells)));
-    format!("{}\n\n{}{NOTES}{}", answer(study), tables.collect::<String>(), warned(study))
+    format!("{}\n\n{}{NOTES}{CPU_NOTE}{}", answer(study), tables.collect::<String>(), warned(study))
 }
 
 /// What is enough for which server, and how far they are apart.
@@ -110,8 +112,8 @@ fn by_size(study: &PoolStudy) -> Cells {
 fn with_enough(study: &PoolStudy) -> Cells {
     let enough = study.servers.iter().filter_map(|server| Some((server, server.enough()?)));
     let mut cells = rows(enough);
-    // These are in the table above, and a terminal has no room for them twice.
-    cells.iter_mut().for_each(|row| drop(row.remove(RPS_COLUMN)));
+    // A terminal has no room for them: these are in the table above, and PostgreSQL's CPU is in that of every pool.
+    cells.iter_mut().for_each(|row| drop((row.remove(RPS_COLUMN), row.pop())));
     cells
 }
 
@@ -120,7 +122,7 @@ pub(crate) fn every_size(study: &PoolStudy) -> Cells {
 }
 
 fn rows<'a>(sizes: impl Iterator<Item = (&'a PoolsOfServer, &'a PoolSize)>) -> Cells {
-    let header = ["server", "pool", "requests/s", "for one", "for answer", "busy", "RAM", "PostgreSQL"];
+    let header = ["server", "pool", "requests/s", "for one", "for answer", "busy", "RAM", "PostgreSQL", "its CPU"];
     let micros = |micros: f64| format::nanos(micros * 1e3);
     let row = |(server, size): (&PoolsOfServer, &PoolSize)| {
         let busy = size.busy().map_or(UNKNOWN.to_owned(), format::significant);
@@ -133,6 +135,7 @@ fn rows<'a>(sizes: impl Iterator<Item = (&'a PoolsOfServer, &'a PoolSize)>) -> C
             busy,
             spread_text(size.peak_bytes, format::short_bytes),
             spread_text(size.postgres_bytes, format::short_bytes),
+            spread_text(size.postgres_cpu_us, micros),
         ]
     };
     [header.map(str::to_owned).to_vec()].into_iter().chain(sizes.map(row)).collect()
@@ -195,5 +198,6 @@ mod tests {
     fn markdown_has_every_size() {
         let markdown = markdown(&study());
         assert_eq!(markdown.lines().filter(|line| line.starts_with("| async")).count(), 8, "{markdown}");
+        assert!(markdown.contains(" 310 µs |") && markdown.contains(CPU_NOTE), "{markdown}");
     }
 }

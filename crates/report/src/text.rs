@@ -72,11 +72,14 @@ fn database_text(database: &Database) -> String {
     let errors = if errors.is_empty() { String::new() } else { format!("; without an answer: {}", errors.join(", ")) };
     let postgres =
         database.postgres_bytes.map_or_else(String::new, |size| format!("; PostgreSQL {}", bytes(Some(size))));
+    let cost = database
+        .postgres_cpu_us
+        .map_or_else(String::new, |cpu_us| format!(", {} of CPU for each", micros(cpu_us as u64)));
     let hold = database.hold_us.filter(|hold_us| *hold_us > 0);
     let hold = hold.map_or_else(String::new, |hold_us| format!(", then held {}", micros(hold_us)));
     let answers = database.answers.map_or(UNKNOWN.to_owned(), |answers| count(answers as f64));
     format!(
-        "on average {} for a connection{pool}, then {} for the answer{hold}; {answers} answers{errors}{postgres}",
+        "on average {} for a connection{pool}, then {} for the answer{hold}; {answers} answers{errors}{postgres}{cost}",
         mean(database.connection_wait_us),
         mean(database.answer_wait_us)
     )

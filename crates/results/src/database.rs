@@ -30,4 +30,8 @@ pub struct Database {
     pub postgres_bytes: Option<u64>,
     /// How many processes those were.
     pub postgres_processes: Option<u64>,
+    /// Their CPU time for each answer, with that of processes that ended within the window, and without PgBouncer's; null
+    /// without an answer, or if loadtest did not start it.
+    #[serde(default)]
+    pub postgres_cpu_us: Option<f64>,
 }

@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 93] = [
+const FIGURES: [(&str, &str); 94] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -101,6 +101,7 @@ const FIGURES: [(&str, &str); 93] = [
     ("database.errors", ""),
     ("database.postgres_bytes", ""),
     ("database.postgres_processes", "backends"),
+    ("database.postgres_cpu_us", ""),
     ("client.cpu_s", ""),
     ("client.rss_peak_bytes", ""),
     ("client.lag_p99_us", "client.lag"),
@@ -230,6 +231,7 @@ mod tests {
             answer_wait_us: Some(10_456.25),
             postgres_bytes: Some(231_000_000),
             postgres_processes: Some(106),
+            postgres_cpu_us: Some(310.5),
             ..Database::default()
         };
         let figures = FigureValues::new(&RunResult { database: Some(database), ..sample("threads") });

@@ -58,6 +58,8 @@ pub struct PoolSize {
     pub peak_bytes: Option<Spread>,
     /// PostgreSQL's RAM, in bytes.
     pub postgres_bytes: Option<Spread>,
+    /// PostgreSQL's CPU time for each answer, in microseconds.
+    pub postgres_cpu_us: Option<Spread>,
     /// Queries and requests that failed, in all sound rounds.
     pub errors: u64,
 }
@@ -164,6 +166,7 @@ impl PoolSize {
             answer_wait_us: spread(|run| run.database.as_ref()?.answer_wait_us),
             peak_bytes: spread(|run| run.memory.peak_bytes.map(|bytes| bytes as f64)),
             postgres_bytes: spread(|run| run.database.as_ref()?.postgres_bytes.map(|bytes| bytes as f64)),
+            postgres_cpu_us: spread(|run| run.database.as_ref()?.postgres_cpu_us),
             errors: sum(sound.iter().map(|run| failed(run))),
         }
     }

@@ -58,6 +58,7 @@ pub fn with_pool(target: &str, pool: usize, rps: f64) -> RunResult {
         answer_wait_us: Some(10_400.0),
         postgres_bytes: Some(231_000_000),
         postgres_processes: Some(106),
+        postgres_cpu_us: Some(310.0),
         ..Database::default()
     };
     RunResult { requests: 100, rps: Some(rps), database: Some(database), ..measured(target, 10_000, 120) }

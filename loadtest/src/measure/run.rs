@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::listener::DEFAULT_BACKLOG;
 use load::{Generator, Outcome, Series};
-use results::database::Database;
 use results::event::{Event, Observation, RunPhase, Sink};
 use results::run::{Memory, Second, Wait};
 use results::settings::LoadSettings;
@@ -304,17 +303,31 @@ impl Run<'_> {
             self.hold(own, result)?;
             self.settle()?;
         }
+        // Before the window opens: among thousands of processes it takes a while to find PostgreSQL's.
+        let postgres_before_s = self.postgres_cpu_s();
         self.enter(RunPhase::Measuring);
         // A generator on other machines returns at the instant that they agreed on.
         self.generator.start_window(self.spec.duration);
         self.subject.start_window(&self.generator.pids());
         let before = self.poll_server(own)?.database;
-        let measured = self.measure(result).and_then(|()| self.record_held(own, result));
+        let measured = self.measure(result);
+        // Both times just before the server's count, so that they are of the same answers.
+        let postgres_cpu_s = self.postgres_cpu_s().zip(postgres_before_s).map(|(now_s, before_s)| now_s - before_s);
+        // Less than before: the account of processes that have ended is in ticks.
+        let postgres_cpu_s = postgres_cpu_s.filter(|cpu_s| *cpu_s >= 0.0);
+        let measured = measured.and_then(|()| self.record_held(own, result));
         if let Some((before, after)) = before.zip(self.counters.database) {
-            let Database { pool, through_pgbouncer, hold_us, .. } = result.database.take().unwrap_or_default();
-            result.database = Some(Database { pool, through_pgbouncer, hold_us, ..after.since(&before) });
+            let mut database = after.since(&before, result.database.take().unwrap_or_default());
+            let answers = database.answers.filter(|answers| *answers > 0 && measured.is_ok());
+            database.postgres_cpu_us = postgres_cpu_s.zip(answers).map(|(cpu_s, answers)| cpu_s / answers as f64 * 1e6);
+            result.database = Some(database);
         }
         measured
+    }
+
+    /// CPU time so far of PostgreSQL's own processes, in seconds.
+    fn postgres_cpu_s(&self) -> Option<f64> {
+        subject::memory::cpu_s_of_trees(&[self.spec.database.as_ref()?.pid?])
     }
 
     /// Opens the window, then lets all users connect and send.

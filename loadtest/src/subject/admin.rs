@@ -225,8 +225,8 @@ impl DatabaseCounters {
         }
     }
 
-    /// What has happened since these `earlier` counts.
-    pub(crate) fn since(&self, earlier: &Self) -> Database {
+    /// What is `known` of the database, and what has happened since these `earlier` counts.
+    pub(crate) fn since(&self, earlier: &Self, known: Database) -> Database {
         let errors = Kind::ALL.iter().zip(self.errors).zip(earlier.errors).filter_map(|((kind, now), before)| {
             let count = now.saturating_sub(before);
             (count > 0).then(|| (kind.name().to_owned(), count))
@@ -238,7 +238,7 @@ impl DatabaseCounters {
             answer_wait_us: answers.mean_us(),
             connects: Some(self.connects.saturating_sub(earlier.connects)),
             errors: errors.collect(),
-            ..Database::default()
+            ..known
         }
     }
 }
@@ -309,15 +309,16 @@ mod tests {
             )
         };
         let [earlier, now] = [text(2, 1.5), text(5, 4.5)].map(|text| ServerCounters::parse(&text).database.unwrap());
+        let known = Database { pool: Some(7), ..Database::default() };
         let expected = Database {
             answers: Some(3),
             answer_wait_us: Some(1_000_000.0),
             connects: Some(3),
             errors: [("pool_timeout".to_owned(), 3)].into(),
-            ..Database::default()
+            ..known.clone()
         };
-        assert_eq!(now.since(&earlier), expected);
-        let both = now.plus(earlier).since(&earlier);
+        assert_eq!(now.since(&earlier, known), expected);
+        let both = now.plus(earlier).since(&earlier, Database::default());
         assert_eq!(
             (both.answers, both.errors),
             (Some(5), [("pool_timeout".to_owned(), 5), ("timeout".to_owned(), 7)].into())

@@ -39,6 +39,13 @@ pub(crate) fn of_trees(pids: &[i32]) -> Option<Memory> {
     read_all(pids)?.ok().map(|ledger| with_ledger(&Memory::default(), &ledger))
 }
 
+/// CPU time so far of the process trees at these pids, in seconds; `None` without any. A process that ends while it is read
+/// counts with its parent, once that has waited for it.
+pub(crate) fn cpu_s_of_trees(pids: &[i32]) -> Option<f64> {
+    let times = meter::process_trees(pids).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
+    times.reduce(|sum, time| sum + time).map(|time| time.as_secs_f64())
+}
+
 impl MemorySource {
     /// Creates a cgroup, if this machine allows it.
     pub(crate) fn open() -> Self {
@@ -96,11 +103,7 @@ impl MemorySource {
     pub(crate) fn cpu_s(&self, pids: &[i32]) -> Option<f64> {
         match self {
             MemorySource::Cgroup(cgroup) => Some(cgroup.cpu_usec().ok()? as f64 / 1e6),
-            MemorySource::Processes { .. } => {
-                // A process that ends while it is read counts with its parent, once that has waited for it.
-                let times = meter::process_trees(pids).into_iter().filter_map(|pid| meter::total_cpu_time(pid).ok());
-                times.reduce(|sum, time| sum + time).map(|time| time.as_secs_f64())
-            }
+            MemorySource::Processes { .. } => cpu_s_of_trees(pids),
             MemorySource::Remote(_) | MemorySource::Nothing => None,
         }
     }

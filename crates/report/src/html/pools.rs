@@ -42,7 +42,8 @@ pub(super) fn page(study: &PoolStudy, results: &[RunResult]) -> Result<Markup> {
             p.note {
                 "Medians of all rounds. Busy is how many connections are in use on average, by Little's law. The waits are "
                 "means, by the server's own count: for a connection, and then for the answer. PostgreSQL's RAM is that of all "
-                "of its processes under load. Clients, server and PostgreSQL share this machine."
+                "of its processes under load, and its CPU the time that they take for each answer. Clients, server and "
+                "PostgreSQL share this machine."
             }
             h2 { "The command" }
             @for command in commands { p { code { (command) } } }
