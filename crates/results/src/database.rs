@@ -12,6 +12,9 @@ pub struct Database {
     pub pool: Option<usize>,
     /// Whether the server asked through PgBouncer.
     pub through_pgbouncer: bool,
+    /// Whether the server's connections to it were encrypted; null if unknown.
+    #[serde(default)]
+    pub tls: Option<bool>,
     /// How long each request kept its connection after the answer (`--db-hold`); null if unknown.
     #[serde(default)]
     pub hold_us: Option<u64>,

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result};
+use common::postgres::target::Url;
 use procfs::process::Process;
 use results::database::Database;
 
@@ -39,6 +40,7 @@ impl AskedDatabase {
         Database {
             pool: Some(self.pool),
             through_pgbouncer: self.through_pgbouncer,
+            tls: self.url.parse().ok().map(|url: Url| url.needs_tls()),
             hold_us: Some(self.hold.as_micros() as u64),
             ..Database::default()
         }
@@ -108,5 +110,20 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.end();
         descent::forget(self.script.id() as i32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_says_whether_connections_are_encrypted() {
+        let tls = |parameters: &str| {
+            let url = format!("postgres://ada:hunter2@localhost/x{parameters}");
+            let asked = AskedDatabase { url, pool: 1, through_pgbouncer: false, hold: Duration::ZERO, pid: None };
+            asked.unmeasured().tls
+        };
+        assert_eq!((tls("?sslmode=require"), tls("?sslmode=disable"), tls("")), (Some(true), Some(false), Some(false)));
     }
 }
