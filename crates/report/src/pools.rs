@@ -53,14 +53,22 @@ pub fn answer(study: &PoolStudy) -> String {
     let groups: Vec<_> =
         groups.iter().map(|(pool, names)| format!("{} for {}", count(*pool as f64), names.join(", "))).collect();
     let rps = |(_, size): &&(&PoolsOfServer, &PoolSize)| size.rps.map_or(0.0, |rps| rps.median);
-    let most = enough.iter().max_by(|one, other| rps(one).total_cmp(&rps(other)));
-    let least = enough.iter().min_by(|one, other| rps(one).total_cmp(&rps(other)));
+    // What holds its connections longer answers less because of that.
+    let hold = study.servers.first().and_then(|server| server.hold.as_ref());
+    let alike: Vec<_> = enough.iter().filter(|(server, _)| server.hold.as_ref() == hold).collect();
+    let most = alike.iter().max_by(|one, other| rps(one).total_cmp(&rps(other)));
+    let least = alike.iter().min_by(|one, other| rps(one).total_cmp(&rps(other)));
     let (Some(most), Some(least)) = (most, least) else { return "Nothing was answered.".into() };
     let mut answer = format!("{}: enough connections to PostgreSQL are {}.", heading(study), groups.join("; "));
     if most.0 != least.0 {
         let [most_rps, least_rps] = [most, least].map(|server| count(rps(&server)));
         let [most, least] = [most, least].map(|(server, _)| server.full_name());
-        let _ = write!(answer, " Of them {most} answers most ({most_rps}/s) and {least} least ({least_rps}/s).");
+        let them = match hold {
+            _ if alike.len() == enough.len() => "them".to_owned(),
+            None => "those that give it back at once,".to_owned(),
+            Some(hold) => format!("those that hold it for {hold},"),
+        };
+        let _ = write!(answer, " Of {them} {most} answers most ({most_rps}/s) and {least} least ({least_rps}/s).");
     }
     answer
 }
@@ -192,6 +200,21 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
+    }
+
+    #[test]
+    fn who_holds_a_connection_longer_is_not_compared_with_who_does_not() {
+        let held = |target, rps, hold_us| {
+            let mut run = with_pool(target, 10, rps);
+            run.database.as_mut().unwrap().hold_us = Some(hold_us);
+            run
+        };
+        let runs = [held("threads", 900.0, 0), held("async", 950.0, 0), held("async", 300.0, 20_000)];
+        let text = answer(&PoolStudy::new(&runs).unwrap());
+        assert!(
+            text.ends_with("give it back at once, async answers most (950/s) and threads least (900/s)."),
+            "{text}"
+        );
     }
 
     #[test]
