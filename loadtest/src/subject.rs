@@ -398,9 +398,11 @@ impl Subject {
         let running: Vec<_> =
             servers.iter_mut().filter_map(|server| server.exit().is_none().then_some(server)).collect();
         running.iter().for_each(|server| server.terminate());
-        let deadline = Instant::now() + timeout;
-        let exits: Vec<_> = running.into_iter().map(|server| server.wait(deadline)).collect();
+        let asked = Instant::now();
+        let exits: Vec<_> = running.into_iter().map(|server| server.wait(asked + timeout)).collect();
         let is_bad = |exit: &&Option<ExitStatus>| !exit.is_some_and(|status| status.success());
+        let is_well = death.is_none() && !exits.is_empty() && !exits.iter().any(|exit| is_bad(&exit));
+        result.server.stopped_after_us = is_well.then(|| asked.elapsed().as_micros() as u64);
         let told = death.map(Some).or(exits.iter().find(is_bad).or(exits.first()).copied());
         result.server.exit = told.map(|exit| exit.map_or("killed by loadtest".into(), describe_exit));
         result.server.exit_signal = told.flatten().and_then(|exit| exit.signal()).map(signal_name);

@@ -118,6 +118,8 @@ fn a_run_writes_a_report_and_every_file() {
     assert!(series.iter().all(|second| second["rps"].as_f64() > Some(0.0) && second["open"] == 50), "{series:?}");
     assert!(result["histograms"]["answered"].as_str().unwrap().len() > 10);
     assert_eq!(result["connections"]["held_peak"], 50);
+    assert!(result["connections"]["connected_after_us"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["server"]["stopped_after_us"].as_u64().unwrap() > 0, "{result}");
     assert_eq!(result["server"]["exit"], "exit status 0");
     assert_eq!(result["wait"]["spec"], "100ms");
     for part in ["kernel", "cpus", "ram_bytes", "nofile", "somaxconn"] {

@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 94] = [
+const FIGURES: [(&str, &str); 96] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -22,6 +22,7 @@ const FIGURES: [(&str, &str); 94] = [
     ("host.somaxconn", ""),
     ("connections.requested", "connections"),
     ("connections.established", "established"),
+    ("connections.connected_after_us", "connected_after"),
     ("connections.established_mean", ""),
     ("connections.in_flight_mean", ""),
     ("connections.never_answered", "never_answered"),
@@ -91,6 +92,7 @@ const FIGURES: [(&str, &str); 94] = [
     ("memory.cgroup.page_tables_bytes", ""),
     ("memory.cgroup.kernel_stacks_bytes", ""),
     ("server.cpu_s", ""),
+    ("server.stopped_after_us", "stopped_after"),
     ("server.oom_kills", "oom_kills"),
     ("database.pool", "pool"),
     ("database.hold_us", ""),

@@ -98,6 +98,7 @@ fn merge_runs(runs: &[&RunResult]) -> Result<RunResult> {
             executable_sha256: first.server.executable_sha256.clone(),
             cpu_s: runs.iter().filter_map(|run| run.server.cpu_s).max_by(f64::total_cmp),
             exit: runs.iter().find_map(|run| run.server.exit.clone()),
+            stopped_after_us: runs.iter().filter_map(|run| run.server.stopped_after_us).max(),
             exit_signal: runs.iter().find_map(|run| run.server.exit_signal.clone()),
             oom_kills: runs.iter().filter_map(|run| run.server.oom_kills).max(),
         },
@@ -137,6 +138,7 @@ fn connections(runs: &[&RunResult]) -> Connections {
     Connections {
         requested: each().map(|each| each.requested).fold(0, usize::saturating_add),
         established: each().map(|each| each.established).fold(0, usize::saturating_add),
+        connected_after_us: most(|each| each.connected_after_us),
         open_peak: most(|each| each.open_peak),
         held_peak: most(|each| each.held_peak),
         held_mean: each().filter_map(|each| each.held_mean).max_by(f64::total_cmp),

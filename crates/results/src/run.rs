@@ -243,6 +243,9 @@ pub struct Connections {
     pub requested: usize,
     /// Connected.
     pub established: usize,
+    /// How long it took until all were made and each had its first answer; null unless that was before the window.
+    #[serde(default)]
+    pub connected_after_us: Option<u64>,
     /// How many were connected on average within the window.
     #[serde(default)]
     pub established_mean: Option<f64>,
@@ -609,6 +612,9 @@ pub struct ServerSummary {
     /// The signal that killed it, such as `SIGKILL`; null if none did.
     #[serde(default)]
     pub exit_signal: Option<String>,
+    /// How long after SIGTERM it had ended, with every connection open until then; null if it did not end so.
+    #[serde(default)]
+    pub stopped_after_us: Option<u64>,
     /// How many of its processes the kernel killed because memory ran out; null if unknown.
     pub oom_kills: Option<u64>,
 }

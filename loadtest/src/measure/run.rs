@@ -295,7 +295,10 @@ impl Run<'_> {
     /// step.
     fn drive_own(&mut self, own: &OwnServer, result: &mut RunResult) -> Result<(), Stopped> {
         self.generator.start().map_err(failed)?;
+        let begun = Instant::now();
         self.connect(own)?;
+        let has_all = self.generator.progress().greeted >= self.spec.connections;
+        result.connections.connected_after_us = has_all.then(|| begun.elapsed().as_micros() as u64);
         self.subject.read_keep_alive();
         if self.spec.load.rate.is_some() {
             self.generator.go();
