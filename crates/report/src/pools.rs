@@ -61,7 +61,7 @@ pub fn answer(study: &PoolStudy) -> String {
     let (Some(most), Some(least)) = (most, least) else { return "Nothing was answered.".into() };
     let mut answer = format!("{}: enough connections to PostgreSQL are {}.", heading(study), groups.join("; "));
     if most.0 != least.0 {
-        let [most_rps, least_rps] = [most, least].map(|server| count(rps(&server)));
+        let [most_rps, least_rps] = [most, least].map(|server| count(rps(server)));
         let [most, least] = [most, least].map(|(server, _)| server.full_name());
         let them = match hold {
             _ if alike.len() == enough.len() => "them".to_owned(),
