@@ -14,7 +14,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid};
 
 /// Forks a child that runs `work` and exits; returns its pid. The child dies with its parent, however that dies.
 ///
@@ -24,19 +24,25 @@ pub(crate) fn spawn(work: impl FnOnce()) -> Result<Pid> {
     let signals = SigSet::from_iter(STOP_SIGNALS);
     let unblocked = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     // SAFETY: this process has one thread, so the child finds no lock held and may do whatever its parent may.
-    let forked = unsafe { fork() };
-    if !matches!(forked, Ok(ForkResult::Child)) {
+    let forked = Errno::result(unsafe { _Fork() });
+    if forked != Ok(0) {
         unblocked.thread_set_mask()?;
     }
     match forked? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
+        0 => {
             let is_ready = leave_with(parent).is_ok() && handle_stop().is_ok() && signals.thread_unblock().is_ok();
             // A panic must not unwind into the supervisor's frames, which this process has copies of.
             let has_panicked = catch_unwind(AssertUnwindSafe(|| is_ready.then(work))).is_err();
             std::process::exit(if has_panicked { 101 } else { i32::from(!is_ready) });
         }
+        child => Ok(Pid::from_raw(child)),
     }
+}
+
+unsafe extern "C" {
+    /// The `fork` of POSIX 2024 that a signal handler may call. The usual one first takes the locks of malloc, stdio and others,
+    /// for the sake of other threads, and so writes to three pages, of which each of 10,000 children would have a copy.
+    fn _Fork() -> libc::pid_t;
 }
 
 /// Has the kernel kill this process when `parent` dies.

@@ -1,6 +1,6 @@
 //! A limit on the RAM of the server's cgroup, of which a process per connection soon asks too much.
 
-use contract::server::wait_until;
+use contract::server::{children_of, wait_until};
 use contract::{Client, Server, Target};
 use meter::{Cgroup, MeterError};
 
@@ -32,6 +32,25 @@ fn no_library_is_mapped_that_is_not_needed() {
     libraries.dedup();
     // The C library, the unwinder, and the loader.
     assert!(libraries.len() <= 3, "{libraries:?}");
+}
+
+/// A page of the program's or a library's data that is written to at a fork is copied: 10,000 children, 10,000 copies.
+#[test]
+fn a_fork_writes_to_no_page_of_a_file() {
+    let server = Server::start(&TARGET, &["--start", "4", "--max-connections", "4"]);
+    let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+        client.send(b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    server.wait_for_metric("c10k_requests_waiting", 4);
+    for pid in children_of(server.pid()) {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+        for map in maps.split("VmFlags:").filter(|map| map.contains(".so") || map.contains("/server-prefork")) {
+            let own = map.lines().find(|line| line.starts_with("Private_Dirty:"));
+            assert!(own.is_some_and(|own| own.ends_with(" 0 kB")), "{map}");
+        }
+    }
 }
 
 #[test]
