@@ -40,7 +40,7 @@ pub(crate) fn spawn(work: impl FnOnce()) -> Result<Pid> {
 }
 
 unsafe extern "C" {
-    /// The `fork` of POSIX 2024 that a signal handler may call. The usual one first takes the locks of malloc, stdio and others,
+    /// The `fork` of POSIX 2024 that a signal handler may call. The usual one takes the locks of malloc, stdio and others,
     /// for the sake of other threads, and so writes to three pages, of which each of 10,000 children would have a copy.
     fn _Fork() -> libc::pid_t;
 }
