@@ -9,13 +9,14 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::close;
 
 use crate::config::Config;
 use crate::counters::Counters;
@@ -198,17 +199,14 @@ impl Admin {
         self.clients.push_back(Client { stream, decoder: Decoder::new(LIMITS), deadline });
     }
 
-    /// Closes everything in a forked child. What is only memory stays as it is: to free it would be to write into pages
-    /// that the child shares with its parent.
-    pub fn close_in_child(self) {
-        let Self { listener, mut clients, lingerers, memory, .. } = self;
-        drop(listener);
-        for Client { stream, decoder, .. } in clients.drain(..) {
-            drop(stream);
-            std::mem::forget(decoder);
+    /// Closes everything in a forked child, which must not use or drop it after that. The memory stays as it is: to free it
+    /// would be to write into pages that the child shares with its parent.
+    pub fn close_in_child(&self) {
+        let _ = close(self.listener.as_raw_fd());
+        for client in &self.clients {
+            let _ = close(client.stream.as_raw_fd());
         }
-        lingerers.close_in_child();
-        std::mem::forget((clients, memory));
+        self.lingerers.close_in_child();
     }
 
     /// Answers for ever, for a server without children that has a thread to spare.

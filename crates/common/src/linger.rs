@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::close;
 
 use crate::limits;
 
@@ -77,13 +78,11 @@ impl Lingerers {
         }
     }
 
-    /// Closes all of them in a forked child, without freeing the memory that it shares with its parent.
-    pub fn close_in_child(mut self) {
-        for Lingerer { stream, unsent, .. } in self.lingerers.drain(..) {
-            drop(stream);
-            std::mem::forget(unsent);
+    /// Closes all of them in a forked child, which must not use or drop them after that, and writes to no memory.
+    pub fn close_in_child(&self) {
+        for lingerer in &self.lingerers {
+            let _ = close(lingerer.stream.as_raw_fd());
         }
-        std::mem::forget(self);
     }
 
     /// Whether nobody lingers.

@@ -75,9 +75,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
 }
 
 /// Keeps `start` children ready, says by `announce` when they are, and goes on until asked to stop.
-// Inlined, it would have the supervisor in a large frame, a page away from those of the children: each child, which writes to
-// both, would have one more page of the stack.
-#[inline(never)]
 fn supervise(
     shared: &Shared,
     shutdown: Shutdown,

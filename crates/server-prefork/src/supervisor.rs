@@ -38,6 +38,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// ...up to this.
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
+// Begins at a page, and so do the frames below it, which are those of the children: each has no part of a page more.
+#[repr(align(4096))]
 pub(crate) struct Supervisor<'a> {
     shared: &'a Shared,
     shutdown: Shutdown,
@@ -168,14 +170,14 @@ impl<'a> Supervisor<'a> {
 
     fn spawn(&mut self, index: usize) -> nix::Result<()> {
         let child = Child { shared: self.shared, index, database: Client::new(index) };
-        let (admin, refused, ram, accept) = (&mut self.admin, &mut self.refused, &self.ram, self.accept);
+        let (admin, refused, ram, accept) = (&self.admin, &self.refused, &self.ram, self.accept);
         let pid = process::spawn(|| {
             ram.offer_this_process();
             // The child has copies of these descriptors, and would keep their connections open.
-            if let Some(admin) = admin.take() {
+            if let Some(admin) = admin {
                 admin.close_in_child();
             }
-            std::mem::take(refused).close_in_child();
+            refused.close_in_child();
             accept(&child);
         })?;
         self.shared.pids[index].store(pid.as_raw(), Relaxed);

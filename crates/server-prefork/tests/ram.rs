@@ -32,9 +32,9 @@ fn no_library_is_mapped() {
     assert_eq!(libraries, [""; 0]);
 }
 
-/// A page of the program's or a library's data that is written to at a fork is copied: 10,000 children, 10,000 copies.
+/// A page that a child writes to, or its parent at the fork, is copied: 10,000 children, 10,000 copies.
 #[test]
-fn a_fork_writes_to_no_page_of_a_file() {
+fn a_child_has_two_pages_of_stack_and_none_of_a_file() {
     let server = Server::start(&TARGET, &["--start", "4", "--max-connections", "4"]);
     let mut clients: Vec<Client> = (0..4).map(|_| server.connect()).collect();
     for client in &mut clients {
@@ -44,6 +44,9 @@ fn a_fork_writes_to_no_page_of_a_file() {
     server.wait_for_metric("c10k_requests_waiting", 4);
     for pid in children_of(server.pid()) {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+        let (_, stack) = maps.split_once("[stack]\n").expect("there is a stack");
+        let own = stack.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        assert!(own.ends_with(" 4 kB") || own.ends_with(" 8 kB"), "of the stack: {own}");
         for map in maps.split("VmFlags:").filter(|map| map.contains(".so") || map.contains("/server-prefork")) {
             let own = map.lines().find(|line| line.starts_with("Private_Dirty:"));
             assert!(own.is_some_and(|own| own.ends_with(" 0 kB")), "{map}");
