@@ -12,9 +12,11 @@ const STATIC_LIBRARIES: &str = "GROUP(libgcc_eh.a libgcc.a libc.a libm.a)\n";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let target = |name: &str| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    // With `-C target-feature=+crt-static` the compiler does it, for all programs.
-    if target("OS") != "linux" || target("ENV") != "gnu" || target("FEATURE").contains("crt-static") {
+    println!("cargo::rustc-check-cfg=cfg(static_libc)");
+    let cfg = |name: &str| env::var(format!("CARGO_CFG_{name}")).unwrap_or_default();
+    // With `-C target-feature=+crt-static` the compiler does it, for all programs. A sanitizer needs the shared library.
+    let is_settled = cfg("TARGET_FEATURE").contains("crt-static") || !cfg("SANITIZE").is_empty();
+    if cfg("TARGET_OS") != "linux" || cfg("TARGET_ENV") != "gnu" || is_settled {
         return;
     }
     if !has_static_libc() {
@@ -28,6 +30,7 @@ fn main() {
         let path = Path::new(&folder).join(format!("lib{library}.so"));
         fs::write(path, STATIC_LIBRARIES).expect("OUT_DIR can be written to");
     }
+    println!("cargo::rustc-cfg=static_libc");
     println!("cargo::rustc-link-arg-bins=-static-pie");
     println!("cargo::rustc-link-arg-bins=-L{folder}");
 }
