@@ -119,8 +119,18 @@ impl Subject {
         used.as_secs_f64() / WATCH.as_secs_f64() > BUSY_SHARE
     }
 
-    /// Dead children that it has not reaped.
+    /// Dead children that it does not reap: thousands that end at once take it a while.
     pub fn zombies(&self) -> usize {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.dead_children() {
+                1.. if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
+                count => return count,
+            }
+        }
+    }
+
+    fn dead_children(&self) -> usize {
         let children = crate::server::children_of(self.pid());
         let is_zombie = |pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
