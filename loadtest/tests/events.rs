@@ -94,11 +94,12 @@ fn a_url_has_events_too() {
 #[test]
 fn events_that_cannot_be_written_do_not_end_the_run() {
     let output = run(&[&RUN[..], &["--events", "/dev/full"]].concat());
-    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("warning: --events can no longer be written"),
         "{output:?}"
     );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("requests/s"), "{output:?}");
     let output = run(&[&RUN[..], &["--events", "/nowhere/events"]].concat());
     assert_eq!(output.status.code(), Some(1));
 }

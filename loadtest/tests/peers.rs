@@ -138,15 +138,26 @@ fn wrong_names_and_files_are_refused_before_anything_runs() {
     let directory = TempDir::new().unwrap();
     let one = peer(&directory, "one", "programs = []");
     let wrong = peer(&directory, "wrong", "programs = []\ncolour = 'red'");
+    let changed = |name: &str, from: &str, to: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, fs::read_to_string(&one).unwrap().replace(from, to)).unwrap();
+        path
+    };
+    let nameless = changed("nameless.toml", "'one'", "' '");
+    let deaf = changed("deaf.toml", "{port}", "8080");
     for (files, expected) in [
         (vec![Path::new("apache")], "there is no peer apache: --list"),
         (vec![Path::new("/no/such/peer.toml")], "/no/such/peer.toml"),
         (vec![&*wrong], "colour"),
+        (vec![&*nameless], "its name is empty"),
+        (vec![&*deaf], "has {port}, which the server must listen on"),
         (vec![&*one, &*one], "more than one peer one"),
     ] {
         let output = peers(&[], &files).output().unwrap();
         let (_, stderr) = texts(&output);
-        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        // A file that is wrong, or an argument.
+        let is_file = files[0].extension().is_some() && files.len() == 1;
+        assert_eq!(output.status.code(), Some(if is_file { 1 } else { 2 }), "{stderr}");
         assert!(stderr.contains(expected), "{expected}: {stderr}");
     }
     for wait in ["61s", "1500us"] {

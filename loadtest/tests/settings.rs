@@ -142,7 +142,7 @@ fn a_file_may_be_standard_output() {
     assert!(people.contains("Requests/sec:") && people.contains("Next: "), "{people}");
     for twice in [["--csv", "-"], ["--events", "-"]] {
         let output = loadtest(&[&["-d", "1s", "--json", "-"], &twice[..], &[&url]].concat());
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains("are the same file"), "{output:?}");
     }
 }

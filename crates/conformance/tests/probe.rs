@@ -119,7 +119,7 @@ fn every_case_can_fail() {
 #[test]
 fn the_program_says_what_failed_and_ends_with_1() {
     let file = std::env::temp_dir().join(format!("probe-{}", std::process::id()));
-    let address = parrot("SSH-2.0-OpenSSH_9.2\r\n", 1);
+    let address = parrot(YES, usize::MAX);
     let json = format!("--json={}", file.display());
     let arguments = ["--failed", &json, &format!("wrong/1.0={address}")];
     let output = Command::new(env!("CARGO_BIN_EXE_conformance")).args(arguments).output().unwrap();
@@ -130,6 +130,23 @@ fn the_program_says_what_failed_and_ends_with_1() {
     assert!(text.contains("| wrong | 1.0 | "), "{text}");
     assert_eq!(lines.lines().count(), rows::all().len() + 1);
     assert!(lines.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{lines}");
+}
+
+#[test]
+fn what_is_no_server_of_http_and_what_is_no_address_are_told_apart() {
+    let probe = |address: &str| Command::new(env!("CARGO_BIN_EXE_conformance")).arg(address).output().unwrap();
+    let other = probe(&parrot("SSH-2.0-OpenSSH_9.2\r\n", 1).to_string());
+    let text = String::from_utf8(other.stderr).unwrap();
+    assert!(other.status.code() == Some(1) && text.contains("answers no request with HTTP/1.1"), "{text}");
+    for address in ["x", "::1", "http://127.0.0.1", "a=127.0.0.1:99999"] {
+        let output = probe(address);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains("write HOST:PORT"), "{address}: {text}");
+    }
+    let nobody = probe("http://127.0.0.1:1/");
+    let text = String::from_utf8(nobody.stderr).unwrap();
+    assert!(nobody.status.code() == Some(1) && text.contains("is a server listening there?"), "{text}");
+    assert!(!text.contains("backtrace"), "{text}");
 }
 
 /// Every counterpart that `HTTP11PROBE.md` names is sent.

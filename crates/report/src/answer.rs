@@ -28,6 +28,7 @@ fn one_answer(result: &RunResult) -> (String, String) {
     if let Some(failed) = failed(result) {
         let next = match result.complete {
             true => "look at the errors and their reasons above, or offer less load (-c)".into(),
+            false if result.duration_s.is_none() => "nothing was measured; above is why".into(),
             false => "the figures above are partial; measure again".into(),
         };
         return (failed, next);

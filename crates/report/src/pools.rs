@@ -15,10 +15,11 @@ const RPS_COLUMN: usize = 2;
 const CPU_NOTE: &str = "PostgreSQL's CPU is the time that all of its processes take for each answer.\n";
 const NOTES: &str = "\
 Medians; where there are several rounds, the lowest and highest are below them.
-Enough is the smallest pool that brings 95 % of the most that any brought. Busy
-is how many connections are in use on average, by Little's law: the answers of
-a second, times how long each takes and holds its connection then. The waits are
-means, by the server's own count; behind PgBouncer a request waits there for its
+Enough is the smallest pool that brings 95 % of the most that any brought; with
+≥ it is the largest that was tried, and more may bring more. Busy is how many
+connections are in use on average, by Little's law: the answers of a second,
+times how long each takes and holds its connection then. The waits are means, by
+the server's own count; behind PgBouncer a request waits there for its
 connection, so that the second has both, and what waits for a worker of the
 thread pool is in neither. RAM is the server's at its peak; PostgreSQL's is that
 of all of its processes under load. Clients, server and PostgreSQL share this
@@ -43,22 +44,25 @@ pub fn answer(study: &PoolStudy) -> String {
     let mut enough: Vec<(&PoolsOfServer, &PoolSize)> =
         study.servers.iter().filter_map(|server| Some((server, server.enough()?))).collect();
     enough.sort_by_key(|(_, size)| size.pool);
-    let mut groups: Vec<(usize, Vec<String>)> = Vec::new();
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for (server, size) in &enough {
-        match groups.last_mut().filter(|(pool, _)| *pool == size.pool) {
+        let pool = match server.may_need_more() {
+            true => format!("{} or more (the most that were tried)", count(size.pool as f64)),
+            false => count(size.pool as f64),
+        };
+        match groups.iter_mut().find(|(other, _)| *other == pool) {
             Some((_, names)) => names.push(server.full_name()),
-            None => groups.push((size.pool, vec![server.full_name()])),
+            None => groups.push((pool, vec![server.full_name()])),
         }
     }
-    let groups: Vec<_> =
-        groups.iter().map(|(pool, names)| format!("{} for {}", count(*pool as f64), names.join(", "))).collect();
+    let groups: Vec<_> = groups.iter().map(|(pool, names)| format!("{pool} for {}", names.join(", "))).collect();
     let rps = |(_, size): &&(&PoolsOfServer, &PoolSize)| size.rps.map_or(0.0, |rps| rps.median);
     // What holds its connections longer answers less because of that.
     let hold = study.servers.first().and_then(|server| server.hold.as_ref());
     let alike: Vec<_> = enough.iter().filter(|(server, _)| server.hold.as_ref() == hold).collect();
     let most = alike.iter().max_by(|one, other| rps(one).total_cmp(&rps(other)));
     let least = alike.iter().min_by(|one, other| rps(one).total_cmp(&rps(other)));
-    let (Some(most), Some(least)) = (most, least) else { return "Nothing was answered.".into() };
+    let (Some(most), Some(least)) = (most, least) else { return "No run has finished.".into() };
     let mut answer = format!("{}: enough connections to PostgreSQL are {}.", heading(study), groups.join("; "));
     if most.0 != least.0 {
         let [most_rps, least_rps] = [most, least].map(|server| count(rps(server)));
@@ -111,7 +115,8 @@ fn by_size(study: &PoolStudy) -> Cells {
             Some(size) => rps(size),
             None => UNKNOWN.to_owned(),
         };
-        let enough = server.enough().map_or(UNKNOWN.to_owned(), |size| count(size.pool as f64));
+        let mark = if server.may_need_more() { "≥ " } else { "" };
+        let enough = server.enough().map_or(UNKNOWN.to_owned(), |size| format!("{mark}{}", count(size.pool as f64)));
         [name(server)].into_iter().chain(study.pools.iter().map(cell)).chain([enough]).collect()
     };
     [header].into_iter().chain(study.servers.iter().map(row)).collect()

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use serde_json::error::Category;
 
+use crate::claim;
 use crate::printable::printable;
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
 use crate::slo::{self, Searches};
@@ -92,6 +93,7 @@ fn parse(mut json: Value) -> Result<RunResult> {
             let readable = READABLE_SCHEMAS.join(" and ");
             bail!("the layout is {other}, and this loadtest reads {readable}: use the loadtest that wrote it")
         }
+        Some(claim::SCHEMA) => bail!("it is of `loadtest claims`: `loadtest claims --from FILE` prints it"),
         _ => bail!("not a result of loadtest ({SCHEMA}): name a file written by --json"),
     }
 }

@@ -144,6 +144,11 @@ impl PoolsOfServer {
         let most = self.sizes.iter().map(rps).max_by(f64::total_cmp).filter(|most| *most > 0.0)?;
         self.sizes.iter().find(|size| rps(size) >= most * ENOUGH_SHARE)
     }
+
+    /// Whether a larger pool may bring more: the one that is enough is the largest that was tried.
+    pub fn may_need_more(&self) -> bool {
+        self.enough().map(|size| size.pool) == self.sizes.last().map(|size| size.pool)
+    }
 }
 
 impl PoolSize {
@@ -199,6 +204,9 @@ mod tests {
         assert_eq!(names, ["prefork + PgBouncer", "async"]);
         let enough = study.servers[1].enough().unwrap();
         assert_eq!((enough.pool, enough.busy().map(f64::round)), (100, Some(10.0)));
+        assert!(!study.servers[1].may_need_more());
+        let rising = PoolStudy::new(&[run("async", 10, 500.0), run("async", 20, 1_000.0)]).unwrap();
+        assert!(rising.servers[0].may_need_more() && rising.servers[0].enough().unwrap().pool == 20);
         let behind = &study.servers[0].sizes[0];
         assert_eq!((study.servers[0].sizes.len(), behind.busy(), behind.errors), (1, None, 2));
     }

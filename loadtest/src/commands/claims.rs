@@ -17,6 +17,7 @@ use results::{Target, Warning, WarningKind};
 use self::resume::Progress;
 use crate::experiments::lab::Lab;
 use crate::experiments::{self, Experiment};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
 use crate::machine::usage::others_warning;
@@ -263,7 +264,7 @@ impl ClaimsArgs {
         article.validate(&experiments).map_err(|error| anyhow!("{name}: {error}"))?;
         for only in &self.only {
             if !article.claims.iter().any(|claim| claim.name == *only) {
-                bail!("there is no claim {only:?}: `loadtest claims --list` names all");
+                bail!(WrongArguments(format!("there is no claim {only:?}: `loadtest claims --list` names all")));
             }
         }
         article.claims.retain(|claim| self.only.is_empty() || self.only.contains(&claim.name));

@@ -16,6 +16,7 @@ use results::pools::PoolStudy;
 use super::flags::time;
 use super::rounds;
 use super::target_choice::{TargetChoice, chosen};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{say, warn};
@@ -141,10 +142,8 @@ impl DbArgs {
     fn targets(&self) -> Result<Vec<Target>> {
         let chosen = chosen(self.target.as_deref().unwrap_or(&[TargetChoice::All]));
         let targets: Vec<_> = chosen.into_iter().filter(|target| *target != Target::AsyncUring).collect();
-        ensure!(
-            !targets.is_empty(),
-            "async-uring cannot ask a database: its own driver waits for sockets of clients only"
-        );
+        let text = "async-uring cannot ask a database: its own driver waits for sockets of clients only";
+        ensure!(!targets.is_empty(), WrongArguments(text.to_owned()));
         Ok(targets)
     }
 

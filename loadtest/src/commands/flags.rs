@@ -51,7 +51,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PID", requires = "url", conflicts_with_all = ["exec", "target"])]
     pid: Option<i32>,
 
-    /// Read the RAM of the server behind the URL from its admin port (its --admin), if it is one of this project's
+    /// Read the RAM of the server behind the URL from its admin port (its --admin), if it is one of this project's. It is that
+    /// of its cgroup, with whatever else runs there, unless it has one of its own, as in a container
     #[arg(long, value_name = "URL", value_parser = Url::parse, requires = "url", conflicts_with_all = ["exec", "pid", "target", "null"])]
     admin_url: Option<Url>,
 

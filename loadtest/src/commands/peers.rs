@@ -14,6 +14,7 @@ use results::slo::Step;
 use super::flags::time;
 use super::rounds;
 use super::slo::{self, STEP_DURATION, SloArgs};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::host;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say, warn};
@@ -208,7 +209,8 @@ impl Choice {
                 (None, Some(peer)) => choice.add(peer.clone())?,
                 (None, None) if name.ends_with(".toml") => choice.add(read(&PathBuf::from(name))?)?,
                 (None, None) => {
-                    bail!("there is no peer {name}: --list shows those there are, and a file ends in .toml")
+                    let text = format!("there is no peer {name}: --list shows those there are, and a file ends in .toml");
+                    bail!(WrongArguments(text))
                 }
             }
         }
@@ -218,7 +220,7 @@ impl Choice {
     fn add(&mut self, peer: Peer) -> Result<()> {
         let is_taken =
             Target::from_name(&peer.name).is_some() || self.peers.iter().any(|other| other.name == peer.name);
-        ensure!(!is_taken, "there is more than one peer {}", peer.name);
+        ensure!(!is_taken, WrongArguments(format!("there is more than one peer {}", peer.name)));
         self.peers.push(peer);
         Ok(())
     }

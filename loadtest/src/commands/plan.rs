@@ -45,7 +45,7 @@ const QUICK_DURATION: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 #[command(
     after_help = "Better figures:\n  loadtest sweep --json sweep.json\n  loadtest plan --from sweep.json ...\n\n\
-                        Exit status: 0 a model fits; 1 none does; 130 interrupted."
+                        Exit status: 0 a model fits; 1 none does; 2 wrong arguments, or nothing to judge by; 130 interrupted."
 )]
 pub(crate) struct PlanArgs {
     /// How many connections to hold open at once

@@ -43,7 +43,8 @@ pub(crate) fn measure_all<Cell>(
     mut sinks: Sinks,
     mut measure: impl FnMut(Cell, &mut Sinks) -> Result<RunResult>,
 ) -> Result<Vec<RunResult>> {
-    say(format_args!("{} runs: about {}", cells.len(), format::rough_duration(time)));
+    let runs = if cells.len() == 1 { "run" } else { "runs" };
+    say(format_args!("{} {runs}: about {}", cells.len(), format::rough_duration(time)));
     let (schema, estimate_s) = (event::SCHEMA.to_owned(), Some(time.as_secs_f64()));
     sinks.take(&Event::Planned { schema, runs: cells.len(), estimate_s });
     let mut results = Vec::new();

@@ -1,9 +1,31 @@
 //! Our own command line for a result, which others may read.
 
+use std::error::Error;
+use std::fmt;
+
 use super::hash;
 
 /// The headers whose values are not for others.
 const SECRET_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+
+/// An argument is wrong, which showed only after the command line was parsed: the exit status is 2 then, too.
+#[derive(Debug)]
+pub(crate) struct WrongArguments(pub(crate) String);
+
+impl WrongArguments {
+    /// Whatever kept a subcommand from its verdict, where a status of 1 is one.
+    pub(crate) fn from(error: &anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+impl fmt::Display for WrongArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for WrongArguments {}
 
 /// The arguments of this process without secrets.
 pub(crate) fn own() -> Vec<String> {

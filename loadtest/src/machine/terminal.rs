@@ -10,6 +10,20 @@ use console::Term;
 /// Whether standard output is reserved for events or a file.
 static IS_STDOUT_RESERVED: AtomicBool = AtomicBool::new(false);
 
+/// Whether something that was asked for was lost, though the run went on.
+static HAS_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Says that something that was asked for is lost: the exit status must tell.
+pub(crate) fn lose(what: impl Display) {
+    warn(what);
+    HAS_LOST.store(true, Relaxed);
+}
+
+/// Whether something was.
+pub(crate) fn has_lost() -> bool {
+    HAS_LOST.load(Relaxed)
+}
+
 /// Reserves standard output for events or a file: from now on [`print()`] writes to standard error.
 pub(crate) fn reserve_stdout() {
     IS_STDOUT_RESERVED.store(true, Relaxed);

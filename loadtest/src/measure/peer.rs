@@ -24,6 +24,8 @@ use crate::subject::{MeteredServer, Subject};
 
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to be seen dead.
+const DEATH_TIMEOUT: Duration = Duration::from_millis(500);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How to load a peer.
@@ -77,7 +79,11 @@ pub(crate) fn conformance(installed: &Installed, interrupt: &Interrupt) -> Resul
     interrupt.guard_disposable(subject.pid().unwrap_or(0));
     let probed = conformance::probe((Ipv4Addr::LOCALHOST, port).into(), PATIENCE);
     ensure!(!interrupt.is_raised(), "interrupted");
-    ensure!(!subject.is_gone(), "{}", subject.describe_death());
+    if probed.is_err() {
+        // Who refuses connections has died, mostly, which shows soon.
+        let _ = settle(&mut subject, DEATH_TIMEOUT, interrupt);
+    }
+    ensure!(!subject.is_gone(), "it did not survive the requests: {}", subject.describe_death());
     let findings = probed?;
     let tally = |count: Count| Tally { tried: count.tried, passed: count.passed };
     Ok(Some(Conformance {

@@ -1,7 +1,7 @@
 //! `--events`: writes events as JSON lines while they happen.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::files::Outputs;
 use super::progress::ProgressSink;
-use crate::machine::terminal::{reserve_stdout, say};
+use crate::machine::terminal::{lose, reserve_stdout, warn};
 
 /// The flag for events.
 #[derive(Args, Clone, Debug, Default)]
@@ -80,8 +80,9 @@ impl Sink for JsonLines {
             to.flush()
         });
         if let Err(error) = written {
-            // The run continues: its result is worth more.
-            say(format_args!("warning: --events can no longer be written: {error}"));
+            // The run continues: its result is worth more. Who has closed the pipe has seen enough.
+            let tell = if error.kind() == ErrorKind::BrokenPipe { warn } else { lose };
+            tell(format!("--events can no longer be written: {error}"));
             self.to = None;
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::NamedTempFile;
 
+use crate::machine::command_line::WrongArguments;
 use crate::machine::terminal::{reserve_stdout, write_to_stdout};
 
 /// Stands for standard output.
@@ -34,6 +35,8 @@ impl OutputFile {
         }
         ensure!(!path.is_dir(), "{name} is a directory: name a file");
         let file = Self { name, path: canonical(path) };
+        let folder = file.directory();
+        ensure!(folder.is_dir(), "{} cannot be written: there is no folder {}", file.name, folder.display());
         file.probe().with_context(|| file.error_context())?;
         Ok(file)
     }
@@ -54,7 +57,8 @@ impl OutputFile {
     /// It is.
     pub(crate) fn ensure_apart(&self, flag: &str, path: &Path) -> Result<()> {
         let is_same = self.path == canonical(path) && !self.is_device();
-        ensure!(!is_same, "{} and {flag} {} are the same file: name two", self.name, path.display());
+        let text = || format!("{} and {flag} {} are the same file: name two", self.name, path.display());
+        ensure!(!is_same, WrongArguments(text()));
         Ok(())
     }
 
@@ -120,7 +124,20 @@ fn umask() -> u32 {
 
 /// The path without links, of a file that may not exist yet.
 fn canonical(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    if path == Path::new(STDOUT) {
+        return path.to_owned();
+    }
+    if let Ok(path) = fs::canonicalize(path) {
+        return path;
+    }
+    // It may be a link to what does not exist yet.
+    let folder = path.parent().unwrap_or(path);
+    let path = fs::read_link(path).map_or_else(|_| path.to_owned(), |target| folder.join(target));
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    match (fs::canonicalize(folder), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +147,22 @@ mod tests {
 
     fn write(path: &Path, content: &str) {
         OutputFile::prepare("--json", path).unwrap().write(content.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_the_same_however_it_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("folder")).unwrap();
+        symlink("a.json", path("link")).unwrap();
+        let file = OutputFile::prepare("--json", &path("a.json")).unwrap();
+        for (name, is_same) in [("folder/../a.json", true), ("link", true), ("b.json", false), ("folder/a.json", false)] {
+            assert_eq!(file.ensure_apart("--csv", &path(name)).is_err(), is_same, "{name}");
+        }
+        write(&path("link"), "through the link");
+        assert_eq!(fs::read_to_string(path("a.json")).unwrap(), "through the link");
+        let missing = OutputFile::prepare("--json", &path("nowhere/a.json")).unwrap_err().to_string();
+        assert!(missing.contains("there is no folder") && missing.ends_with("/nowhere"), "{missing}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use quantity::format;
 use report::live;
 use results::RunResult;
+use results::database::Database;
 use results::event::{Event, RunPhase, Sink};
 use results::run::Second;
 
@@ -161,7 +162,17 @@ fn outcome(result: &RunResult) -> String {
     });
     let connections = format::count(result.connections.requested as f64);
     let round = result.round.map_or_else(String::new, |round| format!(", round {round}"));
-    format!("{}, {connections} connections{round}: {outcome}", result.target)
+    let database = result.database.as_ref().map_or_else(String::new, pool);
+    format!("{}, {connections} connections{database}{round}: {outcome}", result.target)
+}
+
+/// The pool of connections to a database, which tells the runs of `db` apart.
+fn pool(database: &Database) -> String {
+    let pool = database.pool.map_or_else(String::new, |pool| format!(", pool of {}", format::count(pool as f64)));
+    let bouncer = if database.through_pgbouncer { " at PgBouncer" } else { "" };
+    let hold_us = database.hold_us.filter(|hold_us| *hold_us > 0);
+    let hold = hold_us.map_or_else(String::new, |hold_us| format!(", held {}", format::micros(hold_us)));
+    format!("{pool}{bouncer}{hold}")
 }
 
 #[cfg(test)]

@@ -106,7 +106,13 @@ pub(crate) fn built_in() -> Result<Vec<Peer>> {
 /// The file cannot be read, or is no peer.
 pub(crate) fn read(path: &Path) -> Result<Peer> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the peer {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is no peer: loadtest/peers has examples", path.display()))
+    let is_no_peer = || format!("{} is no peer: loadtest/peers has examples", path.display());
+    let peer: Peer = toml::from_str(&text).with_context(is_no_peer)?;
+    ensure!(!peer.name.trim().is_empty(), "{}: its name is empty", path.display());
+    let mut texts = peer.files.values().chain([&peer.run]);
+    let is_told = texts.any(|text| text.contains("{port}"));
+    ensure!(is_told, "{}: neither `run` nor a file has {{port}}, which the server must listen on", path.display());
+    Ok(peer)
 }
 
 /// One of our own servers as a peer.

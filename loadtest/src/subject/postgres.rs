@@ -76,7 +76,10 @@ impl Postgres {
         for _ in 0..=usize::from(bouncer.is_some()) {
             let line = process::next_line(&lines, "it", START_TIMEOUT, interrupt);
             let line = line.and_then(|line| line.context("it ended"));
-            postgres.url = line.map_err(|error| postgres.with_reason(error))?;
+            postgres.url = match line {
+                Err(error) if !interrupt.is_raised() => return Err(postgres.with_reason(error)),
+                line => line?,
+            };
         }
         Ok(postgres)
     }
@@ -86,7 +89,10 @@ impl Postgres {
         self.end();
         let mut said = String::new();
         let _ = self.script.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
-        error.context(format!("PostgreSQL does not start: {}", said.trim().trim_start_matches("scripts/postgres: ")))
+        match said.trim().trim_start_matches("scripts/postgres: ") {
+            "" => error.context("PostgreSQL does not start"),
+            said => error.context(format!("PostgreSQL does not start: {said}")),
+        }
     }
 
     fn end(&mut self) {

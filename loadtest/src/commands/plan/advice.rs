@@ -61,7 +61,7 @@ pub(super) fn advise(verdicts: &[Verdict], need: &Need) -> Advice {
     }
     match [Target::Threads, Target::Threadpool, Target::Prefork].into_iter().find_map(fitting) {
         Some(verdict) => take(verdict, &format!("It is the only model that fits, with {}.", ram(verdict))),
-        None => Advice { target: None, why: nothing_fits(verdicts) },
+        None => Advice { target: None, why: nothing_fits(verdicts, need) },
     }
 }
 
@@ -75,11 +75,10 @@ fn take(verdict: &Verdict, why: &str) -> Advice {
     Advice { target: Some(verdict.target), why: [why.to_owned()].into_iter().chain(cautions).collect() }
 }
 
-/// Names the model with the fewest objections.
-fn nothing_fits(verdicts: &[Verdict]) -> Vec<String> {
-    let verdict = |target: Target| verdicts.iter().find(move |verdict| verdict.target == target.name());
-    let targets = [Target::Threads, Target::Async, Target::Threadpool, Target::Prefork, Target::AsyncCodec];
-    let nearest = targets.into_iter().filter_map(verdict).min_by_key(|verdict| verdict.against.len());
+/// Names the model with the fewest objections, and of several the one that needs the least RAM. No RAM buys isolation.
+fn nothing_fits(verdicts: &[Verdict], need: &Need) -> Vec<String> {
+    let isolates = |verdict: &&Verdict| !need.isolation || verdict.target == Target::Prefork.name();
+    let nearest = verdicts.iter().filter(isolates).min_by_key(|verdict| (verdict.against.len(), verdict.ram_bytes));
     let nearest = nearest.map(|nearest| format!("The closest is {}; below is what speaks against it.", nearest.target));
     ["None of the models fits.".to_owned()].into_iter().chain(nearest).collect()
 }
