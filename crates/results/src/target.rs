@@ -59,12 +59,12 @@ impl Target {
     /// and of a connection more, at most (the upper end of the 95 % interval). `None` if it is not in that sweep.
     pub fn recorded_ram_bytes(self) -> Option<(u64, u64)> {
         match self {
-            Target::Prefork => Some((6_387_118, 132_645)),
-            Target::Threads => Some((1_331_558, 36_494)),
-            Target::Threadpool => Some((10_758_128, 4_321)),
-            Target::Async => Some((1_310_701, 15_694)),
-            Target::AsyncCodec => Some((1_740_050, 5_944)),
-            Target::AsyncUring => Some((2_542_570, 4_425)),
+            Target::Prefork => Some((1_746_059, 97_482)),
+            Target::Threads => Some((1_334_634, 36_618)),
+            Target::Threadpool => Some((9_836_226, 4_732)),
+            Target::Async => Some((1_351_121, 15_415)),
+            Target::AsyncCodec => Some((1_790_592, 5_451)),
+            Target::AsyncUring => Some((3_128_750, 4_526)),
         }
     }
 }

@@ -209,7 +209,8 @@ impl Choice {
                 (None, Some(peer)) => choice.add(peer.clone())?,
                 (None, None) if name.ends_with(".toml") => choice.add(read(&PathBuf::from(name))?)?,
                 (None, None) => {
-                    let text = format!("there is no peer {name}: --list shows those there are, and a file ends in .toml");
+                    let text =
+                        format!("there is no peer {name}: --list shows those there are, and a file ends in .toml");
                     bail!(WrongArguments(text))
                 }
             }

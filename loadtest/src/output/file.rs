@@ -156,7 +156,8 @@ mod tests {
         fs::create_dir(path("folder")).unwrap();
         symlink("a.json", path("link")).unwrap();
         let file = OutputFile::prepare("--json", &path("a.json")).unwrap();
-        for (name, is_same) in [("folder/../a.json", true), ("link", true), ("b.json", false), ("folder/a.json", false)] {
+        for (name, is_same) in [("folder/../a.json", true), ("link", true), ("b.json", false), ("folder/a.json", false)]
+        {
             assert_eq!(file.ensure_apart("--csv", &path(name)).is_err(), is_same, "{name}");
         }
         write(&path("link"), "through the link");

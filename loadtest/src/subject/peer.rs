@@ -109,8 +109,7 @@ pub(crate) fn read(path: &Path) -> Result<Peer> {
     let is_no_peer = || format!("{} is no peer: loadtest/peers has examples", path.display());
     let peer: Peer = toml::from_str(&text).with_context(is_no_peer)?;
     ensure!(!peer.name.trim().is_empty(), "{}: its name is empty", path.display());
-    let mut texts = peer.files.values().chain([&peer.run]);
-    let is_told = texts.any(|text| text.contains("{port}"));
+    let is_told = peer.files.values().chain([&peer.run]).any(|text| text.contains("{port}"));
     ensure!(is_told, "{}: neither `run` nor a file has {{port}}, which the server must listen on", path.display());
     Ok(peer)
 }

@@ -66,7 +66,8 @@ impl Progress {
 pub(super) fn read_judgement(flag: &str, path: &Path) -> Result<Judgement> {
     let name = format!("{flag} {}", path.display());
     let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
-    let judgement: Judgement = serde_json::from_str(&text).with_context(|| format!("{name} was not written by `loadtest claims --json`"))?;
+    let judgement: Judgement =
+        serde_json::from_str(&text).with_context(|| format!("{name} was not written by `loadtest claims --json`"))?;
     ensure!(judgement.schema == SCHEMA, "{name} has the layout {}, and not {SCHEMA}", judgement.schema);
     Ok(judgement)
 }
