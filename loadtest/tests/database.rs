@@ -227,6 +227,6 @@ fn a_database_that_is_not_there_fails_each_run_with_the_reason() {
 #[test]
 fn a_server_that_can_ask_no_database_is_refused() {
     let output = loadtest(&folder(), &["db", "--target", "async-uring"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(texts(&output).1.contains("async-uring cannot ask a database"), "{output:?}");
 }
