@@ -49,7 +49,7 @@ fn what_fits_is_status_0_and_nonsense_is_2() {
     assert_eq!((status, diagnosis["targets"].as_array().map(Vec::len)), (Some(0), Some(6)), "{text}");
     assert_eq!(doctor(&[], &["-c", "0"]).0, Some(2));
     let (status, _, text) = doctor(&[], &["-c", "1", "--from", "/nowhere"]);
-    assert!(status == Some(1) && text.contains("/nowhere"), "{text}");
+    assert!(status == Some(2) && text.contains("/nowhere"), "{text}");
 }
 
 /// Only where this user may make a group, as root.

@@ -8,6 +8,7 @@ use load::net::Sources;
 use load::{Place, ThisProcess};
 
 use crate::fleet::{Fleet, TokenArgs, Workers};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::host;
 use crate::machine::interrupt::Interrupt;
 use crate::machine::terminal::warn;
@@ -58,7 +59,7 @@ impl PlaceArgs {
             "--bind has addresses of this machine, and the workers are elsewhere: write it to each `loadtest worker`"
         );
         let sources = self.sources();
-        sources.check()?;
+        sources.check().map_err(|error| WrongArguments::from(&error))?;
         host::prepare_for(&Asked { client_processes, sources: sources.count(), ..asked })?.iter().for_each(warn);
         Ok(match &self.workers {
             None => Arc::new(ThisProcess),

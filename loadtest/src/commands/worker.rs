@@ -10,6 +10,7 @@ use load::net::Sources;
 
 use super::flags::time;
 use crate::fleet::{TokenArgs, worker};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::print;
 
@@ -66,7 +67,7 @@ fn patience(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(args: &WorkerArgs) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let sources = args.bind.clone().unwrap_or_default();
-    sources.check()?;
+    sources.check().map_err(|error| WrongArguments::from(&error))?;
     match (&args.join, args.listen) {
         (Some(address), _) => worker::join(address, args.patience, &args.token, &sources, &interrupt)?,
         (None, Some(address)) => {
