@@ -145,7 +145,7 @@ fn a_killed_loadtest_leaves_no_database() {
     let mut child =
         loadtest(&temporary, &["db", "--target", "async", "--pool", "2", "-c", "5", "-d", "1m"]).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-    stderr.find(|line| line.as_ref().unwrap().contains("1 runs: about")).expect("it says what it will do").unwrap();
+    stderr.find(|line| line.as_ref().unwrap().contains("1 run: about")).expect("it says what it will do").unwrap();
     wait_until("the database is there", || !is_empty(&temporary));
     child.kill().unwrap();
     child.wait().unwrap();
