@@ -19,6 +19,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::rows::Case;
+
 /// A server that says nothing for so long has nothing to say. Who answers does so within milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a server may take to start.
@@ -37,18 +39,16 @@ pub fn probe(address: SocketAddr, patience: Duration) -> io::Result<Vec<Finding>
         thread::sleep(Duration::from_millis(50));
     }
     let cases = rows::all();
-    let play = |first: usize| -> io::Result<Vec<(usize, Finding)>> {
-        let own = cases.iter().enumerate().skip(first).step_by(CLIENTS);
-        own.map(|(index, case)| Ok((index, Finding::of(case.clone(), address, patience)?))).collect()
+    let play = |own: &[Case]| -> io::Result<Vec<Finding>> {
+        own.iter().map(|case| Finding::of(case.clone(), address, patience)).collect()
     };
-    let mut findings = Vec::new();
+    let shares = cases.chunks(cases.len().div_ceil(CLIENTS));
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|first| scope.spawn(move || play(first))).collect();
+        let clients: Vec<_> = shares.map(|own| scope.spawn(move || play(own))).collect();
+        let mut findings = Vec::new();
         for client in clients {
             findings.extend(client.join().map_err(|_| io::Error::other("a client panicked"))??);
         }
-        io::Result::Ok(())
-    })?;
-    findings.sort_by_key(|(index, _)| *index);
-    Ok(findings.into_iter().map(|(_, finding)| finding).collect())
+        Ok(findings)
+    })
 }

@@ -73,7 +73,7 @@ pub(crate) fn conformance(installed: &Installed, interrupt: &Interrupt) -> Resul
         return Ok(None);
     }
     let port = free_port()?;
-    let url = Url::parse(&format!("http://127.0.0.1:{port}/")).map_err(|error| anyhow!(error))?;
+    let url = url_at(port, "/")?;
     let mut subject = open(installed, installed.command(port)?, &url, interrupt)?;
     // Nothing is lost with it.
     interrupt.guard_disposable(subject.pid().unwrap_or(0));
@@ -116,10 +116,13 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+fn url_at(port: u16, path: &str) -> Result<Url> {
+    Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(|error| anyhow!(error))
+}
+
 impl PeerSpec {
     fn url(&self, installed: &Installed, port: u16) -> Result<Url> {
-        let path = installed.path(self.wait_ms)?;
-        Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(|error| anyhow!(error))
+        url_at(port, &installed.path(self.wait_ms)?)
     }
 
     fn run_spec(&self, installed: &Installed, command: Vec<String>) -> RunSpec {

@@ -79,8 +79,8 @@ pub fn all_find_the_same(target: &Target) {
     let server = Server::start(target, &["--max-head", "400", "--max-body", "40"]);
     let seconds = env::var(SECONDS_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());
     let start = Instant::now();
-    let now_us = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
-    let first = if seconds.is_some() { now_us() } else { 0 };
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let first = if seconds.is_some() { now.as_micros() as u64 } else { 0 };
     for seed in first.. {
         let is_over = seconds.map_or(seed == INPUTS, |seconds| start.elapsed() > Duration::from_secs(seconds));
         if is_over {

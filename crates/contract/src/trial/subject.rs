@@ -101,14 +101,7 @@ impl Subject {
 
     /// How many descriptors more than `before` stay open, once the server has seen that its clients are gone.
     pub fn descriptors_above(&self, before: usize) -> usize {
-        let end = Instant::now() + Duration::from_secs(5);
-        loop {
-            let above = self.descriptors().saturating_sub(before);
-            if above == 0 || Instant::now() > end {
-                return above;
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+        remaining(Duration::from_secs(5), || self.descriptors().saturating_sub(before))
     }
 
     /// Whether it uses CPU though nobody asks for anything.
@@ -121,22 +114,12 @@ impl Subject {
 
     /// Dead children that it does not reap: thousands that end at once take it a while.
     pub fn zombies(&self) -> usize {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.dead_children() {
-                1.. if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
-                count => return count,
-            }
-        }
-    }
-
-    fn dead_children(&self) -> usize {
-        let children = crate::server::children_of(self.pid());
         let is_zombie = |pid: &i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
         };
-        children.iter().filter(|pid| is_zombie(pid)).count()
+        let children = || crate::server::children_of(self.pid());
+        remaining(PATIENCE, || children().iter().filter(|pid| is_zombie(pid)).count())
     }
 
     /// Asks the server to end, and says how many processes are there after that, which are killed.
@@ -169,4 +152,15 @@ fn guard(group: u32) -> io::Result<Child> {
 
 fn descriptors_of(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// What is left of these after a while, or as soon as none are.
+fn remaining(time: Duration, count: impl Fn() -> usize) -> usize {
+    let end = Instant::now() + time;
+    loop {
+        match count() {
+            1.. if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
+            count => return count,
+        }
+    }
 }
