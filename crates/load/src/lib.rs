@@ -34,3 +34,6 @@ pub use requests::{RequestSource, Requests};
 pub use series::Series;
 pub use spec::LoadSpec;
 pub use split::split;
+
+/// How far this crate was optimised, as cargo's profile says: the generator of a debug build measures itself.
+pub const OPT_LEVEL: &str = env!("OPT_LEVEL");

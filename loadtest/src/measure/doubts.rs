@@ -9,8 +9,6 @@ use results::{Warning, WarningKind};
 
 use crate::machine::usage;
 
-/// The optimisation level of this program: see `build.rs`.
-const OPT_LEVEL: &str = env!("OPT_LEVEL");
 /// How far off Little's law may be, because of the ends of the window and the time between an answer and the next
 /// request.
 const LITTLE_TOLERANCE: f64 = 0.1;
@@ -147,7 +145,7 @@ fn of_client(outcome: &Outcome, result: &RunResult) -> Vec<Warning> {
         let text = format!("no file descriptor was left to connect with, {descriptors} times: raise `ulimit -n`");
         warnings.push(Warning::new(WarningKind::ShortOfDescriptors, text));
     }
-    if OPT_LEVEL == "0" {
+    if load::OPT_LEVEL == "0" {
         let text =
             "this load generator is a debug build and measures itself: use the dev or release profile of its workspace";
         warnings.push(Warning::new(WarningKind::DebugBuild, text));

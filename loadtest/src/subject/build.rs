@@ -1,6 +1,6 @@
 //! Builds the project's servers, and what else is measured; or finds them beside loadtest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -58,13 +58,10 @@ pub(crate) fn build(targets: &[Target], interrupt: &Interrupt) -> Result<Option<
     if targets.is_empty() {
         return Ok(Some(Executables::new()));
     }
-    // Build all servers, so that each binary is the same no matter which others are measured.
-    let packages = if cargo_and_workspace().is_ok() { &Target::ALL } else { targets };
-    let mut packages: Vec<_> = packages.iter().map(|&target| package(target)).collect();
-    packages.dedup();
+    let packages: BTreeSet<_> = targets.iter().map(|&target| package(target)).collect();
     // Not always: the build takes longer, and what is measured would not be the usual server.
     let features = if needs_tls(std::env::args_os().chain(std::env::var_os("C10K_DB"))) { &["tls"][..] } else { &[] };
-    let Some(built) = build_packages(&packages, features, interrupt)? else { return Ok(None) };
+    let Some(built) = build_packages(&Vec::from_iter(packages), features, interrupt)? else { return Ok(None) };
     let executable = |&target: &Target| Ok((target, named(&built, package(target))?));
     targets.iter().map(executable).collect::<Result<_>>().map(Some)
 }

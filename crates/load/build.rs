@@ -1,4 +1,4 @@
-//! Passes on the optimisation level, so that the program can warn if it is a debug build.
+//! Passes on the optimisation level, so that a debug build can be told from one that measures.
 
 fn main() {
     let level = std::env::var("OPT_LEVEL").unwrap_or_default();
