@@ -285,8 +285,10 @@ fn who_knows_another_token_is_refused_on_both_sides() {
     assert!(text(&output.stderr).contains("the tokens differ"), "{}", text(&output.stderr));
     let output = run(&["--null", "-d", "1s", "--workers", &worker.address], None);
     assert!(text(&output.stderr).contains("no token: both sides need the same"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
     let output = run(&["--null", "-d", "1s", "--workers", &worker.address], Some("short"));
     assert!(text(&output.stderr).contains("the token has 5 characters"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
     // And the worker is there for those who know it.
     let output = run(&["--null", "-d", "1s", "-c", "4", "--workers", &worker.address], Some(TOKEN));
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -353,7 +355,11 @@ fn garbage_on_the_port_disturbs_nobody() {
 fn what_cannot_be_shared_is_refused() {
     let output = run(&["--null", "-c", "2", "-d", "1s", "--workers", "3"], None);
     assert!(text(&output.stderr).contains("3 workers need as many connections"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
     let output = run(&["-s", "a.lua", "--workers", "2", "http://127.0.0.1:1/"], None);
+    assert_eq!(output.status.code(), Some(2));
+    let output = run(&["worker"], None);
+    assert!(text(&output.stderr).contains("<--join <HOST:PORT>|--listen <ADDR>>"), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(2));
     let output = run(&["--null", "--workers", "127.0.0.1:1"], Some(TOKEN));
     assert!(text(&output.stderr).contains("worker 127.0.0.1:1 cannot be reached"), "{}", text(&output.stderr));

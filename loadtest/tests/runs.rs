@@ -301,9 +301,19 @@ fn a_server_that_does_not_start_says_why() {
 
 #[test]
 fn wrong_arguments_are_refused() {
-    for arguments in
-        [&["--target", "forks"][..], &[], &["--target", "all", "-d", "0s"], &["--target", "all", "--db-wait", "soon"]]
-    {
+    for arguments in [
+        &["--target", "forks"][..],
+        &[],
+        &["--target", "all", "-d", "0s"],
+        &["--target", "all", "--db-wait", "soon"],
+        &["--target", "async", "--cpus", "0:900"],
+        &["--target", "async", "--cpus", "0:90000"],
+        &["--target", "async", "--slo", "p99 < 1ms", "--db-wait", "1s"],
+        &["--target", "async", "--slo", "p99 < 1s", "--db-wait", "1ms", "--chart", "rates.svg"],
+        &["http://127.0.0.1:1/", "--cpus", "0:900"],
+        &["http://127.0.0.1:1/", "--pid", "0"],
+        &["http://127.0.0.1:1/", "--workers", "127.0.0.1:1", "--bind", "127.0.0.1"],
+    ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
     let output = run(&["--target", "async", "-c", "10000000"]);

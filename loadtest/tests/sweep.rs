@@ -97,7 +97,7 @@ fn a_sweep_measures_every_cell_once_and_a_plan_reads_it() {
     assert!(stderr(&output).contains("0 cells to measure, 4 others are in the file"), "{}", stderr(&output));
     assert_eq!(results(json), measured);
     let output = sweep(&["-c", "50,200", "--rounds", "2", "--resume", json]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     for expected in ["connections: [50, 100] there, [50, 200] now", "rounds: 1 there, 2 now"] {
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }

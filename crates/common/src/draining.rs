@@ -41,6 +41,7 @@ impl Interrupts {
 /// A drain that has begun.
 #[derive(Clone, Copy, Debug)]
 pub struct Draining {
+    half_time: Instant,
     deadline: Instant,
 }
 
@@ -49,7 +50,13 @@ impl Draining {
     pub fn begin(config: &Config, counters: &Counters) -> Self {
         log::info!("draining: {} connections are open", counters.open.load(Relaxed));
         counters.is_draining.store(true, Relaxed);
-        Self { deadline: Instant::now() + config.drain_timeout }
+        let now = Instant::now();
+        Self { half_time: now + config.drain_timeout / 2, deadline: now + config.drain_timeout }
+    }
+
+    /// Whether half of the time is over: what is begun from now on might not end in time.
+    pub fn is_half_over(&self) -> bool {
+        Instant::now() >= self.half_time
     }
 
     /// How long the requests in flight may still take; nothing once that is over.

@@ -1,6 +1,5 @@
 //! A comparison of servers as text and as Markdown.
 
-use comfy_table::ColumnConstraint;
 use quantity::format::{self, UNKNOWN};
 use results::peers::{Group, PeerComparison, PeerSummary};
 use results::run::Tally;
@@ -8,7 +7,7 @@ use results::statistics::Estimate;
 
 use crate::markdown;
 use crate::sweep::{range, spread_text};
-use crate::table::{Cells, TextTable, table};
+use crate::table::{Cells, table};
 
 /// The columns of what RFC 9110 and 9112 require and recommend.
 const MUST: &str = "MUST kept";
@@ -27,7 +26,7 @@ what RFC 9110 and 9112 require and recommend.
 
 /// As text for the terminal.
 pub fn text(comparison: &PeerComparison) -> String {
-    let tables = |group| format!("{}\n{}\n", heading(group), unbroken(table(&cells(group, false))));
+    let tables = |group| format!("{}\n{}\n", heading(group), table(&cells(group, false)));
     let groups: String = comparison.groups.iter().map(tables).collect();
     format!("{groups}\n{}\n{}", table(&identities(comparison)), notes(comparison))
 }
@@ -47,14 +46,6 @@ fn notes(comparison: &PeerComparison) -> String {
         runs => format!("Runs with warnings: {runs}; `loadtest report FILE --report page.html` shows them.\n"),
     };
     format!("{NOTES}{conformance}{warned}")
-}
-
-/// The table with its names in one piece.
-fn unbroken(mut table: TextTable) -> TextTable {
-    if let Some(names) = table.column_mut(0) {
-        names.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    table
 }
 
 fn heading(group: &Group) -> String {

@@ -1,7 +1,10 @@
 //! The table of all runs: its rows, and its look on a terminal.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{
+    Cell, CellAlignment, Column, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
+};
+use console::measure_text_width;
 use quantity::format::{UNKNOWN, bytes, count, significant};
 use results::RunResult;
 use results::figure::{Figure, FigureValues};
@@ -42,7 +45,39 @@ pub(crate) fn table(cells: &Cells) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    keep_words_whole(&mut table);
     table
+}
+
+/// Lets no label, and no word, continue on the next line if there is room for the longest of each column: a number in two
+/// halves is two numbers. What is left of the width goes to the narrowest columns that need more.
+fn keep_words_whole(table: &mut Table) {
+    let (words, lines): (Vec<_>, Vec<_>) = table.column_iter().map(|column| word_and_line(table, column)).unzip();
+    let with_labels: Vec<_> = lines.iter().take(1).chain(words.iter().skip(1)).copied().collect();
+    // Between two columns is a space.
+    let room = (WIDTH + 1).saturating_sub(words.len() as u16);
+    let fits = |widths: &Vec<u16>| widths.iter().sum::<u16>() <= room;
+    let Some(mut widths) = [with_labels, words].into_iter().find(fits).filter(|_| !fits(&lines)) else { return };
+    while widths.iter().sum::<u16>() < room {
+        let short = widths.iter_mut().zip(&lines).filter(|(width, line)| **width < **line);
+        let Some((narrowest, _)) = short.min_by_key(|(width, _)| **width) else { break };
+        *narrowest += 1;
+    }
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+    }
+}
+
+/// How wide a column is with its longest word, and with its longest line.
+fn word_and_line(table: &Table, column: &Column) -> (u16, u16) {
+    let cells: Vec<_> = table.column_cells_with_header_iter(column.index).flatten().map(Cell::content).collect();
+    let words = cells.iter().flat_map(|cell| cell.split_whitespace());
+    let lines = cells.iter().flat_map(|cell| cell.lines());
+    (width_of_longest(words), width_of_longest(lines))
+}
+
+fn width_of_longest<'a>(texts: impl Iterator<Item = &'a str>) -> u16 {
+    texts.map(measure_text_width).max().unwrap_or(0) as u16 + PADDING
 }
 
 /// A table of this header and these rows.
@@ -61,6 +96,8 @@ pub(crate) fn rows() -> impl Iterator<Item = (&'static str, Figure)> {
 
 /// The columns that every terminal has.
 const WIDTH: u16 = 80;
+/// The spaces beside the content of a column.
+const PADDING: u16 = 2;
 /// As many runs as fit beside the labels.
 pub(crate) const RUNS_IN_TABLE: usize = 5;
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
@@ -160,6 +197,24 @@ mod tests {
         for line in table(&cells(&wide)).lines() {
             assert!(console::measure_text_width(&line) <= 80, "{line}");
         }
+    }
+
+    #[test]
+    fn words_stay_whole_where_there_is_room_for_them() {
+        let row = |cells: [&str; 5]| cells.map(String::from).to_vec();
+        let sentence = "what an unexpected sentence says of a server, and then of another one";
+        let cells = vec![
+            row(["server", "RAM at 10,000", "CPU of each request", "requests/s", "says"]),
+            row(["java-virtual-threads", "1,030.25 MB", "12.6 µs (11.2..12.8)", "69,800..80,000", sentence]),
+        ];
+        let text = table(&cells).to_string();
+        for word in cells.iter().flatten().flat_map(|cell| cell.split_whitespace()) {
+            assert!(text.contains(word), "{word}:\n{text}");
+        }
+        assert!(text.lines().all(|line| measure_text_width(line) <= 80), "{text}");
+        // Whoever has little to say leaves the room to the others.
+        let cells = vec![row(["a", "b", "c", "d", "says"]), row(["1", "2", "3", "4", sentence])];
+        assert_eq!(table(&cells).lines().count(), 6, "{}", table(&cells));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::claim;
+use crate::figure::{Figure, FigureValues};
 use crate::printable::printable;
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
 use crate::slo::{self, Searches};
@@ -87,7 +88,9 @@ fn parse(mut json: Value) -> Result<RunResult> {
         Some(schema) if READABLE_SCHEMAS.contains(&schema) => {
             // Whatever is written from here on has the current layout.
             json["schema"] = SCHEMA.into();
-            serde_json::from_value(json).context("the result is incomplete")
+            let result = serde_json::from_value(json).context("the result is incomplete")?;
+            ensure_possible(&result)?;
+            Ok(result)
         }
         Some(other) if other.starts_with("c10k-loadtest/") => {
             let readable = READABLE_SCHEMAS.join(" and ");
@@ -96,6 +99,20 @@ fn parse(mut json: Value) -> Result<RunResult> {
         Some(claim::SCHEMA) => bail!("it is of `loadtest claims`: `loadtest claims --from FILE` prints it"),
         _ => bail!("not a result of loadtest ({SCHEMA}): name a file written by --json"),
     }
+}
+
+/// Fails with a figure that nobody can have measured: none is below zero.
+fn ensure_possible(result: &RunResult) -> Result<()> {
+    let figures = FigureValues::new(result);
+    for figure in Figure::all() {
+        let value = figures.get(figure).map_or(0.0, |figure| figure.value);
+        ensure!(
+            value >= 0.0,
+            "{} is {value}, which no run can have measured: the file was edited or damaged",
+            figure.0
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -136,6 +153,17 @@ mod tests {
         assert_eq!(serde_json::to_value(source.results).unwrap(), serde_json::to_value(runs).unwrap());
         let error = read_text("{\"schema\": \"c10k-sweep/1\"}").unwrap_err().to_string();
         assert!(error.contains("a sweep or a search without runs"), "{error}");
+    }
+
+    #[test]
+    fn what_nobody_can_have_measured_is_no_result() {
+        for (name, part, value) in [("rps", "", -5.0), ("latency_us", "mean", -1e300), ("server", "cpu_s", -0.001)] {
+            let mut runs: Value = serde_json::from_str(RUNS).unwrap();
+            let figure = if part.is_empty() { &mut runs[1][name] } else { &mut runs[1][name][part] };
+            *figure = value.into();
+            let error = format!("{:#}", read_text(&runs.to_string()).unwrap_err());
+            assert!(error.contains(name) && error.contains("which no run can have measured"), "{error}");
+        }
     }
 
     #[test]

@@ -219,9 +219,11 @@ fn drain(mut server: Server, listener: TcpListener, events: &mut Events) {
     let draining = Draining::begin(&server.shared.config, &server.shared.counters);
     server.end_silent_connections();
     while backlog.is_some() || !server.connections.is_empty() || !server.refused.is_empty() {
-        if draining.remaining().is_none() {
-            // Who still waits for a worker is at least told so.
+        // Who still waits for a worker is told so, and whoever has one gets its answer.
+        if draining.is_half_over() {
             server.turn_away_queued(|_| true);
+        }
+        if draining.remaining().is_none() {
             return draining.log_cut_off(server.connections.len());
         }
         server.turn(events);

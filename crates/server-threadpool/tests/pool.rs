@@ -61,6 +61,23 @@ fn half_closed_while_queued_is_a_503() {
     assert_eq!(occupying.read_response().status, 200);
 }
 
+/// Row 65: what a worker began late would be cut off.
+#[test]
+fn a_drain_leaves_time_for_what_was_begun() {
+    let mut server = Server::start(&TARGET, &["--drain-timeout", "8s"]);
+    let mut clients = vec![occupy(&server, "3s")];
+    for queued in 1..=5 {
+        let mut client = server.connect();
+        client.send(b"GET /?wait=3s HTTP/1.1\r\nHost: a\r\n\r\n");
+        server.wait_for_metric("c10k_requests_queued", queued);
+        clients.push(client);
+    }
+    server.signal(Signal::SIGTERM);
+    let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read_response().status).collect();
+    assert_eq!((statuses[0], statuses[5]), (200, 503), "{statuses:?}");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 /// When the time for the drain is over, who has waited for a worker in vain is told so.
 #[test]
 fn a_drain_tells_those_that_no_worker_got_to() {

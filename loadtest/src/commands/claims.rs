@@ -186,7 +186,8 @@ fn measure(
     };
     let total = experiments.iter().map(|experiment| estimate(experiment)).sum();
     if !experiments.is_empty() {
-        say(format_args!("{} experiments: about {}", experiments.len(), format::rough_duration(total)));
+        let noun = if experiments.len() == 1 { "experiment" } else { "experiments" };
+        say(format_args!("{} {noun}: about {}", experiments.len(), format::rough_duration(total)));
     }
     let (mut steps, mut failed) = (Steps::new(experiments.len(), total), 0);
     for experiment in experiments {

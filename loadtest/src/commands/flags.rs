@@ -48,7 +48,8 @@ pub(crate) struct Flags {
     exec: Option<String>,
 
     /// Meter the RAM and CPU time of this process and its descendants: the server behind the URL
-    #[arg(long, value_name = "PID", requires = "url", conflicts_with_all = ["exec", "target"])]
+    #[arg(long, value_name = "PID", requires = "url", conflicts_with_all = ["exec", "target"],
+        value_parser = clap::value_parser!(i32).range(1..))]
     pid: Option<i32>,
 
     /// Read the RAM of the server behind the URL from its admin port (its --admin), if it is one of this project's. It is that

@@ -9,6 +9,7 @@ use results::{RunResult, Target};
 use super::place::PlaceArgs;
 use super::slo::{self, SloArgs};
 use super::target_choice::{self, TargetChoice};
+use crate::machine::cpus::Split;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{columns, print, warn};
 use crate::machine::walls::Asked;
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &MeasureOptions) -> Result<ExitCode> {
 /// # Errors
 /// This machine's limits are too low, a server cannot be built, or a file cannot be written.
 pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result<Vec<RunResult>> {
-    options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    options.spec.cpus.as_ref().map_or(Ok(()), Split::pin_client)?;
     let outputs = Outputs::prepare(&options.outputs, options.is_series())?;
     let mut sinks = options.events.sinks(&outputs)?;
     let place = options.place.open(options.asked(), interrupt)?;
@@ -123,7 +124,7 @@ pub(crate) fn measure(options: &MeasureOptions, interrupt: &Interrupt) -> Result
 /// Finds the highest rate of every requested target, and returns the exit status.
 fn search(options: &MeasureOptions, interrupt: &Interrupt) -> Result<ExitCode> {
     options.slo.ensure_possible(options.spec.fixed_wait().unwrap_or_default())?;
-    options.spec.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    options.spec.cpus.as_ref().map_or(Ok(()), Split::pin_client)?;
     let mut bench = slo::Bench::new(&options.slo, options.spec.duration, &options.outputs, interrupt)?;
     let mut sinks = options.events.sinks(bench.outputs())?;
     let place = options.place.open(options.asked(), interrupt)?;

@@ -14,6 +14,9 @@ use crate::machine::interrupt::Interrupt;
 use crate::machine::terminal::warn;
 use crate::machine::walls::Asked;
 
+const BIND_ELSEWHERE: &str =
+    "--bind has addresses of this machine, and the workers are elsewhere: write it to each `loadtest worker`";
+
 /// The flags for users in other processes.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PlaceArgs {
@@ -54,10 +57,7 @@ impl PlaceArgs {
             // They see to their own limits.
             Some(Workers::At(_) | Workers::Joining(..)) => 0,
         };
-        ensure!(
-            client_processes > 0 || self.bind.is_none(),
-            "--bind has addresses of this machine, and the workers are elsewhere: write it to each `loadtest worker`"
-        );
+        ensure!(client_processes > 0 || self.bind.is_none(), WrongArguments(BIND_ELSEWHERE.to_owned()));
         let sources = self.sources();
         sources.check().map_err(|error| WrongArguments::from(&error))?;
         host::prepare_for(&Asked { client_processes, sources: sources.count(), ..asked })?.iter().for_each(warn);

@@ -11,6 +11,7 @@ use results::objective::Objective;
 use results::slo::{self, Searches, Step};
 use results::{Cause, RunResult};
 
+use crate::machine::command_line::WrongArguments;
 use crate::machine::interrupt::{EXIT_STATUS, Interrupt};
 use crate::machine::terminal::{print, say};
 use crate::output::files::{self, OutputArgs, Outputs};
@@ -50,12 +51,14 @@ impl SloArgs {
     pub(crate) fn ensure_possible(&self, wait: Duration) -> Result<()> {
         for objective in &self.objectives {
             let is_possible = objective.latency_limit_us().is_none_or(|limit_us| limit_us > wait.as_secs_f64() * 1e6);
-            ensure!(
-                is_possible,
-                "--slo '{objective}' cannot be kept at any rate, because every answer waits {} for the database: name a \
-                 shorter --db-wait, or a limit on what is above it (above.p99)",
-                format::duration(wait)
-            );
+            let text = || {
+                format!(
+                    "--slo '{objective}' cannot be kept at any rate, because every answer waits {} for the database: name a \
+                     shorter --db-wait, or a limit on what is above it (above.p99)",
+                    format::duration(wait)
+                )
+            };
+            ensure!(is_possible, WrongArguments(text()));
         }
         Ok(())
     }
@@ -81,10 +84,8 @@ impl<'a> Bench<'a> {
         outputs: &OutputArgs,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
-        ensure!(
-            !outputs.has_charts(),
-            "--slo draws no charts: take --markdown, --csv or --json instead of --report and --chart"
-        );
+        let text = "--slo draws no charts: take --markdown, --csv or --json instead of --report and --chart";
+        ensure!(!outputs.has_charts(), WrongArguments(text.to_owned()));
         let outputs = Outputs::prepare(outputs, true)?;
         Ok(Self { objectives: &slo.objectives, duration, outputs, interrupt, results: Vec::new() })
     }

@@ -79,7 +79,7 @@ pub(crate) struct UrlOptions {
 /// Loads the URL and prints wrk's output, and on stderr what wrk does not report.
 pub(crate) fn run(options: &UrlOptions) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
-    options.cpus.as_ref().map_or(Ok(()), |cpus| cpus.client.pin())?;
+    options.cpus.as_ref().map_or(Ok(()), Split::pin_client)?;
     let place = options.place.open(Asked::new(options.connections, &[]), &interrupt)?;
     if options.slo.is_given() {
         return search(options, &*place, &interrupt);

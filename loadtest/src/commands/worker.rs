@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use load::net::Sources;
 
 use super::flags::time;
@@ -36,10 +36,14 @@ What is sent is not encrypted: use a network of your own, or a tunnel.";
 /// Both sides prove that they know the same token, which is in C10K_TOKEN or in a file, and is never sent. With
 /// `--workers N`, loadtest starts its workers itself.
 #[derive(Args, Debug)]
-#[command(after_long_help = EXAMPLES, after_help = "--help shows examples.")]
+#[command(
+    after_long_help = EXAMPLES,
+    after_help = "--help shows examples.",
+    group = ArgGroup::new("coordinator").required(true).args(["join", "listen"])
+)]
 pub(crate) struct WorkerArgs {
     /// Work for the coordinator that waits here, and end with it
-    #[arg(long, value_name = "HOST:PORT", required_unless_present = "listen", conflicts_with = "listen")]
+    #[arg(long, value_name = "HOST:PORT")]
     join: Option<String>,
 
     /// Work for one coordinator after the other that connects here, until stopped

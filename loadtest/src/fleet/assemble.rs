@@ -17,6 +17,7 @@ use super::generator::FleetGenerator;
 use super::handshake::Side;
 use super::link::Link;
 use super::token::{self, Token, TokenArgs};
+use crate::machine::command_line::WrongArguments;
 use crate::machine::descent;
 use crate::machine::interrupt::Interrupt;
 use crate::machine::terminal::say;
@@ -127,7 +128,8 @@ impl Fleet {
 
 impl Place for Fleet {
     fn generator(&self, users: usize, specs: &dyn Fn(usize) -> Result<Vec<LoadSpec>>) -> Result<Box<dyn Generator>> {
-        ensure!(users >= self.links.len(), "{} workers need as many connections: -c {users} is less", self.links.len());
+        let text = || format!("{} workers need as many connections: -c {users} is less", self.links.len());
+        ensure!(users >= self.links.len(), WrongArguments(text()));
         let mut shares = Vec::new();
         for (link, users) in self.links.iter().zip(split(users, self.links.len())) {
             let specs: Vec<PortableSpec> =

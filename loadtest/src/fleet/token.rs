@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use crate::machine::command_line::WrongArguments;
 use crate::machine::random;
 
 /// The environment variable that holds the token.
@@ -50,14 +51,15 @@ impl TokenArgs {
             }
             None => match env::var(VARIABLE) {
                 Ok(text) => text,
-                Err(_) => bail!(
+                Err(_) => bail!(WrongArguments(format!(
                     "no token: both sides need the same, in {VARIABLE} or --token-file; make one with \
                      `head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'`"
-                ),
+                ))),
             },
         };
         let token = text.trim().as_bytes().to_vec();
-        ensure!(token.len() >= MIN_BYTES, "the token has {} characters, and needs {MIN_BYTES} or more", token.len());
+        let text = || format!("the token has {} characters, and needs {MIN_BYTES} or more", token.len());
+        ensure!(token.len() >= MIN_BYTES, WrongArguments(text()));
         Ok(Token(token))
     }
 }

@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::command_line::WrongArguments;
+
 /// A list of CPUs, as for `taskset`: `0`, `0,2`, `0-3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus(BTreeSet<usize>);
@@ -18,6 +20,16 @@ pub(crate) struct Split {
     pub(crate) server: Cpus,
     /// The load generator's.
     pub(crate) client: Cpus,
+}
+
+impl Split {
+    /// Pins this process to the load generator's.
+    ///
+    /// # Errors
+    /// One of them does not exist, or is not available to this process.
+    pub(crate) fn pin_client(&self) -> Result<(), WrongArguments> {
+        self.client.pin().map_err(|error| WrongArguments::from(&error))
+    }
 }
 
 impl Cpus {

@@ -88,8 +88,7 @@ pub(crate) struct RunSpec {
 impl RunSpec {
     /// How long an answer takes at least, if that is not random.
     fn answer_time(&self) -> Option<Duration> {
-        let hold = self.database.as_ref().map_or(Duration::ZERO, |database| database.hold);
-        self.wait.duration().map(|wait| wait + hold)
+        self.wait.duration().map(|wait| AskedDatabase::answer_time(self.database.as_ref(), wait))
     }
 }
 

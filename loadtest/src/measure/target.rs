@@ -128,8 +128,7 @@ impl TargetSpec {
 
     /// How long an answer takes at least, if that is not random.
     fn answer_time(&self) -> Option<Duration> {
-        let hold = self.database.as_ref().map_or(Duration::ZERO, |database| database.hold);
-        self.fixed_wait().map(|wait| wait + hold)
+        self.fixed_wait().map(|wait| AskedDatabase::answer_time(self.database.as_ref(), wait))
     }
 
     /// Starts or finds the server, and prepares a load for it.

@@ -35,6 +35,11 @@ pub(crate) struct AskedDatabase {
 }
 
 impl AskedDatabase {
+    /// How long an answer takes at least: `wait`, and for as long as the request keeps its connection to `database`.
+    pub(crate) fn answer_time(database: Option<&Self>, wait: Duration) -> Duration {
+        wait + database.map_or(Duration::ZERO, |database| database.hold)
+    }
+
     /// What a result says of it before anything is measured.
     pub(crate) fn unmeasured(&self) -> Database {
         Database {

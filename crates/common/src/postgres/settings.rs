@@ -10,7 +10,7 @@ use super::target::{Target, Url};
 /// The connections of a pool if nobody says how many.
 pub const DEFAULT_POOL: usize = 10;
 
-/// The flags of a real database; without `--db` the others do nothing.
+/// The flags of a real database. Without `--db` the others would do nothing, and so are refused.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseFlags {
     /// Ask this PostgreSQL instead of simulating a database: postgres://USER:PASSWORD@HOST:PORT/NAME, with ?host=/FOLDER for a
@@ -20,24 +20,24 @@ pub struct DatabaseFlags {
     pub db: Option<Url>,
 
     /// The most connections to it [default: 10; prefork: one for each child, kept]
-    #[arg(long, value_name = "N", value_parser = quantity::positive_count, env = "C10K_DB_POOL")]
+    #[arg(long, value_name = "N", value_parser = quantity::positive_count, requires = "db", env = "C10K_DB_POOL")]
     pub db_pool: Option<usize>,
 
     /// How many requests may wait for a connection to it; the next one is answered with 503
-    #[arg(long, value_name = "N", default_value = "12000", value_parser = quantity::positive_count, env = "C10K_DB_QUEUE")]
+    #[arg(long, value_name = "N", default_value = "12000", value_parser = quantity::positive_count, requires = "db", env = "C10K_DB_QUEUE")]
     pub db_queue: usize,
 
     /// How long a request waits for a connection to it, before it is answered with 503
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = quantity::timeout, env = "C10K_DB_POOL_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = quantity::timeout, requires = "db", env = "C10K_DB_POOL_TIMEOUT")]
     pub db_pool_timeout: Duration,
 
     /// How long it may take to let a connection in, and to answer; then the connection is closed, and 503 answered
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::timeout, env = "C10K_DB_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::timeout, requires = "db", env = "C10K_DB_TIMEOUT")]
     pub db_timeout: Duration,
 
     /// How long a request keeps its connection to it after the answer, as a handler does that renders or calls another
     /// service before it gives the connection back
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = quantity::duration, env = "C10K_DB_HOLD")]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = quantity::duration, requires = "db", env = "C10K_DB_HOLD")]
     pub db_hold: Duration,
 }
 

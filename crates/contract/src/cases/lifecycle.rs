@@ -132,6 +132,17 @@ pub fn bad_flags(target: &Target) {
         assert_eq!(exit.code(), Some(2), "{flags:?}: {exit:?}");
         assert!(exit.stderr.contains(flags[0]), "it does not say what is wrong: {exit:?}");
     }
+    for flags in [
+        ["--db-pool", "10"],
+        ["--db-queue", "10"],
+        ["--db-pool-timeout", "1s"],
+        ["--db-timeout", "1s"],
+        ["--db-hold", "1s"],
+    ] {
+        let exit = run(target, &flags);
+        assert_eq!(exit.code(), Some(2), "{flags:?}: {exit:?}");
+        assert!(exit.stderr.contains("--db <URL>"), "it does not say what is missing: {exit:?}");
+    }
 }
 
 pub fn flags_have_units(target: &Target) {

@@ -10,6 +10,7 @@ use results::file;
 use results::run::{Host, SweepPlan};
 
 use super::outcome::is_finished;
+use crate::machine::command_line::WrongArguments;
 use crate::machine::hash;
 use crate::subject::build::Executables;
 
@@ -32,12 +33,14 @@ pub(super) fn read(
     for result in &results {
         let Some(recorded) = &result.sweep else { bail!("--resume {name} has runs that do not belong to a sweep") };
         let differences = differences(recorded, &result.host, &plan, host);
-        ensure!(
-            differences.is_empty(),
-            "--resume {name} is from another sweep, and their figures would be mixed:\n  {}\n\
-             Leave out the flags that differ (--resume takes them from the file), or start a new sweep with --json",
-            differences.join("\n  ")
-        );
+        let text = || {
+            format!(
+                "--resume {name} is from another sweep, and their figures would be mixed:\n  {}\n\
+                 Leave out the flags that differ (--resume takes them from the file), or start a new sweep with --json",
+                differences.join("\n  ")
+            )
+        };
+        ensure!(differences.is_empty(), WrongArguments(text()));
     }
     results.retain(|result| is_finished(result, &plan));
     Ok((plan, results))
