@@ -31,6 +31,7 @@ pub(crate) fn sha256(text: &str) -> String {
     hexadecimal(&Sha256::digest(text))
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Each byte as two digits.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
