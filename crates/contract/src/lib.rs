@@ -28,13 +28,15 @@ pub struct Target {
     pub program: &'static str,
     /// The flags that select what is tested, before those of each case.
     pub flags: &'static [&'static str],
+    /// Those of the cases with a real database.
+    pub database_flags: &'static [&'static str],
 }
 
 /// Makes a `#[test]` of every case, against the given binary and flags.
 #[macro_export]
 macro_rules! tests {
     ($program:expr, $flags:expr) => {
-        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags };
+        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags, database_flags: &[] };
 
         $crate::tests!(@routes row head_is_get_without_body echo health cpu options not_found not_allowed
             unknown_method wait_is_chosen_by_client a_query_costs_cpu_time chaos_is_forbidden panic_hurts_nobody_else answers_are_dated);
@@ -85,7 +87,7 @@ macro_rules! tests {
 #[macro_export]
 macro_rules! database_tests {
     ($program:expr, $flags:expr) => {
-        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags };
+        const TARGET: $crate::Target = $crate::Target { program: $program, flags: $flags, database_flags: &[] };
 
         $crate::database_tests!(the_bytes_are_those_of_the_simulated_one answers_are_the_askers_own behind_pgbouncer
             a_pool_of_one_serves_one_after_the_other who_waits_too_long_for_a_connection_is_told_so
@@ -98,6 +100,19 @@ macro_rules! database_tests {
         $crate::database_tests!(the_connection_is_encrypted);
         #[cfg(not(feature = "tls"))]
         $crate::database_tests!(a_build_without_tls_refuses_it);
+    };
+    // Of a server that has several queries on the way at once on a connection: without the cases of a connection of one's own.
+    ($program:expr, $flags:expr, $database_flags:expr) => {
+        const TARGET: $crate::Target =
+            $crate::Target { program: $program, flags: $flags, database_flags: $database_flags };
+
+        $crate::database_tests!(the_bytes_are_those_of_the_simulated_one answers_are_the_askers_own behind_pgbouncer
+            killed_and_started_again restarted_under_load frozen_and_thawed the_cable_is_cut_and_mended
+            a_query_takes_too_long queries_share_a_connection who_leaves_takes_no_answer_along a_failure_is_everybodys
+            what_is_on_its_way_is_answered_at_the_end what_is_wrong_shows_at_the_start);
+
+        #[cfg(feature = "tls")]
+        $crate::database_tests!(the_connection_is_encrypted);
     };
     ($($case:ident)*) => {
         $(

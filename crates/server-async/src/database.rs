@@ -1,9 +1,11 @@
-//! Connections to a real database that tasks share: each awaits one, and then its answer.
+//! Connections to a real database that tasks share: each awaits one, and then its answer. Those that carry several queries
+//! at once are in [`pipeline`](crate::pipeline).
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::pipeline::{Pipelines, Place};
 use anyhow::Result;
 use bytes::BytesMut;
 use common::postgres::connection::{Connection, Step};
@@ -31,33 +33,49 @@ pub(crate) struct Pool {
     /// A permit for each task that may wait for one.
     places: Semaphore,
     slots: Slots<Session>,
+    /// In place of the slots, if a connection carries several queries at once.
+    pipelines: Option<Pipelines>,
 }
 
 impl Pool {
-    /// The pool of the database that the flags name; `None` if they name none. Asks it once, so that what is wrong shows now.
-    pub(crate) fn open(flags: &DatabaseFlags) -> Result<Option<Self>> {
+    /// The pool of the database that the flags name, with as many queries at once on each connection; `None` if they name
+    /// none. Asks it once, so that what is wrong shows now.
+    pub(crate) fn open(flags: &DatabaseFlags, depth: usize) -> Result<Option<Self>> {
         let Some(settings) = flags.settings().map_err(anyhow::Error::msg)? else { return Ok(None) };
         check(&settings)?;
+        let pool = settings.pool.unwrap_or(DEFAULT_POOL);
         let permits = |count: usize| Semaphore::new(count.min(Semaphore::MAX_PERMITS));
         Ok(Some(Self {
-            turns: permits(settings.pool.unwrap_or(DEFAULT_POOL)),
+            turns: permits(pool.saturating_mul(depth)),
             places: permits(settings.max_waiting),
-            settings,
             slots: Slots::default(),
+            pipelines: (depth > 1).then(|| Pipelines::new(settings.clone(), pool, depth)),
+            settings,
         }))
     }
 
     /// Asks, and awaits: first a connection, then the answer, then for as long as a handler keeps the connection. An error
     /// is counted and logged already.
-    pub(crate) async fn query(&self, question: &Question<'_>, counters: &DatabaseCounters) -> Result<Answer, Error> {
+    pub(crate) async fn query(
+        &'static self,
+        question: &Question<'_>,
+        counters: &'static DatabaseCounters,
+    ) -> Result<Answer, Error> {
         self.try_query(question, counters).await.inspect_err(|error| counters.failed(error))
     }
 
-    async fn try_query(&self, question: &Question<'_>, counters: &DatabaseCounters) -> Result<Answer, Error> {
+    async fn try_query(
+        &'static self,
+        question: &Question<'_>,
+        counters: &'static DatabaseCounters,
+    ) -> Result<Answer, Error> {
         let start = Instant::now();
         self.slots.check()?;
         let waiting = counters.wait();
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
+        if let Some(pipelines) = &self.pipelines {
+            return pipelines.ask(question, Place { turn, waiting, since: start }, counters).await;
+        }
         let mut session = self.session(counters).await?;
         drop(waiting);
         counters.got_connection(start.elapsed());
@@ -100,13 +118,13 @@ impl Pool {
 }
 
 /// What [`common::postgres::session`] does with a thread, done with a task.
-struct Session {
-    stream: Stream,
-    connection: Connection,
+pub(crate) struct Session {
+    pub(crate) stream: Stream,
+    pub(crate) connection: Connection,
 }
 
 impl Session {
-    async fn connect(target: &Arc<Target>, limit: Duration) -> Result<Self, Error> {
+    pub(crate) async fn connect(target: &Arc<Target>, limit: Duration) -> Result<Self, Error> {
         let connect = async {
             let stream = Stream::open(target).await.map_err(|error| Error::socket(&error))?;
             let mut session = Self { stream, connection: Connection::new(target.clone()) };
@@ -134,33 +152,30 @@ impl Session {
         loop {
             self.stream.write_all(&mut output).await.map_err(|error| Error::socket(&error))?;
             self.stream.readable().await.map_err(|error| Error::socket(&error))?;
-            match self.try_receive(&mut output)? {
-                Step::Need => {}
-                step => return Ok(step),
+            self.try_receive(&mut output)?;
+            if let Some(step) = self.connection.next(&mut output)? {
+                return Ok(step);
             }
         }
     }
 
     /// Takes what has come. Not async: the buffer must not become a part of the task.
-    fn try_receive(&mut self, output: &mut BytesMut) -> Result<Step, Error> {
+    pub(crate) fn try_receive(&mut self, output: &mut BytesMut) -> Result<(), Error> {
         let mut bytes = [0; READ_BYTES];
         match self.stream.try_read(&mut bytes) {
             Ok(0) => Err(Error::closed()),
             Ok(count) => self.connection.receive(&bytes[..count], output),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Need),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(Error::socket(&error)),
         }
     }
 
     fn is_fresh(&self) -> bool {
-        match &self.stream {
-            Stream::Tcp(stream) => is_silent(&SockRef::from(stream)),
-            Stream::Unix(stream) => is_silent(&SockRef::from(stream)),
-        }
+        self.connection.is_idle() && self.stream.is_silent()
     }
 }
 
-enum Stream {
+pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -179,23 +194,33 @@ impl Stream {
 
     async fn write_all(&self, bytes: &mut BytesMut) -> io::Result<()> {
         while !bytes.is_empty() {
-            let written = match self {
-                Stream::Tcp(stream) => stream.try_write(bytes),
-                Stream::Unix(stream) => stream.try_write(bytes),
-            };
-            match written {
-                Ok(count) => drop(bytes.split_to(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
-                    Stream::Tcp(stream) => stream.writable().await?,
-                    Stream::Unix(stream) => stream.writable().await?,
-                },
-                Err(error) => return Err(error),
-            }
+            self.write(bytes).await?;
         }
         Ok(())
     }
 
-    async fn readable(&self) -> io::Result<()> {
+    /// Sends as many of the bytes as the socket takes at once. If it is not awaited to its end, none are lost.
+    pub(crate) async fn write(&self, bytes: &mut BytesMut) -> io::Result<()> {
+        let written = match self {
+            Stream::Tcp(stream) => stream.writable().await.and_then(|()| stream.try_write(bytes)),
+            Stream::Unix(stream) => stream.writable().await.and_then(|()| stream.try_write(bytes)),
+        };
+        match written {
+            Ok(count) => drop(bytes.split_to(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn is_silent(&self) -> bool {
+        match self {
+            Stream::Tcp(stream) => is_silent(&SockRef::from(stream)),
+            Stream::Unix(stream) => is_silent(&SockRef::from(stream)),
+        }
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.readable().await,
             Stream::Unix(stream) => stream.readable().await,

@@ -5,6 +5,7 @@ mod database;
 mod deadline;
 mod guard;
 mod http1;
+mod pipeline;
 mod server;
 mod shared;
 mod uring;
@@ -33,6 +34,14 @@ struct Cli {
     /// What drives the codec: epoll, by way of tokio, or io_uring; needs --http codec
     #[arg(long, value_enum, default_value = "epoll", env = "C10K_DRIVER")]
     driver: Driver,
+
+    /// How many queries may be on their way at once on each connection to a real database, which answers them one after
+    /// another; more than one saves time between them, and gains nothing for queries that sleep
+    #[arg(
+        long, value_name = "N", value_parser = quantity::positive_count, default_value = "1",
+        requires = "db", conflicts_with = "db_hold", env = "C10K_DB_PIPELINE"
+    )]
+    db_pipeline: usize,
 
     /// Burn the CPU of /cpu on the threads that run the tasks, as a careless handler does; needs --allow-chaos
     #[arg(long, value_parser = config::boolean, env = "C10K_BURN_ON_LOOP")]

@@ -43,7 +43,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let admin_address = admin.as_ref().map(Admin::local_addr).transpose()?;
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         database: config.database(),
-        postgres: Pool::open(&config.database)?,
+        postgres: Pool::open(&config.database, cli.db_pipeline)?,
         config,
         http: cli.http,
         burns_on_loop: cli.burn_on_loop,
@@ -226,7 +226,7 @@ async fn burn(duration: Duration, shared: &'static Shared) {
 /// Has a real database answer. It suspends this task three times: until there is a connection, until the answer is there,
 /// and for `--db-hold`.
 async fn ask(
-    pool: &Pool,
+    pool: &'static Pool,
     query: Query,
     wait: Option<Duration>,
     response: Response,

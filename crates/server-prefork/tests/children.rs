@@ -9,7 +9,8 @@ use contract::{Client, Server, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &["--start", "4"] };
+const TARGET: Target =
+    Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &["--start", "4"], database_flags: &[] };
 const ENDLESS_GET: &[u8] = b"GET /?wait=60s HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn children(server: &Server) -> Vec<i32> {

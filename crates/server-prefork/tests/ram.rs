@@ -4,7 +4,7 @@ use contract::server::{children_of, wait_until};
 use contract::{Client, Server, Target};
 use meter::{Cgroup, MeterError};
 
-const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &[] };
+const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-prefork"), flags: &[], database_flags: &[] };
 const LIMIT_BYTES: u64 = 48 << 20;
 
 /// A cgroup with the limit; `None` where the machine does not allow one.

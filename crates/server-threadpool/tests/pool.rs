@@ -3,7 +3,8 @@
 use contract::{Client, Server, Target};
 use nix::sys::signal::Signal;
 
-const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-threadpool"), flags: &["--workers", "1"] };
+const TARGET: Target =
+    Target { program: env!("CARGO_BIN_EXE_server-threadpool"), flags: &["--workers", "1"], database_flags: &[] };
 
 /// A client whose request has the only worker.
 fn occupy(server: &Server, wait: &str) -> Client {

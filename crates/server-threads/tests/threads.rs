@@ -6,7 +6,7 @@ use std::process::Command;
 use contract::{Server, Target};
 use nix::sys::signal::Signal;
 
-const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-threads"), flags: &[] };
+const TARGET: Target = Target { program: env!("CARGO_BIN_EXE_server-threads"), flags: &[], database_flags: &[] };
 
 /// Sets the limit of the server's address space: `prlimit(2)` has no safe interface, `prlimit(1)` is everywhere.
 fn limit_address_space(server: &Server, bytes: &str) {

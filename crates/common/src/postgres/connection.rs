@@ -1,5 +1,6 @@
 //! The protocol of one connection: bytes in, bytes out, and no I/O.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ const NAMES: [&str; 4] = ["find", "find_slowly", "insert", "insert_slowly"];
 const TEXT: i16 = 0;
 const BINARY: i16 = 1;
 
-/// The protocol of one connection. It has one question at a time: an answer cannot be for somebody else's.
+/// The protocol of one connection. The database answers its questions in the order in which they were asked, and says when it
+/// is done with each: an answer cannot be for somebody else's.
 pub struct Connection {
     target: Arc<Target>,
     /// What encrypts it, from the start on.
@@ -44,20 +46,26 @@ pub struct Connection {
 enum Phase {
     /// The database has not let us in yet.
     Starting(Option<ScramSha256>),
-    /// Nothing is asked.
-    Idle,
-    /// This statement runs.
-    Asking { statement: usize, row: Answer, error: Option<Error> },
+    /// These are asked, the next that it answers first.
+    Asking(VecDeque<Asked>),
 }
 
-/// How far the bytes so far have got.
+/// A question without a whole answer yet.
+struct Asked {
+    statement: usize,
+    /// It is sent with its statement, which is not known to be prepared yet.
+    prepares: bool,
+    row: Answer,
+    error: Option<Error>,
+}
+
+/// What the bytes so far make complete.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// More bytes have to come.
-    Need,
     /// The database has let us in.
     Ready,
-    /// The answer, or what the database complains of. The connection is ready for the next question either way.
+    /// The answer to the first question that had none, or what the database complains of. The connection is good for the next
+    /// one either way.
     Answer(Result<Answer, Error>),
 }
 
@@ -95,47 +103,67 @@ impl Connection {
         self.encrypt(output, start)
     }
 
-    /// Writes a question.
+    /// Writes a question. It may be asked before the last one is answered.
     ///
     /// # Errors
-    /// It is too long, or another one has no answer yet.
+    /// It is too long, or the database has not let us in yet. Nothing is written then.
     pub fn ask(&mut self, question: &Question<'_>, output: &mut BytesMut) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Idle) {
-            return Err(Error::new(Kind::Protocol, "the last question has no answer yet"));
-        }
+        let start = output.len();
+        self.try_ask(question, output).inspect_err(|_| output.truncate(start))
+    }
+
+    fn try_ask(&mut self, question: &Question<'_>, output: &mut BytesMut) -> Result<(), Error> {
+        let Phase::Asking(asked) = &mut self.phase else { return Err(unexpected()) };
         let is_slow = !question.sleep.is_zero();
         let statement = usize::from(question.query == Query::Insert) * 2 + usize::from(is_slow);
         let name = if self.target.keeps_statements { NAMES[statement] } else { "" };
         let start = output.len();
-        if !self.is_prepared[statement] {
+        let prepares = !self.is_prepared[statement];
+        if prepares {
             frontend::parse(name, STATEMENTS[statement], [], output).map_err(Error::protocol)?;
         }
         bind(name, question, is_slow, output)?;
         frontend::execute("", 0, output).map_err(Error::protocol)?;
         frontend::sync(output);
-        self.phase = Phase::Asking { statement, row: None, error: None };
+        // Those that are asked before the answer find it prepared.
+        self.is_prepared[statement] = self.target.keeps_statements;
+        asked.push_back(Asked { statement, prepares, row: None, error: None });
         self.encrypt(output, start)
     }
 
-    /// Takes bytes that have come, and writes what they want to be answered with.
+    /// Takes bytes that have come, and writes what TLS wants to be answered with. [`next`](Self::next) says what is in them.
+    ///
+    /// # Errors
+    /// They cannot be decrypted.
+    pub fn receive(&mut self, bytes: &[u8], output: &mut BytesMut) -> Result<(), Error> {
+        match &mut self.layer {
+            Some(layer) => layer.receive(bytes, &mut self.input, output),
+            None => {
+                self.input.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// What is complete; `None` if more has to come. Writes what the database wants to be answered with.
     ///
     /// # Errors
     /// The connection is of no more use.
-    pub fn receive(&mut self, bytes: &[u8], output: &mut BytesMut) -> Result<Step, Error> {
-        match &mut self.layer {
-            Some(layer) => layer.receive(bytes, &mut self.input, output)?,
-            None => self.input.extend_from_slice(bytes),
-        }
+    pub fn next(&mut self, output: &mut BytesMut) -> Result<Option<Step>, Error> {
         let start = output.len();
-        let mut step = Step::Need;
-        // To the end: what comes after an answer must be no other one.
-        while let Some(message) = Message::parse(&mut self.input).map_err(Error::protocol)? {
-            if let Some(next) = self.take(message, output)? {
-                step = next;
-            }
+        let mut step = None;
+        while step.is_none()
+            && let Some(message) = Message::parse(&mut self.input).map_err(Error::protocol)?
+        {
+            step = self.take(message, output)?;
         }
         self.encrypt(output, start)?;
         Ok(step)
+    }
+
+    /// Whether all that was asked is answered, and nothing has come besides, of which nobody knows to whom it belongs.
+    pub fn is_idle(&self) -> bool {
+        matches!(&self.phase, Phase::Asking(asked) if asked.is_empty()) && self.input.is_empty()
     }
 
     /// Encrypts what has been written since `start`, if the connection is encrypted.
@@ -150,13 +178,9 @@ impl Connection {
         if let Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::NotificationResponse(_) = message {
             return Ok(None);
         }
-        match &mut self.phase {
+        match &self.phase {
             Phase::Starting(_) => self.take_start(message, output),
-            Phase::Asking { .. } => self.take_answer(message),
-            Phase::Idle => match message {
-                Message::ErrorResponse(body) => Err(Error::response(&body)?.0),
-                _ => Err(unexpected()),
-            },
+            Phase::Asking(_) => self.take_answer(message),
         }
     }
 
@@ -188,7 +212,7 @@ impl Connection {
                     .map_err(not_the_database);
             }
             Message::ReadyForQuery(_) => {
-                self.phase = Phase::Idle;
+                self.phase = Phase::Asking(VecDeque::new());
                 return Ok(Some(Step::Ready));
             }
             Message::ErrorResponse(body) => return Err(Error::response(&body)?.0),
@@ -198,20 +222,30 @@ impl Connection {
     }
 
     fn take_answer(&mut self, message: Message) -> Result<Option<Step>, Error> {
-        let Phase::Asking { statement, row, error } = &mut self.phase else { return Err(unexpected()) };
+        let Phase::Asking(asked) = &mut self.phase else { return Err(unexpected()) };
+        let Some(first) = asked.front_mut() else {
+            return match message {
+                Message::ErrorResponse(body) => Err(Error::response(&body)?.0),
+                _ => Err(unexpected()),
+            };
+        };
         match message {
-            Message::ParseComplete => self.is_prepared[*statement] = self.target.keeps_statements,
+            Message::ParseComplete => first.prepares = false,
             Message::BindComplete | Message::CommandComplete(_) => {}
-            Message::DataRow(body) if row.is_none() && error.is_none() => *row = Some(read_row(&body, *statement)?),
+            Message::DataRow(body) if first.row.is_none() && first.error.is_none() => {
+                first.row = Some(read_row(&body, first.statement)?);
+            }
             Message::ErrorResponse(body) => match Error::response(&body)? {
                 (fatal, true) => return Err(fatal),
-                (complaint, false) => *error = Some(complaint),
+                (complaint, false) => first.error = Some(complaint),
             },
-            // In no transaction: all that was asked is done.
+            // In no transaction: all that was asked with it is done.
             Message::ReadyForQuery(body) if body.status() == b'I' => {
-                let answer = error.take().map_or_else(|| Ok(row.take()), Err);
-                self.phase = Phase::Idle;
-                return Ok(Some(Step::Answer(answer)));
+                let Some(done) = asked.pop_front() else { return Err(unexpected()) };
+                if done.prepares {
+                    self.is_prepared[done.statement] = false;
+                }
+                return Ok(Some(Step::Answer(done.error.map_or(Ok(done.row), Err))));
             }
             _ => return Err(unexpected()),
         }
@@ -330,7 +364,8 @@ mod tests {
         let mut connection = Connection::new(Arc::new(target));
         let mut output = BytesMut::new();
         let letters = [message(b'R', &[0; 4]), message(b'S', b"a\0b\0"), ready()].concat();
-        assert_eq!(connection.receive(&letters, &mut output), Ok(Step::Ready));
+        connection.receive(&letters, &mut output).unwrap();
+        assert_eq!(connection.next(&mut output), Ok(Some(Step::Ready)));
         connection
     }
 
@@ -340,8 +375,9 @@ mod tests {
         output.to_vec()
     }
 
-    fn answer(connection: &mut Connection, bytes: &[u8]) -> Result<Step, Error> {
-        connection.receive(bytes, &mut BytesMut::new())
+    fn answer(connection: &mut Connection, bytes: &[u8]) -> Result<Option<Step>, Error> {
+        connection.receive(bytes, &mut BytesMut::new())?;
+        connection.next(&mut BytesMut::new())
     }
 
     #[test]
@@ -357,10 +393,10 @@ mod tests {
         .concat();
         for size in [1, 3, bytes.len()] {
             asked(&mut connection);
-            let steps: Vec<Step> = bytes.chunks(size).map(|piece| answer(&mut connection, piece).unwrap()).collect();
+            let steps: Vec<_> = bytes.chunks(size).map(|piece| answer(&mut connection, piece).unwrap()).collect();
             let expected = b"{\"id\":7,\"name\":\"Al \\\"\\\\\\u000a\",\"born\":1815}\n".to_vec();
-            assert_eq!(steps.last(), Some(&Step::Answer(Ok(Some(expected)))));
-            assert!(steps[..steps.len() - 1].iter().all(|step| *step == Step::Need));
+            assert_eq!(steps.last(), Some(&Some(Step::Answer(Ok(Some(expected))))));
+            assert!(steps[..steps.len() - 1].iter().all(Option::is_none) && connection.is_idle());
         }
     }
 
@@ -370,7 +406,7 @@ mod tests {
         for (parameters, prepares_again) in [("", false), ("?pgbouncer=true", true)] {
             let mut connection = connected(parameters);
             assert_eq!(asked(&mut connection)[0], b'P');
-            assert_eq!(answer(&mut connection, &answered), Ok(Step::Answer(Ok(None))));
+            assert_eq!(answer(&mut connection, &answered), Ok(Some(Step::Answer(Ok(None)))));
             assert_eq!(asked(&mut connection)[0] == b'P', prepares_again);
         }
     }
@@ -379,7 +415,8 @@ mod tests {
     fn a_complaint_leaves_the_connection_and_a_fatal_one_does_not() {
         let mut connection = connected("");
         asked(&mut connection);
-        let Ok(Step::Answer(Err(error))) = answer(&mut connection, &[complaint("ERROR", "57014"), ready()].concat())
+        let Ok(Some(Step::Answer(Err(error)))) =
+            answer(&mut connection, &[complaint("ERROR", "57014"), ready()].concat())
         else {
             panic!("no complaint");
         };
@@ -396,18 +433,52 @@ mod tests {
     /// What nobody has asked for is nobody's answer.
     #[test]
     fn surplus_answers_end_the_connection() {
-        let whole = [message(b'2', b""), row(&[b"7", b"Ada", b"1815"]), ready()].concat();
-        let surplus = [&whole[..], &row(&[b"8", b"Bob", b"1"])].concat();
         let two_rows = [row(&[b"7", b"Ada", b"1815"]), row(&[b"8", b"Bob", b"1"])].concat();
-        for bytes in [&surplus, &two_rows, &message(b'Z', b"T")] {
+        for bytes in [&two_rows, &message(b'Z', b"T")] {
             let mut connection = connected("");
             asked(&mut connection);
             assert_eq!(answer(&mut connection, bytes).unwrap_err().kind, Kind::Protocol);
         }
         let mut connection = connected("");
         assert!(answer(&mut connection, &row(&[b"8"])).is_err(), "before anything was asked");
+        let mut connection = connected("");
         asked(&mut connection);
-        assert!(connection.ask(&FIND, &mut BytesMut::new()).is_err(), "two at once");
+        let surplus = [message(b'2', b""), ready(), row(&[b"8", b"Bob", b"1"])].concat();
+        assert_eq!(answer(&mut connection, &surplus), Ok(Some(Step::Answer(Ok(None)))));
+        assert!(!connection.is_idle(), "nobody may ask it any more");
+        assert_eq!(answer(&mut connection, b"").unwrap_err().kind, Kind::Protocol);
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_questions() {
+        let mut connection = connected("");
+        let (first, second) = (asked(&mut connection), asked(&mut connection));
+        assert!(first.starts_with(b"P") && second.starts_with(b"B"), "prepared once");
+        let bytes = [
+            [message(b'1', b""), message(b'2', b""), row(&[b"7", b"Ada", b"1815"]), ready()].concat(),
+            [complaint("ERROR", "57014"), ready()].concat(),
+        ];
+        let Ok(Some(Step::Answer(Ok(Some(_))))) = answer(&mut connection, &bytes.concat()) else { panic!("no row") };
+        assert!(!connection.is_idle());
+        let Ok(Some(Step::Answer(Err(error)))) = answer(&mut connection, b"") else { panic!("no complaint") };
+        assert_eq!((error.kind, connection.is_idle()), (Kind::Timeout, true));
+        assert_eq!(answer(&mut connection, b""), Ok(None));
+    }
+
+    /// Those behind it complain, too, and the next one prepares it anew.
+    #[test]
+    fn a_statement_that_was_not_prepared_is_prepared_again() {
+        let mut connection = connected("");
+        asked(&mut connection);
+        asked(&mut connection);
+        let complained = [complaint("ERROR", "53200"), ready()].concat();
+        assert!(matches!(answer(&mut connection, &complained), Ok(Some(Step::Answer(Err(_))))));
+        assert!(asked(&mut connection).starts_with(b"P"));
+        assert!(matches!(answer(&mut connection, &complained), Ok(Some(Step::Answer(Err(_))))));
+        assert!(
+            asked(&mut connection).starts_with(b"B"),
+            "the one that was never prepared by itself says nothing of it"
+        );
     }
 
     #[test]
@@ -415,7 +486,9 @@ mod tests {
         let target = Arc::new("postgres://ada:pw@h".parse::<Url>().unwrap().target().unwrap());
         let reply = |letter: &[u8]| {
             let mut output = BytesMut::new();
-            Connection::new(target.clone()).receive(&message(b'R', letter), &mut output).map(|_| output.to_vec())
+            let mut connection = Connection::new(target.clone());
+            connection.receive(&message(b'R', letter), &mut output).unwrap();
+            connection.next(&mut output).map(|_| output.to_vec())
         };
         assert_eq!(reply(&[0, 0, 0, 3]).unwrap(), message(b'p', b"pw\0"));
         assert!(reply(&[0, 0, 0, 5, 1, 2, 3, 4]).unwrap().starts_with(b"p\0\0\0\x28md5"));

@@ -60,7 +60,7 @@ impl Session {
 
     /// Whether the database has said nothing since the last answer: it has not closed either.
     pub fn is_fresh(&self) -> bool {
-        is_silent(&self.socket)
+        self.connection.is_idle() && is_silent(&self.socket)
     }
 
     /// Closes, and blocks until the database has room for another connection, or for `timeout`.
@@ -92,10 +92,12 @@ impl Session {
             let mut bytes = [0; READ_BYTES];
             match (&self.socket).read(&mut bytes) {
                 Ok(0) => return Err(Error::closed()),
-                Ok(count) => match self.connection.receive(&bytes[..count], &mut output)? {
-                    Step::Need => {}
-                    step => return Ok(step),
-                },
+                Ok(count) => {
+                    self.connection.receive(&bytes[..count], &mut output)?;
+                    if let Some(step) = self.connection.next(&mut output)? {
+                        return Ok(step);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::socket(&error)),
             }

@@ -15,7 +15,7 @@ use crate::{Client, Server, Target};
 
 /// A server that asks the database at once, unless the client wants a wait.
 fn start(target: &Target, url: &str, flags: &[&str]) -> Server {
-    Server::start(target, &[&["--db", url, "--db-wait", "0ms"], flags].concat())
+    Server::start(target, &[&["--db", url, "--db-wait", "0ms"], target.database_flags, flags].concat())
 }
 
 fn send_get(server: &Server, path: &str) -> Client {
@@ -355,6 +355,69 @@ pub fn what_is_in_flight_is_answered_at_the_end(target: &Target) {
     let mut server = start(target, &postgres.url, &["--db-pool", "1", "--drain-timeout", "60s"]);
     let mut clients = [1, 2].map(|id| send_get(&server, &format!("/?id={id}&wait=1s")));
     server.wait_for_metric("c10k_db_connections_in_use", 1);
+    server.wait_for_metric("c10k_db_requests_waiting", 1);
+    server.signal(Signal::SIGTERM);
+    for (client, id) in clients.iter_mut().zip(1..) {
+        assert_is_person(&client.read_response(), id);
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// The second is sent while the first is on its way, up to the four that the connection may carry.
+pub fn queries_share_a_connection(target: &Target) {
+    let postgres = Postgres::start(&[]);
+    let flags = ["--db-pool", "1", "--db-queue", "1", "--db-pool-timeout", "60s"];
+    let server = start(target, &postgres.url, &flags);
+    let mut slow = send_get(&server, "/?id=1&wait=1s");
+    server.wait_for_metric("c10k_db_connection_wait_seconds_count", 1);
+    let mut others = [2, 3, 4].map(|id| send_get(&server, &format!("/?id={id}")));
+    server.wait_for_metric("c10k_db_connection_wait_seconds_count", 4);
+    assert_eq!(server.metric("c10k_db_connections_in_use"), 1);
+    let mut queued = send_get(&server, "/?id=5");
+    server.wait_for_metric("c10k_db_requests_waiting", 1);
+    assert_unavailable(&server.connect().get("/"), "too many requests wait");
+    assert_is_person(&slow.read_response(), 1);
+    for (client, id) in others.iter_mut().chain([&mut queued]).zip(2..) {
+        assert_is_person(&client.read_response(), id);
+    }
+    assert_eq!(server.metric("c10k_db_connects_total"), 1, "there was one connection");
+    server.wait_for_metric("c10k_db_connections_in_use", 0);
+    assert!(server.number("c10k_db_answer_wait_seconds_sum") >= 2.0, "the others waited for the first's answer");
+}
+
+/// The answer still comes, to nobody, and takes its place until then.
+pub fn who_leaves_takes_no_answer_along(target: &Target) {
+    let postgres = Postgres::start(&[]);
+    let server = start(target, &postgres.url, &["--db-pool", "1"]);
+    let leaver = send_get(&server, "/?id=1&wait=500ms");
+    server.wait_for_metric("c10k_db_connections_in_use", 1);
+    let mut stays = [2, 3].map(|id| send_get(&server, &format!("/?id={id}")));
+    server.wait_for_metric("c10k_db_connection_wait_seconds_count", 3);
+    leaver.reset();
+    for (client, id) in stays.iter_mut().zip(2..) {
+        assert_is_person(&client.read_response(), id);
+    }
+    assert_eq!(server.metric("c10k_db_connects_total"), 1, "the connection is as good as before");
+}
+
+/// Whose connection ends is told so, whoever was the cause, and the next one has another.
+pub fn a_failure_is_everybodys(target: &Target) {
+    let postgres = Postgres::start(&[]);
+    let server = start(target, &postgres.url, &["--db-pool", "1"]);
+    let mut clients = [1, 2, 3].map(|id| send_get(&server, &format!("/?id={id}&wait=30s")));
+    server.wait_for_metric("c10k_db_connection_wait_seconds_count", 3);
+    postgres.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'c10k'");
+    clients.iter_mut().for_each(|client| assert_unavailable(&client.read_response(), "ended the connection"));
+    assert_eq!(errors(&server, "restarted"), 3);
+    assert_is_person(&clients[0].get("/?id=4"), 4);
+    server.wait_for_metric("c10k_db_connections_in_use", 0);
+}
+
+pub fn what_is_on_its_way_is_answered_at_the_end(target: &Target) {
+    let postgres = Postgres::start(&[]);
+    let mut server = start(target, &postgres.url, &["--db-pool", "1", "--drain-timeout", "60s"]);
+    let mut clients = [1, 2, 3, 4, 5].map(|id| send_get(&server, &format!("/?id={id}&wait=500ms")));
+    server.wait_for_metric("c10k_db_connection_wait_seconds_count", 4);
     server.wait_for_metric("c10k_db_requests_waiting", 1);
     server.signal(Signal::SIGTERM);
     for (client, id) in clients.iter_mut().zip(1..) {
