@@ -225,8 +225,44 @@ fn a_database_that_is_not_there_fails_each_run_with_the_reason() {
 }
 
 #[test]
-fn a_server_that_can_ask_no_database_is_refused() {
-    let output = loadtest(&folder(), &["db", "--target", "async-uring"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(texts(&output).1.contains("async-uring cannot ask a database"), "{output:?}");
+#[ignore = "needs PostgreSQL"]
+fn those_that_can_have_several_queries_on_the_way() {
+    let (directory, temporary) = (folder(), folder());
+    let json = directory.path().join("a.json");
+    let flags =
+        ["db", "--target", "threads,async-codec", "--pool", "2", "--pipeline", "1,4", "-c", "20", "-d", "500ms"];
+    let kept = ["--db-wait", "5ms", "--json", json.to_str().unwrap()];
+    let output = loadtest(&temporary, &[&flags[..], &kept].concat()).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success() && stdout.contains("pipelines 4"), "{stderr}{stdout}");
+    let mut ways: Vec<_> = runs(&json)
+        .iter()
+        .map(|run| (run["target"].as_str().unwrap().to_owned(), run["database"]["pipeline"].as_u64().unwrap()))
+        .collect();
+    ways.sort();
+    assert_eq!(
+        ways,
+        [("async-codec", 1), ("async-codec", 4), ("threads", 1)].map(|(name, way)| (name.to_owned(), way))
+    );
+    let answer_us = |pipeline: u64| {
+        let runs = runs(&json);
+        let run =
+            runs.iter().find(|run| run["database"]["pipeline"] == pipeline && run["target"] == "async-codec").unwrap();
+        run["database"]["answer_wait_us"].as_f64().unwrap()
+    };
+    // A connection answers one after another: with four on the way, each waits for those before it.
+    assert!(answer_us(4) > 2.0 * answer_us(1), "{} and {}", answer_us(4), answer_us(1));
+}
+
+#[test]
+fn what_no_server_can_do_is_refused() {
+    for (flags, why) in [
+        (&["--target", "async-uring"][..], "async-uring cannot ask a database"),
+        (&["--target", "threads", "--pipeline", "8"], "add 1 to --pipeline"),
+        (&["--target", "async", "--pipeline", "8", "--hold", "20ms"], "0s to --hold"),
+    ] {
+        let output = loadtest(&folder(), &[&["db"], flags].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(texts(&output).1.contains(why), "{output:?}");
+    }
 }

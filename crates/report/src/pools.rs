@@ -18,12 +18,12 @@ Medians; where there are several rounds, the lowest and highest are below them.
 Enough is the smallest pool that brings 95 % of the most that any brought; with
 ≥ it is the largest that was tried, and more may bring more. Busy is how many
 connections are in use on average, by Little's law: the answers of a second,
-times how long each takes and holds its connection then. The waits are means, by
-the server's own count; behind PgBouncer a request waits there for its
-connection, so that the second has both, and what waits for a worker of the
-thread pool is in neither. RAM is the server's at its peak; PostgreSQL's is that
-of all of its processes under load. Clients, server and PostgreSQL share this
-machine.
+times how long each takes and holds its connection then; who pipelines 8 has up
+to eight queries on their way at once on each. The waits are means, by the
+server's own count; behind PgBouncer a request waits there for its connection,
+so that the second has both, and what waits for a worker of the thread pool is
+in neither. RAM is the server's at its peak; PostgreSQL's is that of all of its
+processes under load. Clients, server and PostgreSQL share this machine.
 ";
 
 /// As text for the terminal.
@@ -154,9 +154,9 @@ fn rows<'a>(sizes: impl Iterator<Item = (&'a PoolsOfServer, &'a PoolSize)>) -> C
     [header.map(str::to_owned).to_vec()].into_iter().chain(sizes.map(row)).collect()
 }
 
-/// The server's name, and below it how long it holds a connection if it does: a terminal has no room for both in one line.
+/// The server's name, and below it what it does with its connections: a terminal has no room for both in one line.
 fn name(server: &PoolsOfServer) -> String {
-    server.hold.as_ref().map_or_else(|| server.name.clone(), |hold| format!("{}\nholds {hold}", server.name))
+    server.way().map_or_else(|| server.name.clone(), |way| format!("{}\n{way}", server.name))
 }
 
 /// Requests/s, and below it what was wrong.
@@ -192,6 +192,9 @@ mod tests {
 
     #[test]
     fn the_tables_fit_80_columns_and_say_what_is_enough() {
+        let mut runs = [("async", 1), ("async", 8)].map(|(target, _)| with_pool(target, 10, 900.0));
+        runs[1].database.as_mut().unwrap().pipeline = Some(8);
+        assert!(super::text(&PoolStudy::new(&runs).unwrap()).contains("pipelines 8"));
         let text = text(&study());
         for line in text.lines().filter(|line| !line.starts_with("10,000 clients")) {
             assert!(console::measure_text_width(line) <= 80, "{line}");

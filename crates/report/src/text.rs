@@ -77,9 +77,11 @@ fn database_text(database: &Database) -> String {
         .map_or_else(String::new, |cpu_us| format!(", {} of CPU for each", micros(cpu_us as u64)));
     let hold = database.hold_us.filter(|hold_us| *hold_us > 0);
     let hold = hold.map_or_else(String::new, |hold_us| format!(", then held {}", micros(hold_us)));
+    let pipeline = database.pipeline.filter(|pipeline| *pipeline > 1);
+    let pipeline = pipeline.map_or_else(String::new, |pipeline| format!(", up to {pipeline} queries at once on each"));
     let answers = database.answers.map_or(UNKNOWN.to_owned(), |answers| count(answers as f64));
     format!(
-        "on average {} for a connection{pool}, then {} for the answer{hold}; {answers} answers{errors}{postgres}{cost}",
+        "on average {} for a connection{pool}{pipeline}, then {} for the answer{hold}; {answers} answers{errors}{postgres}{cost}",
         mean(database.connection_wait_us),
         mean(database.answer_wait_us)
     )

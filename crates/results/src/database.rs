@@ -18,6 +18,9 @@ pub struct Database {
     /// How long each request kept its connection after the answer (`--db-hold`); null if unknown.
     #[serde(default)]
     pub hold_us: Option<u64>,
+    /// The most queries that may have been on their way at once on each connection (`--db-pipeline`); null if unknown.
+    #[serde(default)]
+    pub pipeline: Option<usize>,
     /// Answers of the database; null if that was not measured.
     pub answers: Option<u64>,
     /// How long requests waited for a connection on average; null if none got one.

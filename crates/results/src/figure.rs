@@ -14,7 +14,7 @@ use quantity::format::{self, UNKNOWN};
 pub struct Figure(pub &'static str);
 
 /// Every figure in JSON order, with its short name if it has one.
-const FIGURES: [(&str, &str); 96] = [
+const FIGURES: [(&str, &str); 97] = [
     ("host.cpus", ""),
     ("host.cpu_quota", ""),
     ("host.ram_bytes", ""),
@@ -96,6 +96,7 @@ const FIGURES: [(&str, &str); 96] = [
     ("server.oom_kills", "oom_kills"),
     ("database.pool", "pool"),
     ("database.hold_us", ""),
+    ("database.pipeline", ""),
     ("database.answers", ""),
     ("database.connection_wait_us", "connection_wait"),
     ("database.answer_wait_us", "answer_wait"),
@@ -229,6 +230,7 @@ mod tests {
         let database = Database {
             pool: Some(100),
             hold_us: Some(20_000),
+            pipeline: Some(8),
             connection_wait_us: Some(1_234.5),
             answer_wait_us: Some(10_456.25),
             postgres_bytes: Some(231_000_000),

@@ -31,6 +31,8 @@ pub struct PoolsOfServer {
     pub name: String,
     /// How long each request keeps its connection after the answer, such as `20ms`; `None` if it gives it back at once.
     pub hold: Option<String>,
+    /// How many queries may be on their way at once on a connection; `None` if it is one, as usual.
+    pub pipeline: Option<usize>,
     /// What each size brought, ascending.
     pub sizes: Vec<PoolSize>,
 }
@@ -44,6 +46,8 @@ pub struct PoolSize {
     pub through_pgbouncer: bool,
     /// How long each request keeps its connection after the answer, in microseconds.
     pub hold_us: u64,
+    /// How many queries may be on their way at once on each.
+    pub pipeline: usize,
     /// How many rounds ran.
     pub rounds: usize,
     /// How many of them finished with at least one answer; only these count below.
@@ -81,19 +85,16 @@ impl PoolStudy {
         // They ran in random order; these are in that of every table.
         let place = |run: &&RunResult| {
             let target = Target::ALL.iter().position(|target| target.name() == run.target);
-            (target.unwrap_or(usize::MAX), name(run), hold_us(run))
+            (target.unwrap_or(usize::MAX), Way::of(run))
         };
         let mut servers: Vec<_> = runs.iter().collect();
         servers.sort_by_key(place);
-        let mut servers: Vec<_> = servers.into_iter().map(|run| (name(run), hold_us(run))).collect();
+        let mut servers: Vec<_> = servers.into_iter().map(Way::of).collect();
         servers.dedup();
         Some(Self {
             connections: first.connections.requested,
             wait: first.wait.spec.clone(),
-            servers: servers
-                .into_iter()
-                .map(|(name, hold_us)| PoolsOfServer::new(name, hold_us, &pools, runs))
-                .collect(),
+            servers: servers.iter().map(|way| PoolsOfServer::new(way, &pools, runs)).collect(),
             pools,
             warned_runs: runs.iter().filter(|run| !run.warnings.is_empty()).count(),
         })
@@ -108,34 +109,58 @@ fn is_through_pgbouncer(run: &RunResult) -> bool {
     run.database.as_ref().is_some_and(|database| database.through_pgbouncer)
 }
 
-/// Zero in files of before.
-fn hold_us(run: &RunResult) -> u64 {
-    run.database.as_ref().and_then(|database| database.hold_us).unwrap_or(0)
+/// A server, and what it does with its connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    /// The server's name, with PgBouncer where that is between.
+    name: String,
+    /// Zero in files of before.
+    hold_us: u64,
+    /// One in files of before.
+    pipeline: usize,
 }
 
-/// The server's name, with PgBouncer where that is between.
-fn name(run: &RunResult) -> String {
-    match is_through_pgbouncer(run) {
-        true => format!("{} + PgBouncer", run.target),
-        false => run.target.clone(),
+impl Way {
+    fn of(run: &RunResult) -> Self {
+        let database = run.database.as_ref();
+        let name = match is_through_pgbouncer(run) {
+            true => format!("{} + PgBouncer", run.target),
+            false => run.target.clone(),
+        };
+        Self {
+            name,
+            hold_us: database.and_then(|database| database.hold_us).unwrap_or(0),
+            pipeline: database.and_then(|database| database.pipeline).unwrap_or(1),
+        }
     }
 }
 
 impl PoolsOfServer {
-    fn new(name: String, hold_us: u64, pools: &[usize], runs: &[RunResult]) -> Self {
-        let own: Vec<_> = runs.iter().filter(|run| self::name(run) == name && self::hold_us(run) == hold_us).collect();
+    fn new(way: &Way, pools: &[usize], runs: &[RunResult]) -> Self {
+        let own: Vec<_> = runs.iter().filter(|run| Way::of(run) == *way).collect();
         let of_size = |&size: &usize| {
             let runs: Vec<_> = own.iter().copied().filter(|run| pool(run) == Some(size)).collect();
-            (!runs.is_empty()).then(|| PoolSize::new(size, hold_us, &runs))
+            (!runs.is_empty()).then(|| PoolSize::new(size, way, &runs))
         };
         let sizes = pools.iter().filter_map(of_size).collect();
-        let hold = || humantime::format_duration(Duration::from_micros(hold_us)).to_string();
-        Self { name, hold: (hold_us > 0).then(hold), sizes }
+        let hold = || humantime::format_duration(Duration::from_micros(way.hold_us)).to_string();
+        Self {
+            name: way.name.clone(),
+            hold: (way.hold_us > 0).then(hold),
+            pipeline: (way.pipeline > 1).then_some(way.pipeline),
+            sizes,
+        }
     }
 
-    /// Its name, with how long it holds a connection if it does: `threads (holds 20ms)`.
+    /// Its name, with what it does with its connections if that is not the usual: `threads (holds 20ms)`.
     pub fn full_name(&self) -> String {
-        self.hold.as_ref().map_or_else(|| self.name.clone(), |hold| format!("{} (holds {hold})", self.name))
+        self.way().map_or_else(|| self.name.clone(), |way| format!("{} ({way})", self.name))
+    }
+
+    /// What it does with its connections: `holds 20ms` or `pipelines 8`; `None` if each request has one until its answer.
+    pub fn way(&self) -> Option<String> {
+        let hold = self.hold.as_ref().map(|hold| format!("holds {hold}"));
+        hold.or_else(|| self.pipeline.map(|pipeline| format!("pipelines {pipeline}")))
     }
 
     /// The smallest pool that brings all but a twentieth of the most that any brought: a larger one gains nothing.
@@ -152,7 +177,7 @@ impl PoolsOfServer {
 }
 
 impl PoolSize {
-    fn new(pool: usize, hold_us: u64, runs: &[&RunResult]) -> Self {
+    fn new(pool: usize, way: &Way, runs: &[&RunResult]) -> Self {
         let sound: Vec<_> = runs.iter().filter(|run| run.is_sound()).collect();
         let spread = |figure: fn(&RunResult) -> Option<f64>| Spread::new(sound.iter().filter_map(|run| figure(run)));
         let failed = |run: &RunResult| {
@@ -163,7 +188,8 @@ impl PoolSize {
         Self {
             pool,
             through_pgbouncer: runs.iter().any(|run| is_through_pgbouncer(run)),
-            hold_us,
+            hold_us: way.hold_us,
+            pipeline: way.pipeline,
             rounds: runs.len(),
             sound_rounds: sound.len(),
             rps: spread(|run| run.rps),
@@ -178,9 +204,9 @@ impl PoolSize {
 
     /// How many connections were in use on average, by Little's law: the answers of a second, times how long each took and
     /// its connection was held after it. `None` behind PgBouncer, where the server sees only how long both waits took
-    /// together.
+    /// together, and if several queries share a connection.
     pub fn busy(&self) -> Option<f64> {
-        if self.through_pgbouncer {
+        if self.through_pgbouncer || self.pipeline > 1 {
             return None;
         }
         Some(self.rps?.median * (self.answer_wait_us?.median + self.hold_us as f64) / 1e6)
@@ -231,6 +257,23 @@ mod tests {
         let enough = study.servers.iter().map(|server| server.enough().unwrap());
         let enough: Vec<_> = enough.map(|size| (size.pool, size.busy().map(f64::round))).collect();
         assert_eq!(enough, [(10, Some(10.0)), (10, Some(10.0)), (100, Some(98.0))]);
+    }
+
+    /// So is each number of queries on the way, and nobody knows how many connections those have in use.
+    #[test]
+    fn queries_that_share_a_connection_are_no_connections_in_use() {
+        let pipelined = |pool, rps, pipeline| {
+            let mut run = run("async", pool, rps);
+            run.database.as_mut().unwrap().pipeline = Some(pipeline);
+            run
+        };
+        let runs =
+            [pipelined(10, 3_000.0, 8), pipelined(1, 1_000.0, 8), run("async", 10, 1_000.0), pipelined(1, 100.0, 1)];
+        let study = PoolStudy::new(&runs).unwrap();
+        let names: Vec<_> = study.servers.iter().map(PoolsOfServer::full_name).collect();
+        assert_eq!(names, ["async", "async (pipelines 8)"], "a file of before says nothing of it");
+        let [one, several] = [0, 1].map(|index| &study.servers[index].sizes[1]);
+        assert_eq!((one.busy().map(f64::round), several.busy()), (Some(10.0), None));
     }
 
     #[test]

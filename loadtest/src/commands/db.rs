@@ -71,6 +71,11 @@ pub(crate) struct DbArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::duration, default_value = "0s")]
     hold: Vec<Duration>,
 
+    /// How many queries may be on their way at once on each connection, separated by commas: those of async and async-codec,
+    /// the only ones that can have more than one
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count, default_value = "1")]
+    pipeline: Vec<usize>,
+
     /// How many times to measure each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1)]
     rounds: u32,
@@ -103,14 +108,22 @@ pub(crate) struct DbArgs {
 struct Cell {
     target: Target,
     pool: usize,
-    hold: Duration,
+    way: Way,
     through_pgbouncer: bool,
     round: u32,
+}
+
+/// What a server does with its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    hold: Duration,
+    pipeline: usize,
 }
 
 /// Measures all cells, and prints the tables.
 pub(crate) fn run(args: &DbArgs) -> Result<ExitCode> {
     let targets = args.targets()?;
+    args.check_ways(&targets)?;
     host::prepare_for(&Asked::new(args.connections, &targets))?.iter().for_each(warn);
     let given = env::var(VARIABLE).ok().filter(|url| !url.is_empty());
     let outputs = Outputs::prepare(&args.outputs, true)?;
@@ -151,23 +164,41 @@ impl DbArgs {
     fn order(&self, targets: &[Target], has_bouncer: bool) -> Vec<Cell> {
         let cells_of_round = |round| {
             let cells = targets.iter().flat_map(|&target| {
-                let ways = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
-                let held = move |through_pgbouncer, pool| {
-                    self.hold.iter().map(move |&hold| Cell { target, pool, hold, through_pgbouncer, round })
+                let bouncers = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
+                let all_ways = move |through_pgbouncer, pool| {
+                    let cell = move |way| Cell { target, pool, way, through_pgbouncer, round };
+                    self.ways(target).into_iter().map(cell)
                 };
                 let sized =
-                    move |through_pgbouncer| self.pool.iter().flat_map(move |&pool| held(through_pgbouncer, pool));
-                ways.iter().copied().flat_map(sized)
+                    move |through_pgbouncer| self.pool.iter().flat_map(move |&pool| all_ways(through_pgbouncer, pool));
+                bouncers.iter().copied().flat_map(sized)
             });
             cells.collect()
         };
         rounds::shuffled(self.rounds, self.seed.unwrap_or_else(rounds::seed_of_now), cells_of_round)
     }
 
+    fn check_ways(&self, targets: &[Target]) -> Result<()> {
+        let text = "nothing is left to measure: only async and async-codec can have several queries on their way at once on a \
+                    connection, and they give it back at once then; add 1 to --pipeline, or 0s to --hold";
+        ensure!(targets.iter().any(|target| !self.ways(*target).is_empty()), WrongArguments(text.to_owned()));
+        Ok(())
+    }
+
+    /// What this server can do with its connections, of what was asked for.
+    fn ways(&self, target: Target) -> Vec<Way> {
+        let can_pipeline = matches!(target, Target::Async | Target::AsyncCodec);
+        let ways = self.hold.iter().flat_map(|&hold| self.pipeline.iter().map(move |&pipeline| Way { hold, pipeline }));
+        ways.filter(|way| way.pipeline == 1 || (can_pipeline && way.hold.is_zero())).collect()
+    }
+
     fn spec(&self, cell: Cell, database: AskedDatabase) -> TargetSpec {
         let mut flags = vec!["--db-pool-timeout".to_owned(), POOL_TIMEOUT.to_owned()];
         flags.extend(["--db-timeout".to_owned(), POOL_TIMEOUT.to_owned()]);
-        flags.extend(["--db-hold".to_owned(), Latency::Fixed(cell.hold).to_string()]);
+        match cell.way {
+            Way { hold, pipeline: 1 } => flags.extend(["--db-hold".to_owned(), Latency::Fixed(hold).to_string()]),
+            Way { pipeline, .. } => flags.extend(["--db-pipeline".to_owned(), pipeline.to_string()]),
+        }
         // One that gives up and comes again may be there twice for a moment.
         flags.extend(["--db-queue".to_owned(), (2 * self.connections).to_string()]);
         // Behind PgBouncer each process keeps a connection of its own.
@@ -205,7 +236,8 @@ impl Cell {
             url: own.map_or(given.unwrap_or_default(), |own| &own.url).to_owned(),
             pool: self.pool,
             through_pgbouncer: self.through_pgbouncer,
-            hold: self.hold,
+            hold: self.way.hold,
+            pipeline: self.way.pipeline,
             pid: own.and_then(Postgres::pid),
         }
     }

@@ -172,7 +172,9 @@ fn pool(database: &Database) -> String {
     let bouncer = if database.through_pgbouncer { " at PgBouncer" } else { "" };
     let hold_us = database.hold_us.filter(|hold_us| *hold_us > 0);
     let hold = hold_us.map_or_else(String::new, |hold_us| format!(", held {}", format::micros(hold_us)));
-    format!("{pool}{bouncer}{hold}")
+    let pipeline = database.pipeline.filter(|pipeline| *pipeline > 1);
+    let pipeline = pipeline.map_or_else(String::new, |pipeline| format!(", pipelines {pipeline}"));
+    format!("{pool}{bouncer}{hold}{pipeline}")
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(crate) struct AskedDatabase {
     pub(crate) through_pgbouncer: bool,
     /// How long each request keeps its connection after the answer.
     pub(crate) hold: Duration,
+    /// How many queries may be on their way at once on a connection.
+    pub(crate) pipeline: usize,
     /// The process whose descendants are PostgreSQL's, if they are known.
     pub(crate) pid: Option<i32>,
 }
@@ -47,6 +49,7 @@ impl AskedDatabase {
             through_pgbouncer: self.through_pgbouncer,
             tls: self.url.parse().ok().map(|url: Url| url.needs_tls()),
             hold_us: Some(self.hold.as_micros() as u64),
+            pipeline: Some(self.pipeline),
             ..Database::default()
         }
     }
@@ -132,7 +135,8 @@ mod tests {
     fn the_url_says_whether_connections_are_encrypted() {
         let tls = |parameters: &str| {
             let url = format!("postgres://ada:hunter2@localhost/x{parameters}");
-            let asked = AskedDatabase { url, pool: 1, through_pgbouncer: false, hold: Duration::ZERO, pid: None };
+            let asked =
+                AskedDatabase { url, pool: 1, through_pgbouncer: false, hold: Duration::ZERO, pipeline: 1, pid: None };
             asked.unmeasured().tls
         };
         assert_eq!((tls("?sslmode=require"), tls("?sslmode=disable"), tls("")), (Some(true), Some(false), Some(false)));

@@ -73,7 +73,7 @@ fn throughput_figure(study: &PoolStudy) -> Result<Option<(ChartFigure, Axis, Axi
         caption: html! {
             "Where a line is flat, more connections bring nothing: the CPUs are busy, and each connection more costs RAM in "
             "PostgreSQL. Bars span the lowest and highest round. Dashed: each request holds its connection for a while "
-            "after the answer."
+            "after the answer, or several queries are on their way at once on a connection."
         },
         height: HEIGHT,
     };
@@ -104,9 +104,9 @@ fn looks(study: &PoolStudy) -> impl Iterator<Item = (&PoolsOfServer, Look)> {
     })
 }
 
-/// How its line is drawn: dashed if it holds its connections.
+/// How its line is drawn: dashed if it does not use its connections in the usual way.
 fn line_of(server: &PoolsOfServer) -> fn(&Canvas<'_>, &[Pixel], RGBColor, u32) -> Result<()> {
-    if server.hold.is_some() { dashed_line } else { line }
+    if server.way().is_some() { dashed_line } else { line }
 }
 
 fn marks(study: &PoolStudy) -> Result<Vec<LegendMark>> {
