@@ -2,6 +2,7 @@
 //! the users are nor who watches.
 
 mod cause;
+pub(crate) mod client;
 mod conclude;
 mod doubts;
 pub(crate) mod peer;

@@ -3,10 +3,12 @@
 
 pub(crate) mod admin;
 pub(crate) mod build;
+pub(crate) mod client;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod null;
 pub(crate) mod peer;
+pub(crate) mod peer_file;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod remote;
@@ -327,7 +329,8 @@ impl Subject {
         self.memory.keep_alive_bytes = self.current_bytes();
     }
 
-    fn cpu_s(&self) -> Option<f64> {
+    /// Its CPU time so far, in seconds.
+    pub(crate) fn cpu_s(&self) -> Option<f64> {
         self.memory_source.cpu_s(&self.pids)
     }
 

@@ -1,6 +1,9 @@
 //! `loadtest peers` with peers of the test's own: what is measured, what is left out, and what is kept.
+//!
+//! One test needs wrk (Debian's package): `cargo test -p loadtest --test peers -- --ignored`.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -31,6 +34,32 @@ fn peers(arguments: &[&str], files: &[&Path]) -> Command {
     command.args(["peers", "--peer", &list.join(",")]).args(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A load generator: what this shell command is.
+fn client(directory: &TempDir, name: &str, programs: &str, run: &str) -> PathBuf {
+    let path = directory.path().join(format!("{name}.toml"));
+    let text = format!(
+        "kind = 'client'\nname = '{name}'\nprograms = {programs}\ninstall = 'nothing'\nversion = 'echo {name} 1.2.3'\n\
+         run = \"\"\"{run}\"\"\"\n[output]\nrequests = '(\\d+) answers'\np99 = 'p99 (\\S+)'\nerrors = ['(\\d+) errors']\n"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn clients(arguments: &[&str], list: &str) -> Command {
+    let mut command = Command::new(LOADTEST);
+    command.args(["peers", "--clients", "--peer", list]).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn wait_for(path: &Path) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "{} is not there", path.display());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -101,11 +130,7 @@ fn an_interrupted_comparison_keeps_what_it_measured() {
     let json = directory.path().join("a.json");
     let arguments = ["-c", "5", "--rounds", "50", "-d", "300ms", "--no-conformance", "--json", json.to_str().unwrap()];
     let child = peers(&arguments, &[&one]).spawn().unwrap();
-    let deadline = Instant::now() + TIMEOUT;
-    while !json.exists() {
-        assert!(Instant::now() < deadline, "nothing is measured");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&json);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     let output = child.wait_with_output().unwrap();
     let (stdout, stderr) = texts(&output);
@@ -122,11 +147,7 @@ fn an_interrupted_build_leaves_nothing() {
     let build = format!("programs = ['sh']\nbuild = 'touch {}; sleep 4731; true'", marker.display());
     let slow = peer(&directory, "slow", &build);
     let mut child = peers(&["-c", "5"], &[&slow]).spawn().unwrap();
-    let deadline = Instant::now() + TIMEOUT;
-    while !marker.exists() {
-        assert!(Instant::now() < deadline, "nothing is built");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&marker);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let sleeping = Command::new("pgrep").args(["-fx", "sleep 4731"]).output().unwrap();
@@ -167,4 +188,151 @@ fn wrong_names_and_files_are_refused_before_anything_runs() {
     let listed = Command::new(LOADTEST).args(["peers", "--list"]).output().unwrap();
     let (stdout, _) = texts(&listed);
     assert!(listed.status.success() && stdout.contains("nginx") && stdout.contains("async-codec"), "{stdout}");
+}
+
+#[test]
+fn load_generators_are_compared_with_ours_and_those_that_are_missing_are_named() {
+    let directory = TempDir::new().unwrap();
+    let run = "true {url}; echo 1 answers, 3 errors, p99 0.0025 with -t{threads} -c{connections} -d{seconds}";
+    let fake = client(&directory, "fake", "['sh']", run);
+    let absent = client(&directory, "absent", "['no-such-program']", "{url}");
+    let [json, markdown] = ["a.json", "a.md"].map(|name| directory.path().join(name).display().to_string());
+    let list = format!("loadtest,{},{}", fake.display(), absent.display());
+    let arguments = ["-c", "1,20", "--rounds", "2", "-d", "1s", "--json", &json, "--markdown", &markdown];
+    let output = clients(&arguments, &list).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("absent is left out: no-such-program is not installed: nothing"), "{stderr}");
+    for expected in ["20 connections, 2 rounds of 1 s", "loadtest / fake", "2.50 ms", "6 errors", "1.2.3"] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+    let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&comparison["schema"], &comparison["complete"]), (&"c10k-clients/1".into(), &true.into()));
+    let runs = comparison["runs"].as_array().unwrap();
+    let mut cells: Vec<_> = runs
+        .iter()
+        .map(|run| (run["client"].as_str().unwrap(), run["connections"].as_u64(), run["round"].as_u64()))
+        .collect();
+    cells.sort_unstable();
+    let all = ["fake", "loadtest"].into_iter().flat_map(|name| {
+        [(1, 1), (1, 2), (20, 1), (20, 2)].map(|(connections, round)| (name, Some(connections), Some(round)))
+    });
+    assert_eq!(cells, all.collect::<Vec<_>>());
+    for run in runs.iter().filter(|run| run["client"] == "loadtest") {
+        assert!(
+            run["requests"].as_u64() > Some(0) && run["errors"] == 0 && run["connected_after_us"].is_u64(),
+            "{run}"
+        );
+        let figures = ["rps", "p99_us", "client_cpu_s", "client_rss_peak_bytes", "server_cpu_s"];
+        assert!(figures.iter().all(|name| run[name].as_f64() > Some(0.0)), "{run}");
+    }
+    for run in runs.iter().filter(|run| run["client"] == "fake") {
+        let connections = run["connections"].as_u64().unwrap();
+        let asked = format!("-t{} -c{connections} -d1", connections.min(2));
+        assert!(run["command"].as_str().unwrap().contains(&asked), "{run}");
+        assert_eq!((&run["requests"], &run["rps"]), (&1.into(), &Value::Null), "{run}");
+    }
+    assert!(fs::read_to_string(&markdown).unwrap().contains("| loadtest / fake |"));
+    let report = Command::new(LOADTEST).args(["report", &json]).output().unwrap();
+    assert_eq!(texts(&report).0, stdout);
+}
+
+#[test]
+fn a_load_generator_that_fails_is_a_failure_and_costs_no_other() {
+    let directory = TempDir::new().unwrap();
+    let bad = client(&directory, "bad", "[]", "echo cannot do it {url} >&2; exit 3");
+    let silent = client(&directory, "silent", "[]", "true {url}");
+    let idle = client(&directory, "idle", "[]", "echo 0 answers from {url}");
+    let list = format!("{},{},{},loadtest", bad.display(), silent.display(), idle.display());
+    let output = clients(&["-c", "5", "--rounds", "1", "-d", "1s"], &list).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for expected in [
+        "bad failed: exit status 3: cannot do it http://127.0.0.1:",
+        "silent failed: it does not say how many answers it had: it printed nothing",
+        "idle failed: it had no answer",
+    ] {
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
+    }
+    assert_eq!(stdout.matches("1 of 1 failed").count(), 3 * 2, "{stdout}");
+    assert!(stdout.contains(" loadtest "), "{stdout}");
+}
+
+#[test]
+fn an_interrupted_comparison_of_load_generators_says_that_it_is_partial_and_leaves_nothing() {
+    let directory = TempDir::new().unwrap();
+    let marker = directory.path().join("second");
+    // The first run ends, and the second does not.
+    let first = directory.path().join("first");
+    let (one, two) = (first.display(), marker.display());
+    let run = format!("if mkdir {one}; then echo 1 answers; else echo {{url}} >{two}; sleep 4732; fi");
+    let slow = client(&directory, "slow", "[]", &run);
+    let json = directory.path().join("a.json");
+    let arguments = ["-c", "5", "--rounds", "9", "-d", "1s", "--json", json.to_str().unwrap()];
+    let child = clients(&arguments, slow.to_str().unwrap()).spawn().unwrap();
+    wait_for(&marker);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stdout.contains("Partial: interrupted after 1 of 9 runs."), "{stdout}");
+    let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&comparison["complete"], comparison["runs"].as_array().unwrap().len()), (&false.into(), 1));
+    let url = fs::read_to_string(&marker).unwrap();
+    let address = url.trim().trim_start_matches("http://").trim_end_matches('/');
+    assert!(TcpStream::connect(address).is_err(), "the server of {url} goes on");
+    let sleeping = Command::new("pgrep").args(["-fx", "sleep 4732"]).output().unwrap();
+    assert_eq!(texts(&sleeping).0, "", "it goes on");
+}
+
+#[test]
+fn servers_and_load_generators_are_not_mixed_and_wrong_ones_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let server = peer(&directory, "server", "programs = []").display().to_string();
+    let fake = client(&directory, "fake", "[]", "true {url}").display().to_string();
+    let changed = |name: &str, from: &str, to: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, fs::read_to_string(&fake).unwrap().replace(from, to)).unwrap();
+        path.display().to_string()
+    };
+    let aimless = changed("aimless.toml", "{url}", "");
+    let groupless = changed("groupless.toml", "(\\d+) answers", "answers");
+    for (is_clients, list, status, expected) in [
+        (true, "wrk,nginx".to_owned(), 2, "nginx is a server"),
+        (true, "async".to_owned(), 2, "async is a server"),
+        (true, server, 2, "server.toml is a server"),
+        (true, "siege".to_owned(), 2, "there is no load generator siege: --list"),
+        (true, format!("{fake},{fake}"), 2, "more than one peer fake"),
+        (true, aimless, 1, "`run` has no {url}"),
+        (true, groupless, 1, "has no group"),
+        (false, "nginx,wrk".to_owned(), 2, "wrk is a load generator: `loadtest peers --clients`"),
+        (false, fake.clone(), 2, "fake.toml is a load generator"),
+    ] {
+        let output = if is_clients { clients(&[], &list) } else { peers(&[], &[Path::new(&list)]) }.output().unwrap();
+        let (_, stderr) = texts(&output);
+        assert_eq!(output.status.code(), Some(status), "{list}: {stderr}");
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
+    }
+    for arguments in [["-d", "1500ms"], ["--wait", "1s"], ["--csv", "a.csv"], ["--slo", "p99 < 1s"]] {
+        let output = clients(&arguments, &fake).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    let listed = Command::new(LOADTEST).args(["peers", "--list"]).output().unwrap();
+    let (stdout, _) = texts(&listed);
+    assert!(stdout.contains("nginx") && stdout.contains("wrk") && stdout.contains("oha"), "{stdout}");
+}
+
+#[test]
+#[ignore = "needs wrk"]
+fn the_real_wrk_is_measured_as_ours_is() {
+    let output = clients(&["-c", "10", "--rounds", "1", "-d", "1s", "--json", "-"], "wrk,loadtest").output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("loadtest / wrk"), "{stderr}");
+    let comparison: Value = serde_json::from_str(&stdout).unwrap();
+    for run in comparison["runs"].as_array().unwrap() {
+        let figures = ["requests", "rps", "p99_us", "client_cpu_s", "client_rss_peak_bytes", "server_cpu_s"];
+        assert!(figures.iter().all(|name| run[name].as_f64() > Some(0.0)), "{run}");
+        assert!(run["errors"] == 0 && run["connected_after_us"].is_u64(), "{run}");
+    }
 }

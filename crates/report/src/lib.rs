@@ -7,6 +7,7 @@
 mod answer;
 mod bars;
 pub mod claims;
+pub mod clients;
 mod command;
 pub mod compare;
 pub mod csv;

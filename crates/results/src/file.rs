@@ -8,8 +8,9 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::claim;
+use crate::clients;
 use crate::figure::{Figure, FigureValues};
-use crate::printable::printable;
+use crate::printable::make_printable;
 use crate::run::{READABLE_SCHEMAS, RunResult, SCHEMA};
 use crate::slo::{self, Searches};
 use crate::sweep::{self, Sweep};
@@ -72,16 +73,6 @@ pub fn to_json(results: &[RunResult], is_list: bool) -> Result<Vec<u8>> {
     Ok(json)
 }
 
-/// A file may come from anybody, and what it says is printed.
-fn make_printable(json: &mut Value) {
-    match json {
-        Value::String(text) => *text = printable(text),
-        Value::Array(entries) => entries.iter_mut().for_each(make_printable),
-        Value::Object(fields) => fields.values_mut().for_each(make_printable),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
 fn parse(mut json: Value) -> Result<RunResult> {
     make_printable(&mut json);
     match json.get("schema").and_then(Value::as_str) {
@@ -96,6 +87,7 @@ fn parse(mut json: Value) -> Result<RunResult> {
             let readable = READABLE_SCHEMAS.join(" and ");
             bail!("the layout is {other}, and this loadtest reads {readable}: use the loadtest that wrote it")
         }
+        Some(clients::SCHEMA) => bail!("it is of `loadtest peers --clients`: `loadtest report` prints it, alone"),
         Some(claim::SCHEMA) => bail!("it is of `loadtest claims`: `loadtest claims --from FILE` prints it"),
         _ => bail!("not a result of loadtest ({SCHEMA}): name a file written by --json"),
     }

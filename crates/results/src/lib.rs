@@ -7,6 +7,7 @@
 
 pub mod cause;
 pub mod claim;
+pub mod clients;
 pub mod condition;
 pub mod database;
 pub mod event;

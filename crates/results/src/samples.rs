@@ -1,5 +1,6 @@
 //! Runs to test with: from a real file with 10,000 connections, and made-up ones.
 
+use crate::clients::{self, Client, ClientComparison, ClientRun};
 use crate::database::Database;
 use crate::file::Source;
 use crate::run::{Host, RunResult, SweepPlan};
@@ -67,4 +68,42 @@ pub fn with_pool(target: &str, pool: usize, rps: f64) -> RunResult {
 /// A run that failed.
 pub fn failed(target: &str, connections: usize, failure: &str) -> RunResult {
     RunResult { failure: Some(failure.into()), ..empty(target, connections) }
+}
+
+/// A run of a load generator over 200 connections that went well, with so many answers a second.
+pub fn client_run(client: &str, round: u32, rps: f64) -> ClientRun {
+    ClientRun {
+        client: client.into(),
+        command: format!("exec {client} http://127.0.0.1:8084/"),
+        round,
+        connections: 200,
+        failure: None,
+        requests: Some(300_000),
+        rps: Some(rps),
+        p99_us: Some(12_340.0),
+        errors: Some(0),
+        client_cpu_s: Some(3.63),
+        client_rss_peak_bytes: Some(109_400_000),
+        server_cpu_s: Some(4.04),
+        connected_after_us: Some(262_000),
+    }
+}
+
+/// A comparison of ours with wrk, of one round.
+pub fn client_comparison() -> ClientComparison {
+    let client = |name: &str, version: &str| Client { name: name.into(), version: Some(version.into()) };
+    ClientComparison {
+        schema: clients::SCHEMA.to_owned(),
+        complete: true,
+        started_at: "2026-11-24T10:00:00Z".into(),
+        host: Host::default(),
+        command: vec!["loadtest".into(), "peers".into(), "--clients".into()],
+        server: vec!["server-async".into()],
+        seed: 7,
+        rounds: 1,
+        duration_s: 5,
+        connections: vec![200],
+        clients: vec![client(clients::OURS, "0.1.0"), client("wrk", "4.1.0")],
+        runs: vec![client_run(clients::OURS, 1, 61_200.0), client_run("wrk", 1, 60_100.0)],
+    }
 }

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use results::claim::{self, Judgement};
+use results::clients::{self, Client, ClientComparison, ClientRun};
 use results::event::{self, Event, Observation, RunPhase};
-use results::run::{RunResult, SCHEMA, Second, SweepPlan};
+use results::run::{Host, RunResult, SCHEMA, Second, SweepPlan};
 use results::settings::LoadSettings;
 use results::slo::{self, Searches};
 use results::sweep::{self, Sweep};
@@ -63,6 +64,30 @@ fn the_schema_of_claims_is_committed() {
 #[test]
 fn the_schema_of_diagnoses_is_committed() {
     assert_is_committed(walls::SCHEMA, &schema_for!(Diagnosis));
+}
+
+#[test]
+fn the_schema_of_comparisons_of_clients_is_committed_and_kept() {
+    assert_is_committed(clients::SCHEMA, &schema_for!(ClientComparison));
+    let run: ClientRun = serde_json::from_value(json!({
+        "client": "wrk", "command": "exec wrk", "round": 1, "connections": 200, "requests": 300_000, "rps": 60_100.5,
+    }))
+    .unwrap();
+    let comparison = ClientComparison {
+        schema: clients::SCHEMA.into(),
+        complete: false,
+        started_at: "2026-11-24T10:00:00Z".into(),
+        host: Host::default(),
+        command: vec!["loadtest".into()],
+        server: vec!["server-async".into()],
+        seed: 7,
+        rounds: 5,
+        duration_s: 5,
+        connections: vec![200],
+        clients: vec![Client { name: "wrk".into(), version: None }],
+        runs: vec![run],
+    };
+    assert_valid(clients::SCHEMA, &serde_json::from_slice(&clients::to_json(&comparison).unwrap()).unwrap());
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! `loadtest peers`: compares our servers with those of others, all loaded alike, in interleaved rounds.
+//! `loadtest peers`: compares our servers with those of others, all loaded alike, in interleaved rounds; or, with
+//! `--clients`, load generators.
+
+mod clients;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use results::Target;
 use results::peers::PeerComparison;
 use results::slo::Step;
 
+use self::clients::ClientsArgs;
 use super::flags::time;
 use super::rounds;
 use super::slo::{self, STEP_DURATION, SloArgs};
@@ -25,14 +29,16 @@ use crate::output::files::{OutputArgs, Outputs};
 use crate::output::steps::Steps;
 use crate::subject::build;
 use crate::subject::peer::{Installed, Peer, built_in, ours, read};
+use crate::subject::peer_file::{NOTHING_INSTALLED, not_a_server};
 
 /// How long to start, stop and meter one server takes, beside its window.
 const OVERHEAD: Duration = Duration::from_secs(5);
+/// How many connections a server gets unless `-c` says otherwise.
+const CONNECTIONS: usize = 10_000;
 /// How long a run takes unless `-d` says otherwise.
 const DURATION: Duration = Duration::from_secs(10);
 /// How long it takes to ask one how it keeps to HTTP/1.1: more if it often says nothing.
 const CONFORMANCE_TIME: Duration = Duration::from_secs(6);
-const NOTHING_INSTALLED: &str = "there is nothing to compare: --list shows what can be installed";
 
 /// Compare our servers with nginx, Apache, Go, Node and others, loaded alike in interleaved rounds
 ///
@@ -40,11 +46,19 @@ const NOTHING_INSTALLED: &str = "there is nothing to compare: --list shows what 
 /// Then each run starts a fresh server in its own cgroup, opens all connections, asks as fast as answers come, and stops it.
 /// Those that can wait are then asked to answer after --wait. Rounds follow one another, and within a round the order is
 /// random, so that whatever else this machine does affects all alike. Peers that are not installed are left out and named.
+/// With --clients, load generators are compared in the same way.
 #[derive(Args, Debug)]
 #[command(after_help = "The tables are on stdout. --list shows the peers and how to install them; each is a file of \
                         loadtest/peers, and --peer takes a file of your own. Exit status: 0 measured; 1 a run failed; 130 \
                         interrupted: the table has what was measured.")]
 pub(crate) struct PeersArgs {
+    /// Compare load generators instead of servers: loadtest with wrk and oha
+    ///
+    /// Each run starts a fresh server-async that answers at once, and lets one of them load it as fast as it can, with 2
+    /// threads. Their figures are what they say themselves; CPU time, RAM and the time until all are connected are measured.
+    #[arg(long, conflicts_with_all = ["slo", "wait", "timeout", "no_conformance", "events"])]
+    clients: bool,
+
     /// What to compare: names of peers, of our servers, or files, separated by commas [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peer: Option<Vec<String>>,
@@ -53,15 +67,16 @@ pub(crate) struct PeersArgs {
     #[arg(long)]
     list: bool,
 
-    /// Numbers of connections, separated by commas. With several there is a slope of RAM
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count, default_value = "10k")]
-    connections: Vec<usize>,
+    /// Numbers of connections, separated by commas. With several there is a slope of RAM [default: 10k; with --clients,
+    /// 200,10k]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = quantity::positive_count)]
+    connections: Option<Vec<usize>>,
 
     /// How many times to measure each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 5, conflicts_with = "slo")]
     rounds: u32,
 
-    /// How long each run takes: 10, 10s, 2m, 500ms [default: 10s; with --slo, 3s for each step]
+    /// How long each run takes: 10, 10s, 2m, 500ms [default: 10s; with --slo, 3s for each step; with --clients, 5s]
     #[arg(short, long, value_name = "TIME", value_parser = time)]
     duration: Option<Duration>,
 
@@ -115,13 +130,17 @@ struct Choice {
 
 /// Measures all cells, and prints the tables.
 pub(crate) fn run(args: &PeersArgs) -> Result<ExitCode> {
+    if args.clients {
+        return clients::run(&args.of_clients());
+    }
     let choice = Choice::new(args.peer.as_deref())?;
     if args.list {
-        print(&choice.list())?;
+        let clients = if args.peer.is_none() { clients::list(None)? } else { String::new() };
+        print(&(choice.list() + &clients))?;
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Interrupt::install()?;
-    let most = args.connections.iter().copied().max().unwrap_or(1);
+    let most = args.connections().iter().copied().max().unwrap_or(1);
     host::prepare_for(&Asked::new(most, &[]))?.iter().for_each(warn);
     if args.slo.is_given() {
         return search(args, choice, most, &interrupt);
@@ -164,7 +183,7 @@ fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) 
     let Some(installed) = choice.install(most, interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     ensure!(!installed.is_empty(), NOTHING_INSTALLED);
     for peer in &installed {
-        for &connections in &args.connections {
+        for &connections in args.connections() {
             bench.search(|Step { rate, duration }| {
                 let spec = PeerSpec { connections, duration, rate, wait_ms: 0, timeout: args.timeout, round: None };
                 peer::run(peer, &spec, interrupt, &mut sinks)
@@ -175,6 +194,23 @@ fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) 
 }
 
 impl PeersArgs {
+    fn connections(&self) -> &[usize] {
+        self.connections.as_deref().unwrap_or(&[CONNECTIONS])
+    }
+
+    /// What of it concerns load generators.
+    fn of_clients(&self) -> ClientsArgs<'_> {
+        ClientsArgs {
+            peer: self.peer.as_deref(),
+            list: self.list,
+            connections: self.connections.as_deref(),
+            rounds: self.rounds,
+            duration: self.duration,
+            seed: self.seed,
+            outputs: &self.outputs,
+        }
+    }
+
     /// All cells, round after round, each round in its own random order.
     fn order(&self, installed: &[Installed]) -> Vec<Cell> {
         let waits = if self.wait.is_zero() { vec![0] } else { vec![0, self.wait.as_millis() as u64] };
@@ -182,7 +218,7 @@ impl PeersArgs {
             let mut cells = Vec::new();
             for (peer, installed) in installed.iter().enumerate() {
                 for &wait_ms in waits.iter().filter(|&&wait_ms| wait_ms == 0 || installed.peer.can_wait()) {
-                    cells.extend(self.connections.iter().map(|&connections| {
+                    cells.extend(self.connections().iter().map(|&connections| {
                         let (duration, timeout) = (self.duration.unwrap_or(DURATION), self.timeout);
                         let round = Some(round);
                         Cell { peer, spec: PeerSpec { connections, duration, rate: None, wait_ms, timeout, round } }
@@ -208,6 +244,7 @@ impl Choice {
                 (Some(target), _) => choice.targets.push(target),
                 (None, Some(peer)) => choice.add(peer.clone())?,
                 (None, None) if name.ends_with(".toml") => choice.add(read(&PathBuf::from(name))?)?,
+                (None, None) if clients::is_one(name)? => bail!(not_a_server(name)),
                 (None, None) => {
                     let text =
                         format!("there is no peer {name}: --list shows those there are, and a file ends in .toml");

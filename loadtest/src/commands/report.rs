@@ -8,6 +8,7 @@ use clap::Args;
 use report::compare::Comparison;
 use report::{peers, pools, slo, sweep, text};
 use results::RunResult;
+use results::clients::{self, ClientComparison};
 use results::file::{Source, read};
 use results::merge::merge;
 use results::peers::PeerComparison;
@@ -41,6 +42,11 @@ pub(crate) struct ReportArgs {
 
 /// Reads the files, prints the report and writes the output files.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
+    if let [file] = &args.files[..]
+        && let Some(comparison) = clients::read(file)?
+    {
+        return print_clients(args, &comparison);
+    }
     let sources = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let is_list = sources.iter().any(|source| source.is_list);
     let results = if args.merge { merge(&sources)? } else { all(&sources) };
@@ -55,6 +61,14 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
         print(&comparison.text())?;
     }
     Ok(if args.conditions.fail(&results) { ExitCode::from(conditions::EXIT_STATUS) } else { ExitCode::SUCCESS })
+}
+
+/// Prints a comparison of load generators.
+fn print_clients(args: &ReportArgs, comparison: &ClientComparison) -> Result<ExitCode> {
+    args.outputs.ensure_for_clients()?;
+    Outputs::prepare(&args.outputs, true)?.write_clients(comparison, true)?;
+    print(&report::clients::text(comparison))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn all(sources: &[Source]) -> Vec<RunResult> {

@@ -6,10 +6,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::Args;
+use serde::Serialize;
 
 use report::{csv, html, markdown, peers, pools, slo, sweep};
+use results::clients::{self, ClientComparison};
 use results::peers::PeerComparison;
 use results::pools::PoolStudy;
 use results::slo::Searches;
@@ -17,6 +19,10 @@ use results::sweep::Sweep;
 use results::{RunResult, file};
 
 use super::file::OutputFile;
+use crate::machine::command_line::WrongArguments;
+
+const NOT_FOR_CLIENTS: &str =
+    "a comparison of load generators has no rows and draws no charts: take --json or --markdown";
 
 /// The flags for result files.
 #[derive(Args, Clone, Debug, Default)]
@@ -73,6 +79,16 @@ impl OutputArgs {
     /// Whether a page or a chart is among them.
     pub(crate) fn has_charts(&self) -> bool {
         self.report.is_some() || self.chart.is_some()
+    }
+
+    /// Checks that a comparison of load generators can be written to these files.
+    ///
+    /// # Errors
+    /// It cannot: it has no rows and no charts.
+    pub(crate) fn ensure_for_clients(&self) -> Result<()> {
+        let is_possible = self.files().all(|(format, ..)| matches!(format, Format::Json | Format::Markdown));
+        ensure!(is_possible, WrongArguments(NOT_FOR_CLIENTS.to_owned()));
+        Ok(())
     }
 
     /// Adds this JSON file if there is no other.
@@ -143,7 +159,7 @@ impl Outputs {
     /// # Errors
     /// Some files could not be written; the others were.
     pub(crate) fn write(&self, results: &[RunResult]) -> Result<()> {
-        self.write_if(|file| !file.is_stdout(), results, &markdown_of(results))
+        self.write_if(|file| !file.is_stdout(), |format| self.content(format, results, &markdown_of(results)))
     }
 
     /// Writes the final results to the files and to standard output.
@@ -159,21 +175,39 @@ impl Outputs {
     /// # Errors
     /// See [`write`](Self::write).
     pub(crate) fn finish_with(&self, results: &[RunResult], markdown: &str) -> Result<()> {
-        self.write_if(|_| true, results, markdown)
+        self.write_if(|_| true, |format| self.content(format, results, markdown))
     }
 
-    fn write_if(&self, is_written: impl Fn(&OutputFile) -> bool, results: &[RunResult], markdown: &str) -> Result<()> {
-        let write = |(format, file): &(Format, OutputFile)| {
-            let content = match format {
-                Format::Json => file::to_json(results, self.is_list)?,
-                Format::Csv => csv::runs(results)?,
-                Format::CsvSeries => csv::series(results)?,
-                Format::Markdown => markdown.as_bytes().to_vec(),
-                Format::Page => html::page(results)?.into_bytes(),
-                Format::Chart => html::first_chart(results)?.into_bytes(),
-            };
-            file.write(&content)
+    /// Writes a comparison of load generators; to standard output only the final one.
+    ///
+    /// # Errors
+    /// See [`write`](Self::write).
+    pub(crate) fn write_clients(&self, comparison: &ClientComparison, is_final: bool) -> Result<()> {
+        let content = |format| match format {
+            Format::Json => clients::to_json(comparison),
+            Format::Markdown => Ok(report::clients::markdown(comparison).into_bytes()),
+            _ => bail!(NOT_FOR_CLIENTS),
         };
+        self.write_if(|file| is_final || !file.is_stdout(), content)
+    }
+
+    fn content(&self, format: Format, results: &[RunResult], markdown: &str) -> Result<Vec<u8>> {
+        Ok(match format {
+            Format::Json => file::to_json(results, self.is_list)?,
+            Format::Csv => csv::runs(results)?,
+            Format::CsvSeries => csv::series(results)?,
+            Format::Markdown => markdown.as_bytes().to_vec(),
+            Format::Page => html::page(results)?.into_bytes(),
+            Format::Chart => html::first_chart(results)?.into_bytes(),
+        })
+    }
+
+    fn write_if(
+        &self,
+        is_written: impl Fn(&OutputFile) -> bool,
+        content: impl Fn(Format) -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        let write = |(format, file): &(Format, OutputFile)| file.write(&content(*format)?);
         let failures: Vec<_> =
             self.files.iter().filter(|(_, file)| is_written(file)).filter_map(|file| write(file).err()).collect();
         let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
@@ -196,7 +230,7 @@ fn markdown_of(results: &[RunResult]) -> String {
 }
 
 /// Saves results that could not be written to a temporary file. Returns `error` with the file's name.
-pub(crate) fn rescue(results: &[RunResult], error: Error) -> Error {
+pub(crate) fn rescue(results: &(impl Serialize + ?Sized), error: Error) -> Error {
     let kept = || -> Result<PathBuf> {
         let file = tempfile::Builder::new().prefix("loadtest-").suffix(".json").tempfile_in(env::temp_dir())?;
         serde_json::to_writer_pretty(file.as_file(), results)?;
@@ -287,7 +321,7 @@ mod tests {
 
     #[test]
     fn unwritable_results_are_saved_elsewhere() {
-        let error = format!("{:#}", rescue(&[sample("threads")], Error::msg("no room")));
+        let error = format!("{:#}", rescue(&[sample("threads")][..], Error::msg("no room")));
         assert!(error.ends_with(": no room"), "{error}");
         let path = error.split_whitespace().find(|word| word.ends_with(".json,")).unwrap().trim_end_matches(',');
         let runs: Vec<RunResult> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

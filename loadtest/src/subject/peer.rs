@@ -1,7 +1,6 @@
 //! Servers to compare ours with: data in `loadtest/peers`, or a file of the user's.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,8 +17,8 @@ use results::run::Conformance;
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use super::peer_file::{self, is_client, not_a_server, shell};
 use super::{build, launch};
-use crate::machine::host;
 use crate::machine::interrupt::{Interrupt, kill_group};
 
 /// The peers that loadtest knows.
@@ -37,8 +36,6 @@ const BUILT_IN: [&str; 12] = [
     include_str!("../../peers/python-asyncio.toml"),
     include_str!("../../peers/python-threads.toml"),
 ];
-/// Debian keeps servers there, where the PATH of a user does not look.
-const MORE_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A server to compare. In `run`, `build` and the files, `{dir}` is a folder of its own, `{port}` the port to listen on at
@@ -106,6 +103,7 @@ pub(crate) fn built_in() -> Result<Vec<Peer>> {
 /// The file cannot be read, or is no peer.
 pub(crate) fn read(path: &Path) -> Result<Peer> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the peer {}", path.display()))?;
+    ensure!(!is_client(&text), not_a_server(&path.display().to_string()));
     let is_no_peer = || format!("{} is no peer: loadtest/peers has examples", path.display());
     let peer: Peer = toml::from_str(&text).with_context(is_no_peer)?;
     ensure!(!peer.name.trim().is_empty(), "{}: its name is empty", path.display());
@@ -152,10 +150,9 @@ impl Peer {
 
     /// Why it cannot be run here, if it cannot.
     pub(crate) fn missing(&self) -> Option<String> {
-        let missing = self.programs.iter().find(|program| !is_installed(program));
         let install = &self.install;
-        if let Some(program) = missing {
-            return Some(format!("{program} is not installed: {install}"));
+        if let Some(why) = peer_file::missing(&self.programs, install) {
+            return Some(why);
         }
         let is_met = |command: &String| succeeds(shell(command));
         let unmet = self.requires.iter().find(|command| !is_met(command));
@@ -174,7 +171,7 @@ impl Peer {
         ensure!(is_plain, "{name} has characters that configurations do not take: set TMPDIR to another folder");
         // Servers that are started as root read the files as somebody else.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
-        let version = shell(&self.version).output().ok().and_then(|said| version(&[said.stdout, said.stderr].concat()));
+        let version = peer_file::version(&self.version);
         let slots = DEFAULT_MAX_CONNECTIONS.max(connections + connections / 5);
         let installed = Installed { peer: self, version, directory, slots, conformance: None };
         installed.write_files(0)?;
@@ -190,7 +187,7 @@ impl Peer {
 fn run_build(build: &str, interrupt: &Interrupt) -> Result<()> {
     let mut said = tempfile::tempfile()?;
     let (stdout, stderr) = (said.try_clone()?, said.try_clone()?);
-    let argv = ["sh", "-c", &format!("PATH=$PATH:{MORE_PATH}; {build}")].map(str::to_owned);
+    let argv = ["sh", "-c", &peer_file::with_path(build)].map(str::to_owned);
     let mut guarded = launch::start(&argv, &[], None, move |command| {
         command.stdout(stdout).stderr(stderr);
     })?;
@@ -223,8 +220,7 @@ impl Installed {
         self.write_files(port)?;
         let directory = self.directory();
         let run = self.fill(&self.peer.run, port);
-        // Many raise the limit of descriptors by themselves; all may have as many.
-        Ok(format!("PATH=$PATH:{MORE_PATH}; ulimit -n \"$(ulimit -Hn)\"; cd {directory}; {run}"))
+        Ok(peer_file::with_limits(&format!("cd {directory}; {run}")))
     }
 
     /// What to ask it for.
@@ -263,28 +259,8 @@ impl Installed {
     }
 }
 
-fn is_installed(program: &str) -> bool {
-    let path = format!("{}:{MORE_PATH}", env::var("PATH").unwrap_or_default());
-    host::is_in(path.as_ref(), program)
-}
-
-fn shell(command: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("PATH=$PATH:{MORE_PATH}; {command}")]).stdin(Stdio::null());
-    shell
-}
-
 fn succeeds(mut command: Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-/// The first number with a dot or a `v` in what a program says of its version.
-fn version(said: &[u8]) -> Option<String> {
-    let said = String::from_utf8_lossy(said);
-    let words = said.split(|character: char| character.is_whitespace() || "/()\"".contains(character));
-    let starts_with_digit = |word: &str| word.starts_with(|character: char| character.is_ascii_digit());
-    let versions = words.map(|word| word.trim_start_matches("go").trim_start_matches('v').trim_end_matches(','));
-    versions.filter(|word| starts_with_digit(word) && word.contains('.')).map(str::to_owned).next()
 }
 
 #[cfg(test)]
@@ -303,22 +279,6 @@ mod tests {
             assert!(texts.clone().any(|text| text.contains("{port}")), "{}", peer.name);
             assert!(peer.delay_path.iter().all(|path| path.contains("{ms}")), "{}", peer.name);
         }
-    }
-
-    #[test]
-    fn a_version_is_found_in_what_programs_say() {
-        for (said, expected) in [
-            ("nginx version: nginx/1.22.1\n", "1.22.1"),
-            ("Server version: Apache/2.4.62 (Debian)\n", "2.4.62"),
-            ("h2o version 2.2.5\nOpenSSL: 3\n", "2.2.5"),
-            ("go version go1.19.8 linux/amd64\n", "1.19.8"),
-            ("v20.20.2\n", "20.20.2"),
-            ("openjdk 17.0.13 2024-10-15\n", "17.0.13"),
-            ("lighttpd/1.4.69 (ssl) - a light and fast webserver\n", "1.4.69"),
-        ] {
-            assert_eq!(version(said.as_bytes()).as_deref(), Some(expected), "{said}");
-        }
-        assert_eq!(version(b"no idea"), None);
     }
 
     #[test]
