@@ -85,7 +85,7 @@ fn wait_for_count(command_line: &str, expected: usize) {
 fn whatever_the_server_prints_it_lives_on_and_we_stay_small() {
     let server = Server::new();
     // Bytes that are no text, a line of 40 MB, and 40 MB of lines; on both streams.
-    let flood = "printf '\\377\\376\\000\\n' && head -c 40000000 /dev/zero && yes | head -c 40000000 &&";
+    let flood = "printf '\\377\\376\\000\\n' && head -c 40000000 /dev/zero && yes 'warning: nobody reads this' | head -c 40000000 &&";
     let exec = server.command(&format!("({flood} true) >&2 && {flood} exec"), "");
     let (result, output) = server.measure("", &exec);
     assert!(output.status.success() && result["complete"] == true, "{output:?}");

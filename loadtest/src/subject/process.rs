@@ -40,7 +40,7 @@ pub(crate) struct ServerProcess {
     /// Whether it is started by a shell, which may stay beside it.
     is_shell: bool,
     /// The lines of its stdout.
-    stdout: Receiver<String>,
+    stdout: Receiver<Vec<u8>>,
     stderr: Lines,
     exit: Option<ExitStatus>,
     interrupt: Interrupt,
@@ -55,8 +55,8 @@ struct Lines {
 
 #[derive(Debug, Default)]
 struct Kept {
-    first: Vec<String>,
-    last: VecDeque<String>,
+    first: Vec<Vec<u8>>,
+    last: VecDeque<Vec<u8>>,
     omitted: usize,
 }
 
@@ -166,7 +166,8 @@ impl ServerProcess {
         }
         let kept = self.stderr.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let omitted = (kept.omitted > 0).then(|| format!("... ({} lines)", kept.omitted));
-        kept.first.iter().cloned().chain(omitted).chain(kept.last.iter().cloned()).collect()
+        let texts = |line: &Vec<u8>| text_of(line);
+        kept.first.iter().map(texts).chain(omitted).chain(kept.last.iter().map(texts)).collect()
     }
 
     /// Asks it to finish requests in flight and exit. A shell would not pass that on, so what it runs is asked.
@@ -238,10 +239,10 @@ pub(super) fn signal_name(number: i32) -> String {
 
 /// The first lines of a stream, read by a thread. It reads on to the end, whatever comes: a full pipe would block the
 /// server, and a closed one would kill it.
-pub(super) fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub(super) fn send_lines(stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = sync_channel(KEPT_LINES);
     // What nobody waits for is dropped.
-    thread::spawn(move || read_lines(stream, |line| drop(sender.try_send(line))));
+    thread::spawn(move || read_lines(stream, |line| drop(sender.try_send(line.to_vec()))));
     receiver
 }
 
@@ -250,7 +251,7 @@ pub(super) fn send_lines(stream: impl Read + Send + 'static) -> Receiver<String>
 /// # Errors
 /// There is none within `timeout`, or the user has had enough.
 pub(super) fn next_line(
-    lines: &Receiver<String>,
+    lines: &Receiver<Vec<u8>>,
     who: &str,
     timeout: Duration,
     interrupt: &Interrupt,
@@ -258,7 +259,7 @@ pub(super) fn next_line(
     let deadline = Instant::now() + timeout;
     loop {
         match lines.recv_timeout(POLL_INTERVAL) {
-            Ok(line) => return Ok(Some(line)),
+            Ok(line) => return Ok(Some(text_of(&line))),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if interrupt.is_raised() => bail!("interrupted"),
             Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
@@ -272,8 +273,9 @@ fn text_of(line: &[u8]) -> String {
     printable(console::strip_ansi_codes(&String::from_utf8_lossy(line)).trim_end_matches('\r'))
 }
 
-/// Reads to the end, and gives each line, cut to [`MAX_LINE_BYTES`].
-fn read_lines(stream: impl Read, mut take: impl FnMut(String)) {
+/// Reads to the end, and gives each line, cut to [`MAX_LINE_BYTES`]. Few lines are ever shown, so none is made text here: a
+/// server that prints without end would wait for that.
+fn read_lines(stream: impl Read, mut take: impl FnMut(&[u8])) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
@@ -283,18 +285,18 @@ fn read_lines(stream: impl Read, mut take: impl FnMut(String)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => break,
         };
-        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let end = memchr::memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES - line.len())]);
         let used = part.len() + usize::from(end.is_some());
         stream.consume(used);
         if end.is_some() {
-            take(text_of(&line));
+            take(&line);
             line.clear();
         }
     }
     if !line.is_empty() {
-        take(text_of(&line));
+        take(&line);
     }
 }
 
@@ -308,26 +310,45 @@ fn keep_lines(stream: impl Read + Send + 'static) -> Lines {
 }
 
 impl Kept {
-    fn push(&mut self, line: String) {
+    fn push(&mut self, line: &[u8]) {
         if self.first.len() < KEPT_LINES {
-            return self.first.push(line);
+            return self.first.push(line.to_vec());
         }
-        self.last.push_back(line);
-        if self.last.len() > KEPT_LINES {
-            self.last.pop_front();
+        let mut last = Vec::new();
+        if self.last.len() == KEPT_LINES {
+            last = self.last.pop_front().unwrap_or_default();
+            last.clear();
             self.omitted += 1;
         }
+        last.extend_from_slice(line);
+        self.last.push_back(last);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]
     fn exit_statuses_are_described() {
         assert_eq!(describe_exit(ExitStatus::from_raw(9)), "killed by signal 9 (SIGKILL)");
         assert_eq!(describe_exit(ExitStatus::from_raw(3 << 8)), "exit status 3");
+    }
+
+    #[test]
+    fn the_first_and_the_last_lines_are_kept_and_none_is_longer_than_it_may_be() {
+        let numbered = (0..25).map(|number| format!("{number}\n")).collect::<String>();
+        let long = "x".repeat(3 * MAX_LINE_BYTES);
+        let mut lines = keep_lines(Cursor::new(format!("{numbered}\n{long}\nend")));
+        lines.reader.take().unwrap().join().unwrap();
+        let kept = lines.kept.lock().unwrap();
+        let texts = |lines: &mut dyn Iterator<Item = &Vec<u8>>| lines.map(|line| text_of(line)).collect::<Vec<_>>();
+        assert_eq!(texts(&mut kept.first.iter()), (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+        let last = ["18", "19", "20", "21", "22", "23", "24", "", &long[..MAX_LINE_BYTES], "end"];
+        assert_eq!(texts(&mut kept.last.iter()), last);
+        assert_eq!(kept.omitted, 8);
     }
 
     #[test]
