@@ -225,6 +225,25 @@ fn a_database_that_is_not_there_fails_each_run_with_the_reason() {
 }
 
 #[test]
+#[ignore = "needs PostgreSQL and PgBouncer"]
+fn processes_keep_a_connection_each_if_there_are_enough() {
+    let (directory, temporary) = (folder(), folder());
+    let json = directory.path().join("a.json");
+    let arguments = ["db", "--target", "prefork", "--pool", "19,20", "-c", "20", "-d", "500ms", "--json"];
+    let output = loadtest(&temporary, &arguments).arg(&json).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stderr}{stdout}");
+    let runs = runs(&json);
+    let alone = runs.iter().map(|run| &run["database"]).filter(|database| database["through_pgbouncer"] == false);
+    let connects = |pool: u64| {
+        let mut those = alone.clone().filter(|database| database["pool"] == pool);
+        those.next().unwrap()["connects"].as_u64().unwrap()
+    };
+    assert!(connects(19) > 20, "they take turns, and connect for each query");
+    assert_eq!(connects(20), 0, "each has connected before the window, and keeps what it has");
+}
+
+#[test]
 #[ignore = "needs PostgreSQL"]
 fn those_that_can_have_several_queries_on_the_way() {
     let (directory, temporary) = (folder(), folder());

@@ -41,7 +41,7 @@ const SPARE: usize = 5;
 /// Each run starts a PostgreSQL of its own in a temporary folder (Debian: apt-get install postgresql pgbouncer) and a
 /// fresh server with a pool of one size, holds all clients' connections, and measures how long requests wait for a
 /// connection and how long for the answer. prefork is also measured with PgBouncer between, which then has the pool: its
-/// processes cannot share connections, and alone they connect for each query.
+/// processes cannot share connections, and alone they connect for each query, unless there is a connection for each client.
 ///
 /// To ask a database of your own, put its URL into the variable C10K_DB, and make the tables of scripts/people.sql there.
 #[derive(Args, Debug)]
@@ -201,8 +201,9 @@ impl DbArgs {
         }
         // One that gives up and comes again may be there twice for a moment.
         flags.extend(["--db-queue".to_owned(), (2 * self.connections).to_string()]);
-        // Behind PgBouncer each process keeps a connection of its own.
-        if !cell.through_pgbouncer {
+        // Processes that need not share keep a connection each.
+        let keeps_one_each = cell.target == Target::Prefork && database.lets_each_log_in(self.connections);
+        if !keeps_one_each {
             flags.extend(["--db-pool".to_owned(), cell.pool.to_string()]);
         }
         flags.extend(self.server_flags.iter().cloned());

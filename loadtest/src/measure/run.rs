@@ -401,7 +401,8 @@ impl Run<'_> {
     /// them anyway.
     fn settle(&mut self) -> Result<(), Stopped> {
         self.enter(RunPhase::Settling);
-        let logs_in = self.spec.database.as_ref().is_some_and(|database| database.through_pgbouncer);
+        let logs_in =
+            self.spec.database.as_ref().is_some_and(|database| database.lets_each_log_in(self.spec.connections));
         let timeout = if logs_in { LOGIN_TIMEOUT } else { SETTLE_TIMEOUT };
         let deadline = Instant::now() + timeout + 3 * self.spec.answer_time().unwrap_or_default();
         loop {

@@ -42,6 +42,11 @@ impl AskedDatabase {
         wait + database.map_or(Duration::ZERO, |database| database.hold)
     }
 
+    /// Whether each of so many clients logs in, when it first asks something: a process that has no connection of others.
+    pub(crate) fn lets_each_log_in(&self, connections: usize) -> bool {
+        self.through_pgbouncer || self.pool >= connections
+    }
+
     /// What a result says of it before anything is measured.
     pub(crate) fn unmeasured(&self) -> Database {
         Database {
