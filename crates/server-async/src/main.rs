@@ -7,6 +7,7 @@ mod guard;
 mod http1;
 mod pipeline;
 mod server;
+mod session;
 mod shared;
 mod uring;
 

@@ -18,7 +18,7 @@ use common::tally::Held;
 use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use crate::database::Session;
+use crate::session::Session;
 
 /// The connections, which are made when they are needed.
 pub(crate) struct Pipelines {
