@@ -49,15 +49,19 @@ pub(crate) fn table(cells: &Cells) -> Table {
     table
 }
 
-/// Lets no label, and no word, continue on the next line if there is room for the longest of each column: a number in two
+/// Lets nothing but titles continue on the next line if there is room for that, or else no label and no word: a number in two
 /// halves is two numbers. What is left of the width goes to the narrowest columns that need more.
 fn keep_words_whole(table: &mut Table) {
-    let (words, lines): (Vec<_>, Vec<_>) = table.column_iter().map(|column| word_and_line(table, column)).unzip();
-    let with_labels: Vec<_> = lines.iter().take(1).chain(words.iter().skip(1)).copied().collect();
+    let all: Vec<Needs> = table.column_iter().map(|column| Needs::new(table, column)).collect();
+    let lines: Vec<u16> = all.iter().map(|needs| needs.line).collect();
+    // The first column has the labels.
+    let or_labels = |of: fn(&Needs) -> u16| lines.iter().take(1).copied().chain(all.iter().skip(1).map(of)).collect();
+    let choices: [Vec<u16>; 3] =
+        [or_labels(|needs| needs.content), or_labels(|needs| needs.word), all.iter().map(|needs| needs.word).collect()];
     // Between two columns is a space.
-    let room = (WIDTH + 1).saturating_sub(words.len() as u16);
+    let room = (WIDTH + 1).saturating_sub(lines.len() as u16);
     let fits = |widths: &Vec<u16>| widths.iter().sum::<u16>() <= room;
-    let Some(mut widths) = [with_labels, words].into_iter().find(fits).filter(|_| !fits(&lines)) else { return };
+    let Some(mut widths) = choices.into_iter().find(fits).filter(|_| !fits(&lines)) else { return };
     while widths.iter().sum::<u16>() < room {
         let short = widths.iter_mut().zip(&lines).filter(|(width, line)| **width < **line);
         let Some((narrowest, _)) = short.min_by_key(|(width, _)| **width) else { break };
@@ -68,12 +72,24 @@ fn keep_words_whole(table: &mut Table) {
     }
 }
 
-/// How wide a column is with its longest word, and with its longest line.
-fn word_and_line(table: &Table, column: &Column) -> (u16, u16) {
-    let cells: Vec<_> = table.column_cells_with_header_iter(column.index).flatten().map(Cell::content).collect();
-    let words = cells.iter().flat_map(|cell| cell.split_whitespace());
-    let lines = cells.iter().flat_map(|cell| cell.lines());
-    (width_of_longest(words), width_of_longest(lines))
+/// How wide a column must be for what it has.
+struct Needs {
+    /// Its longest word.
+    word: u16,
+    /// Its longest line, but only the longest word of its title.
+    content: u16,
+    /// Its longest line.
+    line: u16,
+}
+
+impl Needs {
+    fn new(table: &Table, column: &Column) -> Self {
+        let cells: Vec<_> = table.column_cells_with_header_iter(column.index).flatten().map(Cell::content).collect();
+        let (title, contents) = cells.split_at(cells.len().min(1));
+        let word = |cells: &[String]| width_of_longest(cells.iter().flat_map(|cell| cell.split_whitespace()));
+        let line = |cells: &[String]| width_of_longest(cells.iter().flat_map(|cell| cell.lines()));
+        Self { word: word(&cells), content: word(title).max(line(contents)), line: line(&cells) }
+    }
 }
 
 fn width_of_longest<'a>(texts: impl Iterator<Item = &'a str>) -> u16 {
@@ -212,6 +228,22 @@ mod tests {
             assert!(text.contains(word), "{word}:\n{text}");
         }
         assert!(text.lines().all(|line| measure_text_width(line) <= 80), "{text}");
+        // A number stays with its unit, if titles leave it the room.
+        let cells = vec![
+            row([
+                "server",
+                "pool",
+                "wait for a connection",
+                "RAM of the server, peak",
+                "RAM of PostgreSQL's processes",
+            ]),
+            row(["prefork + PgBouncer, 10,000 clients", "10,000", "1.47 µs", "1.85 GB", "18.1 GB"]),
+        ];
+        assert!(
+            table(&cells).lines().any(|line| line.contains("1.85 GB") && line.contains("18.1 GB")),
+            "{}",
+            table(&cells)
+        );
         // Whoever has little to say leaves the room to the others.
         let cells = vec![row(["a", "b", "c", "d", "says"]), row(["1", "2", "3", "4", sentence])];
         assert_eq!(table(&cells).lines().count(), 6, "{}", table(&cells));
