@@ -229,21 +229,13 @@ mod tests {
         }
         assert!(text.lines().all(|line| measure_text_width(line) <= 80), "{text}");
         // A number stays with its unit, if titles leave it the room.
+        let row = |cells: [&str; 7]| cells.map(String::from).to_vec();
         let cells = vec![
-            row([
-                "server",
-                "pool",
-                "wait for a connection",
-                "RAM of the server, peak",
-                "RAM of PostgreSQL's processes",
-            ]),
-            row(["prefork + PgBouncer, 10,000 clients", "10,000", "1.47 µs", "1.85 GB", "18.1 GB"]),
+            row(["server", "pool", "for one", "for answer", "busy", "RAM", "PostgreSQL"]),
+            row(["prefork + PgBouncer", "10,000", "1.70 µs", "17.4 s", "10005", "1.74 GB", "11.1 GB"]),
         ];
-        assert!(
-            table(&cells).lines().any(|line| line.contains("1.85 GB") && line.contains("18.1 GB")),
-            "{}",
-            table(&cells)
-        );
+        assert!(table(&cells).lines().any(|line| line.contains("1.74 GB")), "{}", table(&cells));
+        let row = |cells: [&str; 5]| cells.map(String::from).to_vec();
         // Whoever has little to say leaves the room to the others.
         let cells = vec![row(["a", "b", "c", "d", "says"]), row(["1", "2", "3", "4", sentence])];
         assert_eq!(table(&cells).lines().count(), 6, "{}", table(&cells));
