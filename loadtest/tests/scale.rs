@@ -194,8 +194,27 @@ fn several_processes_are_one_server() {
     assert_eq!((&result["memory"]["processes"], &result["server"]["exit"]), (&2.into(), &"exit status 0".into()));
     assert!(result["memory"]["pss_bytes"].is_u64() && result["server"]["cpu_s"].as_f64() > Some(0.0), "{result}");
     // A part, a tenth of it, and 64.
-    let command: Vec<_> = result["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(command.join(" ").contains("--max-connections 284 --reuse-port"), "{command:?}");
+    let command = command_line(&result);
+    assert!(command.contains("--max-connections 284 --reuse-port"), "{command}");
+}
+
+/// The command line of the server.
+fn command_line(result: &Value) -> String {
+    result["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_server_lets_a_connection_idle_until_its_next_request_is_due() {
+    for (flags, expected) in [(&[][..], "--idle-timeout 700s"), (&["--", "--idle-timeout", "5m"], "--idle-timeout 5m")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let json = json_in(&directory);
+        let arguments =
+            ["--target", "async-codec", "-c", "100", "-R", "1", "-d", "500ms", "--db-wait", "1ms", "--json"];
+        run(&[&arguments[..], &[json.to_str().unwrap()], flags].concat());
+        let command = command_line(&read_json(&json));
+        assert!(command.contains(expected) && command.matches("--idle-timeout").count() == 1, "{command}");
+    }
 }
 
 #[test]

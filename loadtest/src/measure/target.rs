@@ -28,6 +28,9 @@ use crate::subject::{Launch, Subject, build};
 
 /// How long the server may take to exit, on top of its drain timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server lets connections idle, on top of the time between two requests: a million take minutes until all are
+/// there, and only then each of them asks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How to measure a target.
 #[derive(Clone, Debug)]
@@ -177,14 +180,23 @@ impl TargetSpec {
             timeout: Some(self.timeout),
             // A rate spreads them from the start.
             spread: self.answer_time().filter(|_| self.rate.is_none()).unwrap_or_default(),
-            interval: self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections)),
+            interval: self.interval(),
         })
+    }
+
+    /// The time from one request of a connection to its next, at a rate.
+    fn interval(&self) -> Option<Duration> {
+        self.rate.map(|rate| LoadSpec::interval_at(rate, self.connections))
     }
 
     fn command(&self, target: Target, executable: &Path, drain_timeout: Duration) -> Vec<String> {
         let mut command = build::command(target, executable, self.db_wait);
         if self.flag_value("--drain-timeout").is_none() {
             command.extend(["--drain-timeout".into(), format!("{}ms", drain_timeout.as_millis())]);
+        }
+        if self.flag_value("--idle-timeout").is_none() {
+            let idle_timeout = IDLE_TIMEOUT + self.interval().unwrap_or_default();
+            command.extend(["--idle-timeout".into(), format!("{}s", idle_timeout.as_secs())]);
         }
         let (is_shared, room) = (self.processes > 1, room_of_process(self.connections, self.processes));
         if (is_shared || room > DEFAULT_MAX_CONNECTIONS) && self.flag_value("--max-connections").is_none() {
