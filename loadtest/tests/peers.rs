@@ -259,6 +259,39 @@ fn a_load_generator_that_fails_is_a_failure_and_costs_no_other() {
 }
 
 #[test]
+fn a_number_given_twice_is_measured_once_and_too_much_to_look_through_is_a_failure() {
+    let directory = TempDir::new().unwrap();
+    let brief = client(&directory, "brief", "[]", "echo '7 answers' # {url}").display().to_string();
+    let endless =
+        client(&directory, "endless", "[]", "yes '7 answers' | head -c 3000000 # {url}").display().to_string();
+    let json = directory.path().join("a.json");
+    let arguments = ["-c", "6,5,6", "--rounds", "1", "-d", "1s", "--json", json.to_str().unwrap()];
+    let output = clients(&arguments, &format!("{brief},{endless}")).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("endless failed: it printed 3000000 bytes"), "{stderr}");
+    let comparison: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let runs = comparison["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), &comparison["connections"]), (4, &serde_json::json!([6, 5])), "{comparison}");
+
+    // Its file is printed again, also from a pipe, and whatever its figures are; but it has no runs to merge or to judge.
+    let report = |arguments: &str, text: &str| {
+        fs::write(directory.path().join("b.json"), text).unwrap();
+        let command = format!("cat b.json | {LOADTEST} report {arguments}");
+        Command::new("sh").args(["-c", &command]).current_dir(&directory).output().unwrap()
+    };
+    let text = comparison.to_string();
+    assert_eq!(texts(&report("/dev/stdin", &text)).0, stdout);
+    assert_eq!(report("b.json --fail-if 'errors > 0'", &text).status.code(), Some(2));
+    assert_eq!(report("b.json --merge", &text).status.code(), Some(2));
+    let vast = text.replace("\"p99_us\":null", "\"p99_us\":1e30").replace("\"errors\":null", "\"errors\":9");
+    assert_ne!(vast, text);
+    assert!(report("b.json", &vast).status.success());
+    let runs = include_str!("../../crates/results/tests/data/runs.json");
+    assert!(report("/dev/stdin", runs).status.success());
+}
+
+#[test]
 fn an_interrupted_comparison_of_load_generators_says_that_it_is_partial_and_leaves_nothing() {
     let directory = TempDir::new().unwrap();
     let marker = directory.path().join("second");
@@ -296,6 +329,9 @@ fn servers_and_load_generators_are_not_mixed_and_wrong_ones_are_refused() {
         path.display().to_string()
     };
     let aimless = changed("aimless.toml", "{url}", "");
+    let ours = changed("ours.toml", "'fake'", "'loadtest'");
+    let cut_off = changed("cut-off.toml", "[output]", "programs = ['sh'");
+    let unseen = changed("unseen.toml", "'fake'", "\"fa\\u001bke\"");
     let groupless = changed("groupless.toml", "(\\d+) answers", "answers");
     for (is_clients, list, status, expected) in [
         (true, "wrk,nginx".to_owned(), 2, "nginx is a server"),
@@ -303,6 +339,9 @@ fn servers_and_load_generators_are_not_mixed_and_wrong_ones_are_refused() {
         (true, server, 2, "server.toml is a server"),
         (true, "siege".to_owned(), 2, "there is no load generator siege: --list"),
         (true, format!("{fake},{fake}"), 2, "more than one peer fake"),
+        (true, ours, 2, "more than one peer loadtest"),
+        (true, cut_off, 1, "TOML parse error"),
+        (true, unseen, 1, "characters that nobody can see"),
         (true, aimless, 1, "`run` has no {url}"),
         (true, groupless, 1, "has no group"),
         (false, "nginx,wrk".to_owned(), 2, "wrk is a load generator: `loadtest peers --clients`"),

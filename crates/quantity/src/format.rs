@@ -69,10 +69,15 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// [`duration`], from nanoseconds, and with these where it is short: `42.3 ns`.
+/// [`duration`], from nanoseconds, and with these where it is short: `42.3 ns`; [`UNKNOWN`] if it is no time.
 pub fn nanos(nanos: f64) -> String {
     // A value that would round up to 1000 moves to the next unit.
-    if nanos < 999.5 { format!("{} ns", significant(nanos)) } else { duration(Duration::from_secs_f64(nanos / 1e9)) }
+    match Duration::try_from_secs_f64(nanos / 1e9) {
+        Ok(_) if nanos < 999.5 => format!("{} ns", significant(nanos)),
+        Ok(time) => duration(time),
+        // Nothing took so long.
+        Err(_) => UNKNOWN.into(),
+    }
 }
 
 /// A rough duration for estimates: `40 s`, `7 min`, `2 h 5 min`.

@@ -1,8 +1,5 @@
 //! A comparison of load generators on one server, in rounds: what each says, and what it costs.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context as _, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -174,14 +171,12 @@ impl ClientComparison {
     }
 }
 
-/// Reads a comparison of load generators; `None` if the file is JSON of another kind.
+/// The comparison of load generators in the file of this name; `None` if it is one of another kind.
 ///
 /// # Errors
-/// The file cannot be read, or the comparison is damaged.
-pub fn read(path: &Path) -> Result<Option<ClientComparison>> {
-    let name = path.display().to_string();
-    let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-    let Ok(mut json) = serde_json::from_slice::<Value>(&content) else { return Ok(None) };
+/// The comparison is damaged.
+pub fn from_json(name: &str, content: &[u8]) -> Result<Option<ClientComparison>> {
+    let Ok(mut json) = serde_json::from_slice::<Value>(content) else { return Ok(None) };
     if json["schema"] != SCHEMA {
         return Ok(None);
     }
@@ -209,8 +204,6 @@ pub fn to_json(comparison: &ClientComparison) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::samples::{client_comparison, client_run};
-    use std::io::Write as _;
-    use tempfile::NamedTempFile;
 
     #[test]
     fn ratios_are_taken_within_a_round_and_failed_runs_say_nothing() {
@@ -245,11 +238,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_again_and_others_are_left_to_others() {
-        let read_text = |text: &[u8]| {
-            let mut file = NamedTempFile::new().unwrap();
-            file.write_all(text).unwrap();
-            read(file.path())
-        };
+        let read_text = |text: &[u8]| from_json("a.json", text);
         let mut comparison = client_comparison();
         let json = to_json(&comparison).unwrap();
         assert_eq!(read_text(&json).unwrap().unwrap().runs, comparison.runs);

@@ -31,9 +31,18 @@ pub struct Source {
 /// # Errors
 /// The file cannot be read, or is not a result file.
 pub fn read(path: &Path) -> Result<Source> {
+    let (name, content) = open(path)?;
+    from_json(name, &content)
+}
+
+/// The name and the content of a file, which may be a pipe and is read once.
+///
+/// # Errors
+/// It cannot be read.
+pub fn open(path: &Path) -> Result<(String, Vec<u8>)> {
     let name = path.display().to_string();
     let content = fs::read(path).with_context(|| format!("{name} cannot be read"))?;
-    from_json(name, &content)
+    Ok((name, content))
 }
 
 /// Reads the content of the file of this name.

@@ -14,7 +14,7 @@ use results::Target;
 use results::pools::PoolStudy;
 
 use super::flags::time;
-use super::rounds;
+use super::rounds::{self, distinct};
 use super::target_choice::{TargetChoice, chosen};
 use crate::machine::command_line::WrongArguments;
 use crate::machine::host;
@@ -162,6 +162,7 @@ impl DbArgs {
 
     /// All cells, round after round, each round in its own random order.
     fn order(&self, targets: &[Target], has_bouncer: bool) -> Vec<Cell> {
+        let pools = &distinct(&self.pool);
         let cells_of_round = |round| {
             let cells = targets.iter().flat_map(|&target| {
                 let bouncers = if target == Target::Prefork && has_bouncer { &[false, true][..] } else { &[false] };
@@ -170,7 +171,7 @@ impl DbArgs {
                     self.ways(target).into_iter().map(cell)
                 };
                 let sized =
-                    move |through_pgbouncer| self.pool.iter().flat_map(move |&pool| all_ways(through_pgbouncer, pool));
+                    move |through_pgbouncer| pools.iter().flat_map(move |&pool| all_ways(through_pgbouncer, pool));
                 bouncers.iter().copied().flat_map(sized)
             });
             cells.collect()
@@ -187,8 +188,11 @@ impl DbArgs {
 
     /// What this server can do with its connections, of what was asked for.
     fn ways(&self, target: Target) -> Vec<Way> {
+        let pipelines = distinct(&self.pipeline);
         let can_pipeline = matches!(target, Target::Async | Target::AsyncCodec);
-        let ways = self.hold.iter().flat_map(|&hold| self.pipeline.iter().map(move |&pipeline| Way { hold, pipeline }));
+        let ways = distinct(&self.hold)
+            .into_iter()
+            .flat_map(|hold| pipelines.iter().map(move |&pipeline| Way { hold, pipeline }));
         ways.filter(|way| way.pipeline == 1 || (can_pipeline && way.hold.is_zero())).collect()
     }
 

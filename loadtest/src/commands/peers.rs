@@ -183,7 +183,7 @@ fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) 
     let Some(installed) = choice.install(most, interrupt)? else { return Ok(ExitCode::from(EXIT_STATUS)) };
     ensure!(!installed.is_empty(), NOTHING_INSTALLED);
     for peer in &installed {
-        for &connections in args.connections() {
+        for connections in args.connections() {
             bench.search(|Step { rate, duration }| {
                 let spec = PeerSpec { connections, duration, rate, wait_ms: 0, timeout: args.timeout, round: None };
                 peer::run(peer, &spec, interrupt, &mut sinks)
@@ -194,8 +194,8 @@ fn search(args: &PeersArgs, choice: Choice, most: usize, interrupt: &Interrupt) 
 }
 
 impl PeersArgs {
-    fn connections(&self) -> &[usize] {
-        self.connections.as_deref().unwrap_or(&[CONNECTIONS])
+    fn connections(&self) -> Vec<usize> {
+        rounds::distinct(self.connections.as_deref().unwrap_or(&[CONNECTIONS]))
     }
 
     /// What of it concerns load generators.
@@ -218,7 +218,7 @@ impl PeersArgs {
             let mut cells = Vec::new();
             for (peer, installed) in installed.iter().enumerate() {
                 for &wait_ms in waits.iter().filter(|&&wait_ms| wait_ms == 0 || installed.peer.can_wait()) {
-                    cells.extend(self.connections().iter().map(|&connections| {
+                    cells.extend(self.connections().into_iter().map(|connections| {
                         let (duration, timeout) = (self.duration.unwrap_or(DURATION), self.timeout);
                         let round = Some(round);
                         Cell { peer, spec: PeerSpec { connections, duration, rate: None, wait_ms, timeout, round } }

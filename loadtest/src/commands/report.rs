@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use report::compare::Comparison;
 use report::{peers, pools, slo, sweep, text};
 use results::RunResult;
 use results::clients::{self, ClientComparison};
-use results::file::{Source, read};
+use results::file::{self, Source};
 use results::merge::merge;
 use results::peers::PeerComparison;
 use results::pools::PoolStudy;
 use results::slo::Searches;
 use results::sweep::Sweep;
 
+use crate::machine::command_line::WrongArguments;
 use crate::machine::terminal::{columns, print};
 use crate::output::conditions::{self, Conditions};
 use crate::output::files::{OutputArgs, Outputs};
@@ -42,12 +43,14 @@ pub(crate) struct ReportArgs {
 
 /// Reads the files, prints the report and writes the output files.
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
-    if let [file] = &args.files[..]
-        && let Some(comparison) = clients::read(file)?
+    let contents = args.files.iter().map(|path| file::open(path)).collect::<Result<Vec<_>>>()?;
+    if let [(name, content)] = &contents[..]
+        && let Some(comparison) = clients::from_json(name, content)?
     {
         return print_clients(args, &comparison);
     }
-    let sources = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let sources = contents.into_iter().map(|(name, content)| file::from_json(name, &content));
+    let sources = sources.collect::<Result<Vec<_>>>()?;
     let is_list = sources.iter().any(|source| source.is_list);
     let results = if args.merge { merge(&sources)? } else { all(&sources) };
     if args.merge || sources.len() == 1 {
@@ -66,6 +69,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode> {
 /// Prints a comparison of load generators.
 fn print_clients(args: &ReportArgs, comparison: &ClientComparison) -> Result<ExitCode> {
     args.outputs.ensure_for_clients()?;
+    let text = "--merge and --fail-if are for runs, and this is a comparison of load generators: leave them out";
+    ensure!(!args.merge && !args.conditions.is_given(), WrongArguments(text.to_owned()));
     Outputs::prepare(&args.outputs, true)?.write_clients(comparison, true)?;
     print(&report::clients::text(comparison))?;
     Ok(ExitCode::SUCCESS)

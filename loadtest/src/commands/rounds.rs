@@ -20,6 +20,12 @@ pub(crate) fn seed_of_now() -> u64 {
     u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros())
 }
 
+/// Each once, in the order in which they were named: nobody wants to wait twice, or to have a ratio to two runs.
+pub(crate) fn distinct<T: Copy + PartialEq>(named: &[T]) -> Vec<T> {
+    let is_first = |(index, value): &(usize, &T)| !named[..*index].contains(value);
+    named.iter().enumerate().filter(is_first).map(|(_, value)| *value).collect()
+}
+
 /// The cells of all rounds, each round in its own random order, so that whatever else the machine does affects all alike.
 pub(crate) fn shuffled<Cell>(rounds: u32, seed: u64, cells_of_round: impl Fn(u32) -> Vec<Cell>) -> Vec<Cell> {
     let mut random = SmallRng::seed_from_u64(seed);

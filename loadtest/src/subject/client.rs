@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -13,7 +13,7 @@ use results::printable::printable;
 use serde::Deserialize;
 
 use super::launch::{self, Guarded};
-use super::peer_file::{self, is_client, not_a_client};
+use super::peer_file::{self, check_name, is_client, not_a_client};
 use super::process::describe_exit;
 use crate::machine::interrupt::{Interrupt, kill_group};
 
@@ -21,7 +21,7 @@ use crate::machine::interrupt::{Interrupt, kill_group};
 const BUILT_IN: [&str; 2] = [include_str!("../../peers/wrk.toml"), include_str!("../../peers/oha.toml")];
 /// As wrk has them by default; more would leave the server no CPU.
 const THREADS: usize = 2;
-/// No load generator has more to say.
+/// No load generator has more to say. What says more is cut off in the middle of a figure.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
 /// A load generator. In `run`, `{url}` is what to load, `{threads}` and `{connections}` with how many of them, and
@@ -103,10 +103,10 @@ pub(crate) fn built_in() -> Result<Vec<Client>> {
 /// The file cannot be read, or is of none.
 pub(crate) fn read(path: &Path) -> Result<Client> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the peer {}", path.display()))?;
-    ensure!(is_client(&text), not_a_client(&path.display().to_string()));
     let is_no_peer = || format!("{} is no peer: loadtest/peers/wrk.toml is an example", path.display());
+    ensure!(is_client(&text).with_context(is_no_peer)?, not_a_client(&path.display().to_string()));
     let client: Client = toml::from_str(&text).with_context(is_no_peer)?;
-    ensure!(!client.name.trim().is_empty(), "{}: its name is empty", path.display());
+    check_name(&client.name).with_context(|| path.display().to_string())?;
     ensure!(client.run.contains("{url}"), "{}: `run` has no {{url}}, which it must load", path.display());
     Ok(client)
 }
@@ -124,8 +124,8 @@ impl Client {
 
     /// The shell command that loads this URL.
     pub(crate) fn command(&self, connections: usize, seconds: u64, url: &str) -> String {
-        // wrk takes no more threads than connections.
-        let threads = THREADS.min(connections).to_string();
+        // Each thread of wrk has as many connections, and what is left over is not opened.
+        let threads = if connections.is_multiple_of(THREADS) { THREADS } else { 1 }.to_string();
         let (connections, seconds) = (connections.to_string(), seconds.to_string());
         let values =
             [("{threads}", &*threads), ("{connections}", &connections), ("{seconds}", &seconds), ("{url}", url)];
@@ -141,9 +141,12 @@ impl Client {
         let requests = requests.sum(printed);
         Ok(Said {
             requests: requests.with_context(|| format!("it does not say how many answers it had: {}", end(printed)))?,
-            rps: rps.as_ref().and_then(|pattern| pattern.first(printed)?.parse().ok()),
-            p99_us: p99.as_ref().and_then(|pattern| micros(pattern.first(printed)?)),
-            errors: errors.as_ref().map(|patterns| patterns.iter().filter_map(|pattern| pattern.sum(printed)).sum()),
+            rps: rps.as_ref().and_then(|pattern| pattern.first(printed)?.parse().ok()).filter(is_possible),
+            p99_us: p99.as_ref().and_then(|pattern| micros(pattern.first(printed)?)).filter(is_possible),
+            errors: errors.as_ref().map(|patterns| {
+                let counts = patterns.iter().filter_map(|pattern| pattern.sum(printed));
+                counts.fold(0, u64::saturating_add)
+            }),
         })
     }
 }
@@ -172,6 +175,11 @@ impl Pattern {
         let groups = matches.flat_map(|captures| captures.iter().skip(1).flatten().collect::<Vec<_>>());
         groups.filter_map(|group| group.as_str().parse::<u64>().ok()).reduce(u64::saturating_add)
     }
+}
+
+/// Whether a figure is one: a program may print `nan`, or less than nothing.
+fn is_possible(figure: &f64) -> bool {
+    figure.is_finite() && *figure >= 0.0
 }
 
 /// A time in microseconds: with a unit, or in seconds.
@@ -230,14 +238,19 @@ impl RunningClient {
     /// What it has printed on stdout.
     ///
     /// # Errors
-    /// That cannot be read.
+    /// That cannot be read, or is too much.
     pub(crate) fn printed(&mut self) -> Result<String> {
-        read_all(&mut self.stdout)
+        let bytes = self.stdout.metadata()?.len();
+        ensure!(
+            bytes <= MAX_OUTPUT_BYTES,
+            "it printed {bytes} bytes, and more than {MAX_OUTPUT_BYTES} are not looked through"
+        );
+        read_end(&mut self.stdout)
     }
 
     /// Why it failed, with the last lines of what it has printed.
     pub(crate) fn failure(&mut self, exit: ExitStatus) -> String {
-        let printed = [&mut self.stdout, &mut self.stderr].map(|file| read_all(file).unwrap_or_default());
+        let printed = [&mut self.stdout, &mut self.stderr].map(|file| read_end(file).unwrap_or_default());
         format!("{}: {}", describe_exit(exit), end(&printed.concat()))
     }
 }
@@ -252,9 +265,11 @@ impl Drop for RunningClient {
     }
 }
 
-fn read_all(file: &mut File) -> Result<String> {
+/// The last [`MAX_OUTPUT_BYTES`] of a file.
+fn read_end(file: &mut File) -> Result<String> {
     let mut bytes = Vec::new();
-    file.rewind()?;
+    let start = file.metadata()?.len().saturating_sub(MAX_OUTPUT_BYTES);
+    file.seek(SeekFrom::Start(start))?;
     file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -315,6 +330,13 @@ Requests/sec:  51203.79
         (wrk.output.errors, wrk.output.p99) = (None, None);
         let said = wrk.figures("7 requests in 1s").unwrap();
         assert_eq!(said, Said { requests: 7, rps: None, p99_us: None, errors: None });
+        for figure in ["nan", "inf", "-1"] {
+            wrk.output.rps = Some(Pattern::try_from("rate (.*)".to_owned()).unwrap());
+            assert_eq!(wrk.figures(&format!("7 requests in 1s\nrate {figure}")).unwrap().rps, None, "{figure}");
+        }
+        wrk.output.errors = Some(vec![Pattern::try_from("lost (.*)".to_owned()).unwrap(); 2]);
+        let most = u64::MAX;
+        assert_eq!(wrk.figures(&format!("7 requests in 1s\nlost {most}")).unwrap().errors, Some(most));
         let error = wrk.figures("unable to connect\n").unwrap_err().to_string();
         assert!(error.contains("how many answers") && error.contains("unable to connect"), "{error}");
     }
@@ -323,6 +345,7 @@ Requests/sec:  51203.79
     fn a_command_has_the_number_of_connections_and_no_more_threads() {
         let command = client("wrk").command(1, 5, "http://127.0.0.1:80/");
         assert_eq!(command, "exec wrk -t1 -c1 -d5s --latency http://127.0.0.1:80/");
+        assert!(client("wrk").command(21, 5, "http://a/").contains(" -t1 -c21 "), "two threads would open 20");
         assert!(client(OURS).command(200, 5, "http://a/").contains(" -t2 -c200 -d5s --latency http://a/"));
     }
 

@@ -17,7 +17,7 @@ use results::run::Conformance;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::peer_file::{self, is_client, not_a_server, shell};
+use super::peer_file::{self, check_name, is_client, not_a_server, shell};
 use super::{build, launch};
 use crate::machine::interrupt::{Interrupt, kill_group};
 
@@ -103,10 +103,10 @@ pub(crate) fn built_in() -> Result<Vec<Peer>> {
 /// The file cannot be read, or is no peer.
 pub(crate) fn read(path: &Path) -> Result<Peer> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read the peer {}", path.display()))?;
-    ensure!(!is_client(&text), not_a_server(&path.display().to_string()));
     let is_no_peer = || format!("{} is no peer: loadtest/peers has examples", path.display());
+    ensure!(!is_client(&text).with_context(is_no_peer)?, not_a_server(&path.display().to_string()));
     let peer: Peer = toml::from_str(&text).with_context(is_no_peer)?;
-    ensure!(!peer.name.trim().is_empty(), "{}: its name is empty", path.display());
+    check_name(&peer.name).with_context(|| path.display().to_string())?;
     let is_told = peer.files.values().chain([&peer.run]).any(|text| text.contains("{port}"));
     ensure!(is_told, "{}: neither `run` nor a file has {{port}}, which the server must listen on", path.display());
     Ok(peer)

@@ -3,6 +3,7 @@
 use std::env;
 use std::process::{Command, Stdio};
 
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use crate::machine::command_line::WrongArguments;
@@ -14,12 +15,25 @@ const MORE_PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 pub(crate) const NOTHING_INSTALLED: &str = "there is nothing to compare: --list shows what can be installed";
 
 /// Whether a peer's file says that it is a load generator; all others are servers.
-pub(super) fn is_client(text: &str) -> bool {
+///
+/// # Errors
+/// It is no TOML.
+pub(super) fn is_client(text: &str) -> Result<bool> {
     #[derive(Deserialize)]
     struct Head {
         kind: Option<String>,
     }
-    toml::from_str::<Head>(text).is_ok_and(|head| head.kind.as_deref() == Some("client"))
+    Ok(toml::from_str::<Head>(text)?.kind.as_deref() == Some("client"))
+}
+
+/// Checks the name of a peer, which is for tables and command lines.
+///
+/// # Errors
+/// There is none, or a terminal would not show it.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    ensure!(!name.trim().is_empty(), "its name is empty");
+    ensure!(!name.chars().any(char::is_control), "its name has characters that nobody can see: {name:?}");
+    Ok(())
 }
 
 /// The error of a load generator among servers.
@@ -104,7 +118,16 @@ mod tests {
 
     #[test]
     fn a_file_of_a_load_generator_says_so() {
-        assert!(is_client("kind = 'client'\nname = 'wrk'"));
-        assert!(!is_client("name = 'nginx'") && !is_client("kind = 'server'") && !is_client("kind ="));
+        assert!(is_client("kind = 'client'\nname = 'wrk'").unwrap());
+        assert!(!is_client("name = 'nginx'").unwrap() && !is_client("kind = 'server'").unwrap());
+        assert!(is_client("kind =").is_err() && is_client("kind = 3").is_err());
+    }
+
+    #[test]
+    fn a_name_can_be_shown() {
+        assert!(check_name("free-threaded 3.13").is_ok());
+        for name in ["", " ", "a\u{1b}[31mb", "a\nb"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
     }
 }

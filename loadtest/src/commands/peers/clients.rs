@@ -60,7 +60,7 @@ pub(super) fn run(args: &ClientsArgs<'_>) -> Result<ExitCode> {
     let text = "-d must be whole seconds with --clients: wrk takes nothing else";
     ensure!(duration.subsec_nanos() == 0, WrongArguments(text.to_owned()));
     let interrupt = Interrupt::install()?;
-    let connections = args.connections.unwrap_or(&CONNECTIONS);
+    let connections = rounds::distinct(args.connections.unwrap_or(&CONNECTIONS));
     let most = connections.iter().copied().max().unwrap_or(1);
     host::prepare_for(&Asked::new(most, &[]))?.iter().for_each(warn);
     let outputs = Outputs::prepare(args.outputs, true)?;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &ClientsArgs<'_>) -> Result<ExitCode> {
         seed: args.seed.unwrap_or_else(rounds::seed_of_now),
         rounds: args.rounds,
         duration_s: duration.as_secs(),
-        connections: connections.to_vec(),
+        connections,
         clients: clients.iter().map(described).collect(),
         runs: Vec::new(),
     };
@@ -137,7 +137,8 @@ fn choose(names: Option<&[String]>) -> Result<Vec<Client>> {
     let Some(names) = names else { return Ok(known) };
     let mut chosen: Vec<Client> = Vec::new();
     for name in names {
-        let client = match known.iter().find(|client| client.name == *name) {
+        let is_known = |name: &str| known.iter().find(|client| client.name == name);
+        let client = match is_known(name) {
             Some(client) => client.clone(),
             None if name.ends_with(".toml") => read(&PathBuf::from(name))?,
             None if is_server(name)? => bail!(not_a_client(name)),
@@ -145,7 +146,9 @@ fn choose(names: Option<&[String]>) -> Result<Vec<Client>> {
                 "there is no load generator {name}: --list shows those there are, and a file ends in .toml"
             ))),
         };
-        let is_taken = chosen.iter().any(|other| other.name == client.name);
+        // Nobody's file has the name of one that loadtest knows: whose figures are in the table would not be clear.
+        let is_taken = chosen.iter().any(|other| other.name == client.name)
+            || (client.name != *name && is_known(&client.name).is_some());
         ensure!(!is_taken, WrongArguments(format!("there is more than one peer {}", client.name)));
         chosen.push(client);
     }
