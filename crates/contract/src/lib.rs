@@ -109,7 +109,8 @@ macro_rules! database_tests {
         $crate::database_tests!(the_bytes_are_those_of_the_simulated_one answers_are_the_askers_own behind_pgbouncer
             killed_and_started_again restarted_under_load frozen_and_thawed the_cable_is_cut_and_mended
             a_query_takes_too_long queries_share_a_connection who_leaves_takes_no_answer_along a_failure_is_everybodys
-            what_is_on_its_way_is_answered_at_the_end what_is_wrong_shows_at_the_start);
+            what_is_on_its_way_is_answered_at_the_end no_query_fails_with_a_connection_that_could_not_be_had
+            what_is_wrong_shows_at_the_start);
 
         #[cfg(feature = "tls")]
         $crate::database_tests!(the_connection_is_encrypted);

@@ -37,7 +37,8 @@ struct Cli {
     driver: Driver,
 
     /// How many queries may be on their way at once on each connection to a real database, which answers them one after
-    /// another; more than one saves time between them, and gains nothing for queries that sleep
+    /// another; more than one saves time between them, and gains nothing for queries that sleep. One that takes longer than
+    /// --db-timeout ends all that are on their way with it
     #[arg(
         long, value_name = "N", value_parser = quantity::positive_count, default_value = "1",
         requires = "db", conflicts_with = "db_hold", env = "C10K_DB_PIPELINE"

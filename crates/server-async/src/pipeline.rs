@@ -35,6 +35,8 @@ pub(crate) struct Pipelines {
 /// A connection, as those see it who ask.
 struct Line {
     number: u64,
+    /// Its database has let it in.
+    is_ready: bool,
     on_way: usize,
     queries: mpsc::UnboundedSender<Pending>,
 }
@@ -87,34 +89,42 @@ impl Pipelines {
         answered.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 
-    /// Gives the query to an idle connection, to a new one if there may be one more, or else to the one with the fewest.
+    /// Gives the query to a connection. If none is idle, one more is made, of which there may be so many.
     fn send(&'static self, pending: Pending, counters: &'static DatabaseCounters) -> Result<(), Error> {
         let mut lines = self.lines();
-        let least =
-            lines.iter().enumerate().min_by_key(|(_, line)| line.on_way).map(|(index, line)| (index, line.on_way));
-        let index = match least {
-            Some((index, 0)) => index,
-            Some((index, on_way)) if on_way < self.depth && lines.len() >= self.pool => index,
-            _ => match self.outage.check() {
-                Ok(()) => self.open(&mut lines, counters),
-                Err(error) => least.filter(|(_, on_way)| *on_way < self.depth).ok_or(error)?.0,
-            },
-        };
-        let line = &mut lines[index];
-        line.on_way += 1;
-        // Its task takes it off this list before it stops to receive.
-        line.queries.send(pending).map_err(|_| Error::closed())
+        let has_idle = lines.iter().any(|line| line.on_way == 0);
+        let outage = if has_idle || lines.len() >= self.pool { Ok(()) } else { self.outage.check() };
+        if outage.is_ok() && !has_idle && lines.len() < self.pool {
+            self.open(&mut lines, counters);
+        }
+        self.give(&mut lines, pending).map_err(|_| outage.err().unwrap_or_else(Error::closed))
     }
 
-    /// Has a task connect, and returns the place of its connection in the list.
-    fn open(&'static self, lines: &mut Vec<Line>, counters: &'static DatabaseCounters) -> usize {
+    /// Gives the query to the connection with the fewest, rather to one that is ready; back if none has room for it.
+    fn give(&self, lines: &mut [Line], pending: Pending) -> Result<(), Pending> {
+        let with_room = lines.iter_mut().filter(|line| line.on_way < self.depth);
+        let Some(line) = with_room.min_by_key(|line| (!line.is_ready, line.on_way)) else { return Err(pending) };
+        line.on_way += 1;
+        // Its task takes it off this list before it stops to receive.
+        line.queries.send(pending).map_err(|mpsc::error::SendError(pending)| pending)
+    }
+
+    /// Has a task connect.
+    fn open(&'static self, lines: &mut Vec<Line>, counters: &'static DatabaseCounters) {
         let (queries, received) = mpsc::unbounded_channel();
         let number = lines.iter().map(|line| line.number + 1).max().unwrap_or_default();
-        lines.push(Line { number, on_way: 0, queries });
+        lines.push(Line { number, is_ready: false, on_way: 0, queries });
         let driver =
             Driver { pipelines: self, number, counters, pending: received, on_way: VecDeque::new(), in_use: None };
         tokio::spawn(driver.drive());
-        lines.len() - 1
+    }
+
+    /// A connection is made.
+    fn ready(&self, number: u64) {
+        self.outage.end();
+        if let Some(line) = self.lines().iter_mut().find(|line| line.number == number) {
+            line.is_ready = true;
+        }
     }
 
     /// A query is off its way.
@@ -124,9 +134,15 @@ impl Pipelines {
         }
     }
 
-    /// A connection has ended.
-    fn forget(&self, number: u64) {
-        self.lines().retain(|line| line.number != number);
+    /// A connection has ended. What was not sent over it is given to another, if there is one with room for it.
+    fn forget(&self, number: u64, unsent: &mut mpsc::UnboundedReceiver<Pending>, error: &Error) {
+        let mut lines = self.lines();
+        lines.retain(|line| line.number != number);
+        while let Ok(pending) = unsent.try_recv() {
+            if let Err(pending) = self.give(&mut lines, pending) {
+                let _ = pending.answer.send(Err(error.clone()));
+            }
+        }
     }
 
     /// No code panics while it holds the lock.
@@ -148,13 +164,10 @@ struct Driver {
 }
 
 impl Driver {
-    /// Drives the connection until it fails, and tells those who still wait why.
+    /// Drives the connection until it fails, and tells those whose queries were on their way why.
     async fn drive(mut self) {
         let Err(error) = self.run().await;
-        self.pipelines.forget(self.number);
-        while let Ok(pending) = self.pending.try_recv() {
-            let _ = pending.answer.send(Err(error.clone()));
-        }
+        self.pipelines.forget(self.number, &mut self.pending, &error);
         for on_way in self.on_way {
             let _ = on_way.answer.send(Err(error.clone()));
         }
@@ -165,7 +178,7 @@ impl Driver {
         self.counters.connect();
         let connected = Session::connect(target, *timeout).await;
         let mut session = connected.inspect_err(|error| self.pipelines.outage.failed(error.kind))?;
-        self.pipelines.outage.end();
+        self.pipelines.ready(self.number);
         let mut output = BytesMut::new();
         loop {
             let deadline = self.on_way.front().map(|first| first.asked + *timeout);

@@ -320,6 +320,21 @@ pub fn the_database_has_no_room(target: &Target) {
     wait_until_well(&server);
 }
 
+/// Of a server that has four queries on the way at once on each connection: five of them have room for all.
+pub fn no_query_fails_with_a_connection_that_could_not_be_had(target: &Target) {
+    let postgres = Postgres::start(&["--max-connections", "5"]);
+    let server = start(target, &postgres.url, &["--db-pool", "20"]);
+    for round in 0..20 {
+        let mut clients: Vec<Client> = (1..=12).map(|id| send_get(&server, &format!("/?id={id}&wait=20ms"))).collect();
+        for (client, id) in clients.iter_mut().zip(1..) {
+            let response = client.read_response();
+            assert_eq!(response.status, 200, "round {round}: {response:?}");
+            assert_is_person(&response, id);
+        }
+    }
+    assert_eq!(errors(&server, "too_many_clients"), 0);
+}
+
 pub fn a_query_takes_too_long(target: &Target) {
     let postgres = Postgres::start(&[]);
     let server = start(target, &postgres.url, &["--db-timeout", "3s", "--db-pool", "1"]);
