@@ -120,6 +120,9 @@ fn chunks() {
         "2;a=\"b",
         "2;a=\"\u{1}\"",
         "2;a(b",
+        "2;a=b(c",
+        "2;a=(b",
+        "2\rx",
         "10000000000000002",
     ] {
         let refusal = chunked(&format!("{line}\r\nok\r\n")).map_err(|reject| reject.status);
