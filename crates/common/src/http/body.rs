@@ -91,13 +91,12 @@ enum Place {
 impl Place {
     /// Where `byte` leads, inside an extension or to one; `None` if it may not be there.
     fn next(self, byte: u8) -> Option<Self> {
-        use Place::{Cr, Equals, Escape, Gap, Name, NameGap, QuoteEnd, Quoted, Semicolon, Size, Start, Value};
+        use Place::{Cr, Equals, Escape, Gap, Name, NameGap, QuoteEnd, Quoted, Semicolon, Size, Value};
         let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Some(match (self, byte) {
             (Quoted, b'"') => QuoteEnd,
             (Quoted, b'\\') => Escape,
             (Quoted | Escape, _) if is_text => Quoted,
-            (Start | Cr | Quoted | Escape, _) => return None,
             (Size | Gap | Name | NameGap | Value | QuoteEnd, b';') => Semicolon,
             (Size | Name | Value | QuoteEnd, b'\r') => Cr,
             (Size | Gap | Value | QuoteEnd, b' ' | b'\t') => Gap,
