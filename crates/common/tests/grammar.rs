@@ -71,6 +71,20 @@ fn hosts() {
 }
 
 #[test]
+fn fields() {
+    let of = |count: usize| status(&with(&"a: b\r\n".repeat(count - 1)));
+    assert_eq!((of(20), of(100), of(101)), (None, None, Some(Status::RequestHeaderFieldsTooLarge)));
+    for field in
+        ["a b: c", "a : b", ": b", " a: b", "a", "a: \u{0}", "a: \u{1}", "a: b\rc: d", "a: b\nc: d", "a: \u{7f}"]
+    {
+        assert_eq!(status(&with(&format!("{field}\r\n"))), Some(Status::BadRequest), "{field:?}");
+    }
+    for field in ["a:b", "a:", "a: \tb c\t", "a: \u{e4}"] {
+        assert_eq!(status(&with(&format!("{field}\r\n"))), None, "{field:?}");
+    }
+}
+
+#[test]
 fn lengths() {
     let body = "x".repeat(64);
     let request = decode(&(with("Content-Length: 64\r\n") + &body)).unwrap();
