@@ -136,12 +136,13 @@ fn chunks() {
         "2;a(b",
         "2;a=b(c",
         "2;a=(b",
-        "2\rx",
         "10000000000000002",
     ] {
         let refusal = chunked(&format!("{line}\r\nok\r\n")).map_err(|reject| reject.status);
         assert_eq!(refusal, Err(Status::BadRequest), "{line}");
     }
+    // What follows the CR is taken for no LF.
+    assert_eq!(chunked("2\rxok\r\n").map_err(|reject| reject.status), Err(Status::BadRequest));
     // A line may have 4,096 bytes with its CRLF, and all extensions 16,000 with their CRs, but without their first `;`.
     let line = |bytes: usize| format!("1;{}\r\nx\r\n", "a".repeat(bytes - 4));
     assert!(chunked(&line(4_096)).is_ok() && chunked(&line(4_097)).is_err());
