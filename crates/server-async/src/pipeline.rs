@@ -92,10 +92,12 @@ impl Pipelines {
     /// Gives the query to a connection. If none is idle, one more is made, of which there may be so many.
     fn send(&'static self, pending: Pending, counters: &'static DatabaseCounters) -> Result<(), Error> {
         let mut lines = self.lines();
-        let has_idle = lines.iter().any(|line| line.on_way == 0);
-        let outage = if has_idle || lines.len() >= self.pool { Ok(()) } else { self.outage.check() };
-        if outage.is_ok() && !has_idle && lines.len() < self.pool {
-            self.open(&mut lines, counters);
+        let mut outage = Ok(());
+        if lines.len() < self.pool && lines.iter().all(|line| line.on_way > 0) {
+            outage = self.outage.check();
+            if outage.is_ok() {
+                self.open(&mut lines, counters);
+            }
         }
         self.give(&mut lines, pending).map_err(|_| outage.err().unwrap_or_else(Error::closed))
     }
